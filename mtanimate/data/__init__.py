@@ -1,0 +1,1 @@
+"""Data sets: folders of videos, pairs of frames, augmentation."""

@@ -1,0 +1,31 @@
+"""Which videos a data set has, and whose they are."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtanimate.errors import InputError
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".gif"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video and its subject: the file's name before `__` or `#`, as the field's data sets have it."""
+
+    path: Path
+    identity: str
+
+
+def find_clips(folder: Path, split: str) -> list[Clip]:
+    """The videos below `folder`, or below `folder/split` where that exists, sorted by name.
+
+    Raises InputError where the folder or any video in it is missing.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no data folder '{folder}': --data takes a folder of videos")
+    root = folder / split if (folder / split).is_dir() else folder
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise InputError(f"no videos in '{root}' (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
+    return [Clip(path, re.split("__|#", path.stem)[0]) for path in paths]

@@ -1,0 +1,1 @@
+"""Tensors in, uint8 pictures out."""

@@ -1,0 +1,76 @@
+"""From sparse motions to one dense flow: masks, flow and occlusion (Eq. 2)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtanimate.config import DenseMotionConfig
+from mtanimate.geometry import antialias_downsample, coordinate_grid, sample
+from mtanimate.models.background import background_grid
+from mtanimate.models.blocks import Hourglass
+from mtanimate.models.motion import Motion, sparse_motions
+
+
+@dataclass(frozen=True)
+class DenseMotion:
+    """masks: (B, K+1, h, w), background first, summing to 1 over the parts.
+
+    flow: (B, h, w, 2), for each driving coordinate the source coordinate (x, y) to read.
+    occlusion: (B, 1, h, w) in [0, 1]; 1 where the warped source is to be trusted. None where not estimated.
+    """
+
+    masks: Tensor
+    flow: Tensor
+    occlusion: Tensor | None
+
+
+class DenseMotionNetwork(nn.Module):
+    """The mask predictor: an hourglass on a reduced source, deformed by each part's motion."""
+
+    def __init__(self, config: DenseMotionConfig, num_keypoints: int) -> None:
+        super().__init__()
+        self.scale_factor = config.scale_factor
+        self.keypoint_variance = config.keypoint_variance
+        inputs = (num_keypoints + 1) * (3 + 1)
+        self.hourglass = Hourglass(inputs, config.block_expansion, config.max_features, config.num_blocks)
+        self.mask = nn.Conv2d(self.hourglass.out_channels, num_keypoints + 1, 7, padding=3)
+        self.occlusion = None
+        if config.occlusion:
+            self.occlusion = nn.Conv2d(self.hourglass.out_channels, 1, 7, padding=3)
+
+    def reduce(self, source: Tensor) -> Tensor:
+        """The source at the size the masks are computed at: (B, 3, scale * H, scale * W)."""
+        return antialias_downsample(source, self.scale_factor)
+
+    def forward(
+        self, reduced: Tensor, source: Motion, driving: Motion, background: Tensor | None = None
+    ) -> DenseMotion:
+        """`reduced` (B or 1, 3, h, w) from `reduce`; motions of batch B (source: or 1); background (B, 3, 3)."""
+        batch = len(driving)
+        grid = coordinate_grid(reduced.shape[2], reduced.shape[3], like=driving.keypoints)
+        still = grid[None] if background is None else background_grid(background, grid)
+        motions = torch.cat(
+            [still.expand(batch, -1, -1, -1)[:, None], sparse_motions(source, driving, grid)], dim=1
+        )
+        heatmaps = self._heatmaps(driving, grid) - self._heatmaps(source, grid)
+        features = self.hourglass(self._inputs(reduced.expand(batch, -1, -1, -1), motions, heatmaps))
+        masks = torch.softmax(self.mask(features).to(motions.dtype), dim=1)
+        flow = (masks[..., None] * motions).sum(dim=1)
+        occlusion = None if self.occlusion is None else torch.sigmoid(self.occlusion(features))
+        return DenseMotion(masks, flow, occlusion)
+
+    def _heatmaps(self, motion: Motion, grid: Tensor) -> Tensor:
+        """A Gaussian on each keypoint: (B, K, h, w)."""
+        offset = grid[None, None] - motion.keypoints[:, :, None, None]
+        return torch.exp(-(offset**2).sum(dim=-1) / (2 * self.keypoint_variance))
+
+    @staticmethod
+    def _inputs(reduced: Tensor, motions: Tensor, heatmaps: Tensor) -> Tensor:
+        """[heat map, deformed source] for background and parts in turn: (B, 4 (K+1), h, w)."""
+        batch, parts, height, width = motions.shape[:4]
+        # The parts' grids stacked along the height read one source: no K+1 copies of it.
+        deformed = sample(reduced, motions.flatten(1, 2)).unflatten(2, (parts, height)).transpose(1, 2)
+        no_heat = heatmaps.new_zeros(batch, 1, height, width)
+        heat = torch.cat([no_heat, heatmaps], dim=1)[:, :, None]
+        return torch.cat([heat.to(deformed.dtype), deformed], dim=2).flatten(1, 2)

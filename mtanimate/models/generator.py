@@ -1,0 +1,60 @@
+"""The image generator: encode the source once, then warp, gate and decode for every driving frame."""
+
+import torch
+from torch import Tensor, nn
+
+from mtanimate.config import GeneratorConfig
+from mtanimate.geometry import resize, warp
+from mtanimate.models.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock, level_channels
+from mtanimate.models.dense_motion import DenseMotion
+
+
+class Generator(nn.Module):
+    """Encoder-decoder with occlusion-gated skips from every scale, the pixels included (section 4)."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        levels = config.num_down_blocks
+        channels = [
+            level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)
+        ]
+        self.skips = config.skips
+        self.first = SameBlock(3, channels[0])
+        self.down_blocks = nn.ModuleList(DownBlock(channels[i], channels[i + 1]) for i in range(levels))
+        self.bottleneck = nn.ModuleDict(
+            {f"r{i}": ResidualBlock(channels[-1]) for i in range(config.num_bottleneck_blocks)}
+        )
+        self.up_blocks = nn.ModuleList(UpBlock(channels[i + 1], channels[i]) for i in reversed(range(levels)))
+        self.final = nn.Conv2d(channels[0], 3, 7, padding=3)
+
+    def encode(self, source: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [0, 1] -> features at full, 1/2, 1/4 ... size. Independent of the driving frame."""
+        features = [self.first(source)]
+        for block in self.down_blocks:
+            features.append(block(features[-1]))
+        return features
+
+    def decode(self, features: list[Tensor], source: Tensor, motion: DenseMotion) -> Tensor:
+        """Features from `encode` and source (B, ...) -> the driven picture (B, 3, H, W) in [0, 1]."""
+        x = gate(features[-1], None, motion)
+        for block in self.bottleneck.values():
+            x = block(x)
+        for block, skip in zip(self.up_blocks, reversed(features), strict=False):
+            if self.skips:
+                x = gate(skip, x, motion)
+            x = block(x)
+        if self.skips:
+            x = gate(features[0], x, motion)
+        prediction = torch.sigmoid(self.final(x))
+        return gate(source, prediction, motion) if self.skips else prediction
+
+
+def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:
+    """occlusion * warp(skip) + (1 - occlusion) * decoded, at the skip's size."""
+    warped = warp(skip, motion.flow)
+    if motion.occlusion is None:
+        return warped
+    occlusion = resize(motion.occlusion, (skip.shape[2], skip.shape[3])).to(warped.dtype)
+    if decoded is None:
+        return warped * occlusion
+    return warped * occlusion + decoded * (1 - occlusion)

@@ -1,0 +1,1 @@
+"""The losses of section 3.3, a file a term."""

@@ -1,0 +1,69 @@
+"""Equivariance (Eq. 10, and FOMM's term on the affine matrices) under a random thin-plate-spline transform."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtanimate.config import TransformConfig
+from mtanimate.geometry import coordinate_grid, inverse_2x2, matmul_2x2, sample, transform_points
+from mtanimate.models.motion import Motion
+
+
+@dataclass(frozen=True)
+class Transform:
+    """T(c) = theta [c; 1] + sum_p w_p r_p^2 log(r_p + 1e-6), the sum added to x and y alike.
+
+    r_p is the L1 distance to control point p. theta: (B, 2, 3); control_points: (P, 2); weights w: (B, P).
+    """
+
+    theta: Tensor
+    control_points: Tensor
+    weights: Tensor
+
+    @staticmethod
+    def random(batch: int, config: TransformConfig, like: Tensor) -> "Transform":
+        """Identity plus normal noise, `sigma_affine` on theta and `sigma_tps` on the weights."""
+        points = config.points_tps
+        theta = torch.eye(2, 3, dtype=like.dtype, device=like.device).repeat(batch, 1, 1)
+        theta += config.sigma_affine * torch.randn_like(theta)
+        control = coordinate_grid(points, points, like).flatten(0, 1)
+        weights = config.sigma_tps * torch.randn(batch, points**2, dtype=like.dtype, device=like.device)
+        return Transform(theta, control, weights)
+
+    def points(self, coordinates: Tensor) -> Tensor:
+        """T of (B, N, 2) coordinates."""
+        moved = transform_points(self.theta[:, None, :, :2], coordinates) + self.theta[:, None, :, 2]
+        distance = self._distances(coordinates)
+        radial = (self.weights[:, None] * distance**2 * torch.log(distance + 1e-6)).sum(dim=-1)
+        return moved + radial[..., None]
+
+    def jacobian(self, coordinates: Tensor) -> Tensor:
+        """dT/dc at (B, N, 2) coordinates: (B, N, 2, 2), row = output coordinate. In closed form."""
+        offset = coordinates[:, :, None] - self.control_points
+        distance = self._distances(coordinates)
+        slope = 2 * distance * torch.log(distance + 1e-6) + distance**2 / (distance + 1e-6)
+        radial = ((self.weights[:, None] * slope)[..., None] * torch.sign(offset)).sum(dim=2)
+        return self.theta[:, None, :, :2] + radial[:, :, None, :]
+
+    def frame(self, image: Tensor) -> Tensor:
+        """T(Z): each pixel of (B, 3, H, W) reads Z at T(pixel), reflected at the border."""
+        height, width = image.shape[2:]
+        grid = coordinate_grid(height, width, self.theta).flatten(0, 1).expand(len(image), -1, -1)
+        return sample(image, self.points(grid).unflatten(1, (height, width)), padding="reflection")
+
+    def _distances(self, coordinates: Tensor) -> Tensor:
+        return (coordinates[:, :, None] - self.control_points).abs().sum(dim=-1)
+
+
+def equivariance_keypoints(motion: Motion, transformed: Motion, transform: Transform) -> Tensor:
+    """Eq. 10 as a mean: |t(Z) - T(t(T(Z)))| over batch, parts, x and y."""
+    return (motion.keypoints - transform.points(transformed.keypoints)).abs().mean()
+
+
+def equivariance_affine(motion: Motion, transformed: Motion, transform: Transform) -> Tensor:
+    """FOMM's term: mean |I - A(Z)^-1 (dT/dc at t(T(Z))) A(T(Z))|."""
+    turned = matmul_2x2(transform.jacobian(transformed.keypoints), transformed.affine)
+    product = matmul_2x2(inverse_2x2(motion.affine), turned)
+    identity = torch.eye(2, dtype=product.dtype, device=product.device)
+    return (identity - product).abs().mean()

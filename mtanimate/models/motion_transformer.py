@@ -1,0 +1,220 @@
+"""The Motion Transformer: a picture in, K keypoints and affine matrices out (section 3.2, Fig. 1)."""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtanimate.config import EstimatorConfig
+from mtanimate.geometry import antialias_downsample
+from mtanimate.models.hrnet import HRNet
+from mtanimate.models.motion import Motion
+
+
+class MultiHeadAttention(nn.Module):
+    """Eq. 3-4. `logit_dim`: the logits are divided by its square root."""
+
+    def __init__(self, dim: int, heads: int, logit_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = logit_dim**-0.5
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, queries: Tensor, context: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """queries (B, Q, d) look at context (B, N, d): (B, Q, d).
+
+        The probabilities (B, heads, Q, N) are appended to `maps` where a list is given: the only reason
+        to compute them one by one.
+        """
+        query, key, value = (
+            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, tokens in ((self.query, queries), (self.key, context), (self.value, context))
+        )
+        if maps is None:
+            attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        else:
+            probabilities = torch.softmax(query @ key.transpose(-2, -1) * self.scale, dim=-1)
+            maps.append(probabilities)
+            attended = probabilities @ value
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Sequential):
+    def __init__(self, dim: int, ratio: int) -> None:
+        super().__init__(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+
+
+class UnifiedLayer(nn.Module):
+    """Eq. 7-8: motion and image tokens attend to all tokens, in one pre-norm layer."""
+
+    def __init__(self, dim: int, heads: int, logit_dim: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = MultiHeadAttention(dim, heads, logit_dim)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = FeedForward(dim, mlp_ratio)
+
+    def forward(
+        self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, M, d) and (B, N, d) -> the same; probabilities (B, heads, M + N, M + N) into `maps`."""
+        tokens = torch.cat([motion, image], dim=1)
+        normed = self.attention_norm(tokens)
+        tokens = tokens + self.attention(normed, normed, maps)
+        tokens = tokens + self.mlp(self.mlp_norm(tokens))
+        return tokens[:, : motion.shape[1]], tokens[:, motion.shape[1] :]
+
+
+class SeparateLayer(nn.Module):
+    """Eq. 5-6: motion tokens attend to each other and to the image tokens; those stay as they are."""
+
+    def __init__(self, dim: int, heads: int, logit_dim: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.motion_norm = nn.LayerNorm(dim)
+        self.image_norm = nn.LayerNorm(dim)
+        self.self_attention = MultiHeadAttention(dim, heads, logit_dim)
+        self.cross_attention = MultiHeadAttention(dim, heads, logit_dim)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = FeedForward(dim, mlp_ratio)
+
+    def forward(
+        self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As UnifiedLayer; `maps` gets the rows of the motion tokens alone: (B, heads, M, M + N).
+
+        Each of the two attentions sums to 1 by itself; their rows are halved so that a row sums to 1.
+        """
+        normed = self.motion_norm(motion)
+        own: list[Tensor] | None = None if maps is None else []
+        motion = (
+            motion
+            + self.self_attention(normed, normed, own)
+            + self.cross_attention(normed, self.image_norm(image), own)
+        )
+        if maps is not None and own is not None:
+            maps.append(torch.cat(own, dim=-1) / 2)
+        return motion + self.mlp(self.mlp_norm(motion)), image
+
+
+class MotionTransformer(nn.Module):
+    """The estimator of the paper, and of its release (see `EstimatorConfig.variant`)."""
+
+    def __init__(self, config: EstimatorConfig, num_keypoints: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_keypoints = num_keypoints
+        release = config.variant == "release"
+        dim = config.dim
+        self.backbone = HRNet(config.backbone)
+        self.patch_embedding = nn.Linear(config.patch_size**2 * self.backbone.out_channels, dim)
+        self.motion_tokens = nn.Parameter(torch.empty((2 if release else 1) * num_keypoints, dim))
+        layer = UnifiedLayer if config.attention == "unified" else SeparateLayer
+        logit_dim = dim // config.heads if release else dim
+        self.layers = nn.ModuleList(
+            layer(dim, config.heads, logit_dim, config.mlp_ratio) for _ in range(config.layers)
+        )
+        if release:
+            self.keypoint_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2))
+            self.affine_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4))
+        else:
+            self.head = nn.Linear(dim, 6)
+        self._initialise()
+
+    def forward(self, image: Tensor, attention: list[Tensor] | None = None) -> Motion:
+        """(B, 3, H, W) in [0, 1] -> the picture's motion.
+
+        A list given as `attention` is filled with each layer's probabilities, (B, heads, M + N, M + N),
+        rows = queries, motion tokens first, then the N image tokens row by row.
+        """
+        features = self.backbone(antialias_downsample(image, self.config.scale_factor))
+        tokens, position = self.embed(features)
+        motion = self.motion_tokens.expand(len(image), -1, -1)
+        for index, layer in enumerate(self.layers):
+            if index == 0 or (self.config.position == "every_layer" and self.config.attention == "unified"):
+                tokens = tokens + position
+            motion, tokens = layer(motion, tokens, attention)
+        return self._regress(motion)
+
+    def embed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features (B, C, h, w) -> patch embeddings (B, N, d) and their position code (N, d)."""
+        size = self.config.patch_size
+        rows, columns = features.shape[2] // size, features.shape[3] // size
+        # A token is flattened as (row in patch, column in patch, channel), channel fastest.
+        patches = features.unflatten(3, (columns, size)).unflatten(2, (rows, size)).permute(0, 2, 4, 3, 5, 1)
+        tokens = self.patch_embedding(patches.flatten(3).flatten(1, 2))
+        if self.config.position == "off":
+            return tokens, tokens.new_zeros(rows * columns, self.config.dim)
+        return tokens, sine_position(rows, columns, self.config.dim).to(tokens)
+
+    def _regress(self, tokens: Tensor) -> Motion:
+        if self.config.variant == "release":
+            points, matrices = tokens.chunk(2, dim=1)
+            keypoints, affine = self.keypoint_head(points), self.affine_head(matrices)
+        else:
+            affine, keypoints = self.head(tokens).split([4, 2], dim=-1)
+        keypoints, affine = keypoints.float(), affine.float().unflatten(-1, (2, 2))
+        if self.config.squash or self.config.variant == "release":
+            keypoints = 2 * torch.sigmoid(keypoints) - 1
+        return Motion(keypoints, affine)
+
+    def _initialise(self) -> None:
+        """Linear layers and tokens normal (0.02); A starts at the identity, keypoints spread (`paper`)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.motion_tokens, std=0.02)
+        identity = torch.tensor([1.0, 0, 0, 1])
+        with torch.no_grad():
+            if self.config.variant == "release":
+                head = self.affine_head[1]
+                assert isinstance(head, nn.Linear)
+                head.weight.zero_()
+                head.bias.copy_(identity)
+                return
+            self.head.weight[:4] = 0
+            self.head.bias[:4] = identity
+            self._spread_keypoints()
+
+    def _spread_keypoints(self) -> None:
+        """Give each motion token, in the plane that the head reads t from, a point on a sunflower.
+
+        One linear head serves all tokens, so only the tokens can tell the parts apart; with a head that
+        starts at zero all keypoints start, and long stay, on one spot.
+        """
+        index = torch.arange(self.num_keypoints) + 0.5
+        radius = 0.7 * torch.sqrt(index / self.num_keypoints)
+        angle = index * math.pi * (3 - math.sqrt(5))
+        points = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+        if self.config.squash:
+            points = torch.logit((points + 1) / 2)
+        plane = torch.linalg.qr(torch.randn(self.config.dim, 2)).Q.T  # (2, d), orthonormal rows
+        norm = 0.5  # of the head's rows: about what PyTorch's default gives
+        self.head.weight[4:] = norm * plane
+        self.motion_tokens += (points / norm) @ plane
+
+
+@lru_cache
+def sine_position(rows: int, columns: int, dim: int) -> Tensor:
+    """The fixed 2-D sine code of image tokens, row by row: (rows * columns, dim), float32.
+
+    The first half of the components codes the row, the second the column; sine and cosine alternate.
+    """
+    half = dim // 2
+    component = torch.arange(half, dtype=torch.float64)
+    divisor = 10000 ** (2 * torch.floor(component / 2) / half)
+
+    def code(count: int) -> Tensor:
+        angle = 2 * math.pi * torch.arange(1, count + 1, dtype=torch.float64) / (count + 1e-6)
+        phase = angle[:, None] / divisor
+        return torch.where(component % 2 == 0, torch.sin(phase), torch.cos(phase))
+
+    y, x = code(rows), code(columns)
+    grid = [y[:, None].expand(rows, columns, half), x[None].expand(rows, columns, half)]
+    return torch.cat(grid, dim=-1).flatten(0, 1).float()

@@ -1,0 +1,1 @@
+"""Use case `train`: a configuration and a folder of videos -> checkpoints."""
