@@ -13,6 +13,8 @@ class AugmentationConfig:
     time_flip, horizontal_flip: probabilities; a pair flipped in time is not flipped in space.
     brightness, contrast, saturation, hue: jitter, factors uniform in 1 +- x (hue: +- x turns).
     crop: the smallest side, as a fraction, of a random square crop (1: none), enlarged to full size.
+    own_crop: probability that each frame of a pair gets a crop of its own: a shift and zoom that the motion
+    has to follow, where a small data set has little movement.
     """
 
     time_flip: float = 0.5
@@ -22,6 +24,7 @@ class AugmentationConfig:
     saturation: float = 0.1
     hue: float = 0.1
     crop: float = 1.0
+    own_crop: float = 0.0
 
 
 @dataclass(frozen=True)

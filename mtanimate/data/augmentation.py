@@ -25,7 +25,9 @@ def augment(pair: Tensor, config: AugmentationConfig, generator: torch.Generator
     elif uniform(0, 1) < config.horizontal_flip:
         pair = pair.flip(-1)
     if config.crop < 1:
-        pair = _crop(pair, uniform(config.crop, 1), uniform(0, 1), uniform(0, 1))
+        groups = pair.split(1) if uniform(0, 1) < config.own_crop else (pair,)
+        cropped = [_crop(group, uniform(config.crop, 1), uniform(0, 1), uniform(0, 1)) for group in groups]
+        pair = torch.cat(cropped)
     return _jitter(
         pair,
         brightness=uniform(1 - config.brightness, 1 + config.brightness),

@@ -7,24 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mtanimate.config import DataConfig
 from mtanimate.data.augmentation import augment
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader
+from mtanimate.video.crop import centred_square, resize_frames
 
 
-def to_tensor(frames: np.ndarray, resolution: int) -> Tensor:
-    """uint8 (B, H, W, 3) -> uint8 (B, 3, resolution, resolution), anti-aliased where it shrinks."""
-    images = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    if images.shape[2:] == (resolution, resolution):
-        return images.contiguous()
-    resized = F.interpolate(
-        images.float(), size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True
-    )
-    return resized.round().clamp(0, 255).to(torch.uint8)
+def read_square(frames: np.ndarray, resolution: int) -> Tensor:
+    """uint8 (B, H, W, 3) -> uint8 (B, 3, resolution, resolution): the centred square, resized."""
+    square = centred_square(frames.shape[2], frames.shape[1])
+    return resize_frames(square.cut(frames), resolution).contiguous()
 
 
 @dataclass
@@ -67,7 +62,7 @@ class PairSampler:
         size = reader.frame_count * 3 * self.resolution**2
         if self.cached_bytes + size > self.config.cache_gib * 2**30:
             return PairSource(clip, reader.frame_count, None)
-        frames = torch.cat([to_tensor(batch, self.resolution) for batch in reader.batches(32)])
+        frames = torch.cat([read_square(batch, self.resolution) for batch in reader.batches(32)])
         self.cached_bytes += frames.numel()
         return PairSource(clip, len(frames), frames)
 
@@ -94,4 +89,4 @@ class PairSampler:
     def _read(self, source: PairSource, first: int, second: int) -> Tensor:
         if source.frames is not None:
             return source.frames[[first, second]]
-        return to_tensor(VideoReader(source.clip.path).frames([first, second]), self.resolution)
+        return read_square(VideoReader(source.clip.path).frames([first, second]), self.resolution)

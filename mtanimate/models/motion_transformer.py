@@ -163,10 +163,15 @@ class MotionTransformer(nn.Module):
         return Motion(keypoints, affine)
 
     def _initialise(self) -> None:
-        """Linear layers and tokens normal (0.02); A starts at the identity, keypoints spread (`paper`)."""
+        """Tokens normal (0.02); linear layers too in the release, else Xavier, with which what is in the
+        picture reaches the motion tokens from the start. A starts at the identity, keypoints spread (`paper`).
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
+                if self.config.variant == "release":
+                    nn.init.normal_(module.weight, std=0.02)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.motion_tokens, std=0.02)

@@ -1,0 +1,1 @@
+"""Use case `animate`: a source picture and a driving video -> a video."""

@@ -1,0 +1,40 @@
+"""The command line: options in, one use case, a printed result. No tensor is touched here."""
+
+import typer
+
+from mtanimate.cli import animate, doctor, models, train
+
+app = typer.Typer(
+    name="mtanimate",
+    help="Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022).",
+    epilog="Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from mtanimate import __version__
+
+        print(f"mtanimate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+
+
+for module in (animate, train, models, doctor):
+    app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,49 @@
+"""`mtanimate models`."""
+
+import typer
+
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, reports_errors
+
+EXAMPLE = "Example: mtanimate models --json"
+
+
+@reports_errors
+def command(
+    resolution: int = typer.Option(256, min=64, help="Side of the picture that the work is counted for."),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Parameters and multiply-adds of every network, beside the paper's Tables 1 and 5."""
+    from mtanimate.models.capacity import capacities
+
+    rows = capacities(resolution)
+    if json:
+        print_json({"resolution": resolution, "models": [row.as_dict() for row in rows]})
+    elif not quiet:
+        _print_table(rows, resolution)
+
+
+def _print_table(rows: list, resolution: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Parameters, and multiply-adds at {resolution} x {resolution}")
+    for name in ("network", "backbone", "variant", "part"):
+        table.add_column(name)
+    for name in ("parameters", "paper", "multiply-adds", "paper"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        paper_parameters = f"{row.paper_parameters:.2f} M" if row.paper_parameters else ""
+        paper_work = f"{row.paper_multiply_adds:.2f} G" if row.paper_multiply_adds else ""
+        table.add_row(
+            row.name,
+            row.backbone,
+            row.variant,
+            row.part,
+            f"{row.parameters / 1e6:.3f} M",
+            paper_parameters,
+            f"{row.multiply_adds / 1e9:.2f} G",
+            paper_work,
+        )
+    Console().print(table)

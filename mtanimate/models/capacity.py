@@ -1,0 +1,97 @@
+"""How large each network is and how much work it does (the paper's Tables 1 and 5)."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtanimate.config import BACKBONES, ModelConfig, load_preset
+from mtanimate.models.animator import Animator
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """parameters, and multiply-adds for one picture: of convolutions, linear layers and attention products.
+
+    Sampling, norms and softmax are left out. paper_*: what the paper prints, in millions and billions.
+    """
+
+    name: str
+    backbone: str
+    variant: str
+    part: str
+    parameters: int
+    multiply_adds: float
+    paper_parameters: float | None = None
+    paper_multiply_adds: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# (backbone, variant) -> what Tables 1 and 5 say.
+PAPER = {
+    ("stem", "paper"): (5.56, None),
+    ("hrnet_w32", "paper"): (12.23, 7.54),
+    ("hrnet_w48", "paper"): (21.30, None),
+}
+
+
+def capacities(resolution: int = 256) -> list[Capacity]:
+    """Each estimator, the image generator, and the parts of the `small` preset."""
+    full = ModelConfig(resolution=resolution)
+    rows = []
+    for backbone, variant in (*PAPER, ("hrnet_w32", "release")):
+        estimator = replace(full.estimator, backbone=BACKBONES[backbone], variant=variant)
+        row = _measure_estimator(replace(full, estimator=estimator), backbone)
+        parameters, work = PAPER.get((backbone, variant), (None, None))
+        rows.append(replace(row, paper_parameters=parameters, paper_multiply_adds=work))
+    generator = _measure_generator(full, "image_generator")
+    rows.append(replace(generator, paper_parameters=45.57, paper_multiply_adds=53.64))
+    small = replace(load_preset("small").model, resolution=resolution)
+    rows.append(_measure_estimator(small, "hrnet_small"))
+    rows.append(_measure_generator(small, "image_generator_small"))
+    return rows
+
+
+def _measure_estimator(config: ModelConfig, backbone: str) -> Capacity:
+    animator = _counted(config)
+    picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
+    work = _multiply_adds(lambda: animator.estimate_motion(picture))
+    return Capacity(
+        "motion-transformer",
+        backbone,
+        config.estimator.variant,
+        "motion_estimator",
+        _parameters(animator.motion_estimator),
+        work,
+    )
+
+
+def _measure_generator(config: ModelConfig, part: str) -> Capacity:
+    """Mask predictor and encoder-decoder together, as the paper counts them."""
+    animator = _counted(config)
+    picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
+    motion = animator.estimate_motion(picture)
+    work = _multiply_adds(lambda: animator.drive(animator.encode_source(picture, motion), motion))
+    parameters = _parameters(animator.dense_motion) + _parameters(animator.generator)
+    return Capacity("image-generator", "", "", part, parameters, work)
+
+
+def _counted(config: ModelConfig) -> Animator:
+    """On the meta device: shapes without numbers, so that counting takes no arithmetic."""
+    with torch.device("meta"):
+        return Animator(config).eval().requires_grad_(False)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _multiply_adds(run: Callable[[], Any]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2

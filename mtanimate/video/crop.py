@@ -1,0 +1,43 @@
+"""Between a picture of any shape and the network's square."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of a picture, in pixels: its left and top edges and its side."""
+
+    x: int
+    y: int
+    side: int
+
+    def cut(self, frames: np.ndarray) -> np.ndarray:
+        """(..., H, W, 3) -> (..., side, side, 3), a view."""
+        return frames[..., self.y : self.y + self.side, self.x : self.x + self.side, :]
+
+
+def centred_square(width: int, height: int) -> Square:
+    """The largest square in the middle of a picture: nothing is ever stretched."""
+    side = min(width, height)
+    return Square((width - side) // 2, (height - side) // 2, side)
+
+
+def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:
+    """Square uint8 (B, S, S, 3) -> uint8 (B, 3, resolution, resolution), anti-aliased where it shrinks."""
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    if images.shape[2:] == (resolution, resolution):
+        return images
+    size = (resolution, resolution)
+    resized = F.interpolate(images.float(), size, mode="bicubic", align_corners=False, antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def to_frames(images: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), rounded."""
+    frames = (images.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return frames.contiguous().cpu().numpy()

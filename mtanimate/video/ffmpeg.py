@@ -1,0 +1,94 @@
+"""The ffmpeg program that ships inside imageio-ffmpeg, and what it says about a file."""
+
+import re
+import subprocess
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+from mtanimate.errors import MTAnimateError
+
+# Input options: a file cannot make ffmpeg fetch what it names on the network.
+ONLY_FILES = ("-protocol_whitelist", "file,pipe")
+
+_AUDIO = re.compile(r"^ +Stream #0:\d+.*?: Audio: (\w+)", re.MULTILINE)
+
+
+def executable() -> str:
+    """The path of the ffmpeg program. Raises MTAnimateError when there is none."""
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise MTAnimateError("ffmpeg was not found: reinstall the package imageio-ffmpeg") from error
+
+
+def local(path: Path) -> str:
+    """`path` as ffmpeg takes it: never an option, a device or an address, whatever the name looks like."""
+    return f"file:{path}"
+
+
+def describe(path: Path) -> str:
+    """What ffmpeg prints about a file: its container and its streams, or why it cannot be opened."""
+    command = [executable(), "-hide_banner", "-nostdin", *ONLY_FILES, "-i", local(path)]
+    return subprocess.run(command, capture_output=True, check=False).stderr.decode(errors="replace")
+
+
+def audio_codec(description: str) -> str | None:
+    """ffmpeg's name of the first sound stream's codec ("aac") in a description; None for a silent file."""
+    found = _AUDIO.search(description)
+    return found[1] if found else None
+
+
+class FFmpeg:
+    """A running ffmpeg. Its messages are collected as they come: an undrained pipe would block it.
+
+    arguments: the command line after the program's name.
+    process: its stdin takes bytes, its stdout gives them.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.messages: deque[str] = deque(maxlen=100)
+        self.process = subprocess.Popen(
+            [executable(), "-hide_banner", "-loglevel", "error", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
+        )
+        self._collector = Thread(target=self._collect, daemon=True)
+        self._collector.start()
+
+    def _collect(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.messages.append(line.decode(errors="replace").strip())
+
+    def finish(self) -> int:
+        """Closes the input, waits for the end, and returns the exit status (negative: a signal ended it)."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(OSError):  # ffmpeg is gone already: its exit status says so
+            self.process.stdin.close()
+        status = self.process.wait()
+        self._collector.join()
+        self.process.stdout.close()
+        return status
+
+    def kill(self) -> None:
+        """Ends ffmpeg at once, whatever it is doing."""
+        self.process.kill()
+        self.finish()
+
+    def said(self, texts: Iterable[str]) -> bool:
+        """Whether one of these texts is among the messages so far."""
+        return any(text in line for line in tuple(self.messages) for text in texts)
+
+    def reason(self) -> str:
+        """Why ffmpeg failed, as one line: the message nearest to the cause that says more than "failed"."""
+        # "[aac @ 0x55d] text" -> "text"; what follows the first error only repeats it
+        lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line) for line in self.messages]
+        return next((line for line in lines if line), "it was stopped from outside")

@@ -1,0 +1,42 @@
+"""What every file that is read or written has in common."""
+
+import uuid
+from pathlib import Path
+
+from mtanimate.errors import InputError
+
+
+def check_readable(path: Path, kind: str) -> None:
+    """Raises InputError, naming the `kind` of file, unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give one {kind}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name of the {kind}")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file: give a {kind}")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): check its permissions") from error
+    if empty:
+        raise InputError(f"{path} is empty: copy or download the {kind} again")
+
+
+def check_folder(path: Path) -> None:
+    """Raises InputError unless a file can be created beside `path`. Leaves nothing behind."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist: create it first")
+    trial = hidden_beside(path)
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot write in the folder {path.parent} ({error.strerror}): choose another"
+        ) from error
+
+
+def hidden_beside(path: Path) -> Path:
+    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
+    return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")

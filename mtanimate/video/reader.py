@@ -1,0 +1,153 @@
+"""Videos in: frames as uint8 RGB, in order or by number."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtanimate.errors import InputError
+from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
+from mtanimate.video.probe import DAMAGE, probe
+
+# Containers with an index of their frames. In others (MPEG-TS) decord's numbers are off by some frames.
+_INDEXED = ("mov", "matroska", "avi", "gif")
+
+
+class VideoReader:
+    """Opens a video: MP4, MOV, MKV, WebM, AVI, GIF and what else ffmpeg knows. Rotation is applied.
+
+    path: pathlib.Path. frame_count: int. fps: the exact rate, 30000/1001 stays so; the mean where it varies.
+    width, height: pixels, after rotation. has_audio: whether there is a sound stream.
+    decoder: "cpu" or "cuda:0". decoder_note: why a GPU that was asked for is not used, else "".
+
+    decord decodes on the GPU and picks frames by number. In order on the CPU, ffmpeg decodes into a pipe:
+    decord runs ahead of a slow caller without limit (gigabytes in seconds), a full pipe makes ffmpeg wait.
+
+    gpu: decode on the first NVIDIA GPU if this build of decord can.
+    Raises InputError when the file is missing, not a video, or cut off.
+    """
+
+    def __init__(self, path: str | Path, *, gpu: bool = False) -> None:
+        self.path = Path(path)
+        video = probe(self.path)
+        self.frame_count: int = video.frame_count
+        self.fps: Fraction = video.fps
+        self.width: int = video.width
+        self.height: int = video.height
+        self.has_audio: bool = video.has_audio
+        self.decoder = "cpu"
+        self.decoder_note = ""
+        self._numbered = not video.has_edits and video.container.split(",")[0] in _INDEXED
+        if gpu:
+            self._try_gpu()
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Frames start ... stop - 1 (to the end by default) in order; the last batch may be shorter.
+
+        Yields uint8 RGB (B, H, W, 3) with B <= batch_size; a batch is the caller's to keep or change.
+        One batch is in memory at a time. Raises InputError on reaching damage in the file.
+        """
+        stop = self.frame_count if stop is None else stop
+        if batch_size < 1 or not 0 <= start <= stop <= self.frame_count:
+            raise ValueError(
+                f"no batches of {batch_size} from {start} to {stop} of {self.frame_count} frames"
+            )
+        return self._batches(batch_size, start, stop)
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames of these numbers, in any order, repeated or not: uint8 RGB (N, H, W, 3).
+
+        Raises IndexError for a number outside 0 ... frame_count - 1, InputError for a damaged file.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        frames = np.empty((len(wanted), self.height, self.width, 3), np.uint8)
+        if not len(wanted):
+            return frames
+        first, last = int(wanted.min()), int(wanted.max())
+        if first < 0 or last >= self.frame_count:
+            raise IndexError(f"frames {first} to {last} of a video of {self.frame_count} frames")
+        if self._numbered:
+            numbers: Sequence[int] = np.unique(wanted).tolist()
+            source = self._decord_frames(numbers)
+        else:
+            numbers = range(first, last + 1)
+            source = self._ffmpeg_frames(first, last + 1)
+        for number, frame in zip(numbers, source, strict=True):
+            frames[wanted == number] = frame
+        return frames
+
+    def _batches(self, batch_size: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        on_gpu = self.decoder != "cpu"
+        source = self._decord_frames(range(start, stop)) if on_gpu else self._ffmpeg_frames(start, stop)
+        with closing(source):
+            for first in range(start, stop, batch_size):
+                batch = np.empty((min(batch_size, stop - first), self.height, self.width, 3), np.uint8)
+                for row in batch:
+                    row[...] = next(source)
+                yield batch
+
+    def _ffmpeg_frames(self, start: int, stop: int) -> Generator[np.ndarray, None, None]:
+        """Frames start ... stop - 1, each (H, W, 3). Raises InputError on damage or an early end."""
+        if start == stop:
+            return
+        # -xerror: a frame that ffmpeg had to patch up is an error. passthrough: none is doubled or dropped.
+        arguments = ["-nostdin", "-xerror", *ONLY_FILES, "-i", local(self.path)]
+        arguments += ["-map", "0:V:0", "-vf", f"trim=start_frame={start}:end_frame={stop}"]
+        arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        ffmpeg = FFmpeg(arguments)
+        size = self.height * self.width * 3
+        try:
+            assert ffmpeg.process.stdout is not None
+            for number in range(start, stop):
+                pixels = ffmpeg.process.stdout.read(size)
+                failed = number == stop - 1 and ffmpeg.finish() != 0
+                if failed or len(pixels) < size or ffmpeg.said(DAMAGE):
+                    raise self._damaged(number)
+                yield np.frombuffer(pixels, np.uint8).reshape(self.height, self.width, 3)
+        finally:
+            ffmpeg.kill()
+
+    def _decord_frames(self, indices: Iterable[int]) -> Generator[np.ndarray, None, None]:
+        """The frames of these numbers, each (H, W, 3). Raises InputError on damage."""
+        import decord
+
+        number = 0
+        try:
+            # Opened anew each time: an open decord reader holds on to the frames it decoded ahead.
+            opened = self._open_decord(gpu=self.decoder != "cpu")
+            for number in indices:
+                opened.seek_accurate(number)
+                yield self._tight(opened.next().asnumpy())
+        except (decord.DECORDError, RuntimeError, StopIteration) as error:
+            raise self._damaged(number) from error
+
+    def _open_decord(self, gpu: bool) -> Any:
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        return decord.VideoReader(str(self.path.resolve()), ctx=decord.gpu(0) if gpu else decord.cpu(0))
+
+    def _tight(self, frame: np.ndarray) -> np.ndarray:
+        """Undoes decord's mistake of taking the padding of rows for a fourth channel (widths 32, 96)."""
+        rows = frame.reshape(self.height, -1)
+        return rows[:, : self.width * 3].reshape(self.height, self.width, 3)
+
+    def _try_gpu(self) -> None:
+        try:
+            shape = self._open_decord(gpu=True).next().shape
+        except Exception as error:  # whatever is missing (build, driver, device, codec), the CPU decodes it
+            reason = str(error).strip().splitlines()[0].rpartition(": ")[2]
+            self.decoder_note = f"the GPU does not decode this video ({reason})"
+            return
+        if shape != (self.height, self.width, 3) or not self._numbered:
+            self.decoder_note = "the GPU does not decode a rotated or trimmed video"
+            return
+        self.decoder = "cuda:0"
+
+    def _damaged(self, number: int) -> InputError:
+        return InputError(
+            f"{self.path} is damaged near frame {number}: copy it again, or re-encode it with a video editor"
+        )
