@@ -1,11 +1,11 @@
 """Animate a still picture with the motion of a driving video, by the Motion Transformer (ECCV 2022).
 
-    import mtanimate
-    mtanimate.animate(source="face.jpg", driving="talk.mp4", out="result.mp4")
+import mtanimate
+mtanimate.animate(source="face.jpg", driving="talk.mp4", out="result.mp4")
 
-    animator = mtanimate.load("default", device="auto")  # an nn.Module that carries its configuration
-    encoded = animator.encode_source(picture)            # once; picture: (1, 3, R, R) in [0, 1]
-    frames = animator.drive(encoded, animator.estimate_motion(driving))  # often
+animator = mtanimate.load("default", device="auto")  # an nn.Module that carries its configuration
+encoded = animator.encode_source(picture)            # once; picture: (1, 3, R, R) in [0, 1]
+frames = animator.drive(encoded, animator.estimate_motion(driving))  # often
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Access to the numerical fixtures beside the checkout; a machine without them skips, saying so."""
 
 import json
+import re
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,3 +30,41 @@ def document(name: str) -> Any:
 @cache
 def release_checkpoint(name: str) -> dict[str, Any]:
     return torch.load(GOLDEN / name / "cpk.pth.tar", weights_only=True)
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol)
+
+
+def recipe_weights(
+    shapes: dict[str, tuple[int, ...]],
+    prefix: str,
+    seed: int,
+    gain: float = 1.0,
+    overrides: dict[str, list[float]] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Weights of a model too big to store: numbers drawn from the CRC of each entry's full name."""
+    return {
+        name: _recipe_entry(f"{prefix}.{name}", tuple(shape), seed, gain, overrides or {})
+        for name, shape in shapes.items()
+    }
+
+
+def _recipe_entry(
+    name: str, shape: tuple[int, ...], seed: int, gain: float, overrides: dict[str, list[float]]
+) -> torch.Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(1)
+    normal = np.random.RandomState(zlib.crc32(name.encode()) ^ seed).standard_normal(shape)
+    if name.endswith(("running_mean", "bias")):
+        value = 0.1 * normal
+    elif name.endswith("running_var"):
+        value = np.exp(0.3 * normal)
+    elif len(shape) == 1:
+        value = 1 + 0.2 * normal
+    else:
+        value = gain * np.sqrt(2 / np.prod(shape[1:])) * normal
+    for key, (factor, offset) in overrides.items():
+        if key == name or (key.startswith("re:") and re.search(key.removeprefix("re:"), name)):
+            value = factor * value + offset
+    return torch.from_numpy(value.astype(np.float32))

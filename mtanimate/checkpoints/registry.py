@@ -35,7 +35,13 @@ def entries() -> dict[str, Entry]:
     """All named checkpoints."""
     listed = yaml.safe_load(_registry_file().read_text("utf-8"))
     return {
-        name: Entry(name, _package_folder() / values["file"], values["sha256"], values["description"], values["licence"])
+        name: Entry(
+            name,
+            _package_folder() / values["file"],
+            values["sha256"],
+            values["description"],
+            values["licence"],
+        )
         for name, values in listed["checkpoints"].items()
     }
 
@@ -49,7 +55,11 @@ def resolve(name_or_file: str) -> Path:
     if path.is_file():
         return path
     known = entries()
-    name = yaml.safe_load(_registry_file().read_text("utf-8"))["default"] if name_or_file == "default" else name_or_file
+    name = (
+        yaml.safe_load(_registry_file().read_text("utf-8"))["default"]
+        if name_or_file == "default"
+        else name_or_file
+    )
     if name in known:
         return known[name].file
     close = difflib.get_close_matches(name, known, n=1)

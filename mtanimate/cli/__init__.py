@@ -6,7 +6,6 @@ from mtanimate.cli import animate, doctor, models, train
 
 app = typer.Typer(
     name="mtanimate",
-    help="Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022).",
     epilog="Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -29,6 +28,7 @@ def options(
         False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
     ),
 ) -> None:
+    """Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022)."""
 
 
 for module in (animate, train, models, doctor):

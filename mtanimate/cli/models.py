@@ -1,8 +1,13 @@
 """`mtanimate models`."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, reports_errors
+
+if TYPE_CHECKING:
+    from mtanimate.models.capacity import Capacity
 
 EXAMPLE = "Example: mtanimate models --json"
 
@@ -24,26 +29,21 @@ def command(
         _print_table(rows, resolution)
 
 
-def _print_table(rows: list, resolution: int) -> None:
+def _print_table(rows: "list[Capacity]", resolution: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"Parameters, and multiply-adds at {resolution} x {resolution}")
-    for name in ("network", "backbone", "variant", "part"):
-        table.add_column(name)
+    table = Table(title=f"Parameters, and multiply-adds at {resolution} x {resolution}", box=None)
+    table.add_column("network")
     for name in ("parameters", "paper", "multiply-adds", "paper"):
         table.add_column(name, justify="right")
     for row in rows:
-        paper_parameters = f"{row.paper_parameters:.2f} M" if row.paper_parameters else ""
-        paper_work = f"{row.paper_multiply_adds:.2f} G" if row.paper_multiply_adds else ""
+        name = f"{row.name} {row.backbone} ({row.variant})" if row.backbone else f"{row.name} ({row.variant})"
         table.add_row(
-            row.name,
-            row.backbone,
-            row.variant,
-            row.part,
+            name,
             f"{row.parameters / 1e6:.3f} M",
-            paper_parameters,
+            f"{row.paper_parameters:.2f} M" if row.paper_parameters else "",
             f"{row.multiply_adds / 1e9:.2f} G",
-            paper_work,
+            f"{row.paper_multiply_adds:.2f} G" if row.paper_multiply_adds else "",
         )
     Console().print(table)

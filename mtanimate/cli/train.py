@@ -2,11 +2,19 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Optional
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, DEVICE, JSON, QUIET, print_json, progress_bar, remark, reports_errors
+from mtanimate.cli.terminal import (
+    DEBUG,
+    DEVICE,
+    JSON,
+    QUIET,
+    print_json,
+    progress_bar,
+    remark,
+    reports_errors,
+)
 
 EXAMPLE = "Example: mtanimate train --dataset videos/ --preset small --out runs/mine"
 
@@ -20,12 +28,12 @@ class Resume(str, Enum):
 def command(
     dataset: Path = typer.Option(..., help="A folder of videos, perhaps with train/ and test/ in it."),
     preset: str = typer.Option("small", help="The configuration to start from: small or vox."),
-    out: Optional[Path] = typer.Option(None, help="The run's folder.", show_default="runs/PRESET-DATE"),
-    steps: Optional[int] = typer.Option(None, min=1, help="Optimiser steps in all."),
-    batch_size: Optional[int] = typer.Option(None, min=1, help="Pairs of frames a step."),
-    resolution: Optional[int] = typer.Option(None, min=64, help="Side of the training pictures, in pixels."),
+    out: Path | None = typer.Option(None, help="The run's folder.", show_default="runs/PRESET-DATE"),
+    steps: int | None = typer.Option(None, min=1, help="Optimiser steps in all."),
+    batch_size: int | None = typer.Option(None, min=1, help="Pairs of frames a step."),
+    resolution: int | None = typer.Option(None, min=64, help="Side of the training pictures, in pixels."),
     resume: Resume = typer.Option(Resume.auto, help="Go on from the run's last state, where it has one."),
-    init: Optional[Path] = typer.Option(None, help="Start from the weights of this checkpoint."),
+    init: Path | None = typer.Option(None, help="Start from the weights of this checkpoint."),
     settings: list[str] = typer.Option([], "--set", help="Any setting, e.g. training.learning_rate=1e-4."),
     device: str = DEVICE,
     json: bool = JSON,

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import types
 import typing
-from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -15,11 +14,6 @@ from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
 T = TypeVar("T")
-
-
-@cache
-def _field_types(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
@@ -33,7 +27,7 @@ def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
         return typing.cast(T, BACKBONES[values])
     if not isinstance(values, dict):
         raise InputError(f"{where or 'the configuration'}: expected a mapping, not {values!r}")
-    known = _field_types(kind)
+    known = typing.get_type_hints(kind)
     converted = {}
     for key, value in values.items():
         path = f"{where}.{key}".lstrip(".")

