@@ -63,9 +63,7 @@ def main() -> None:
             for part in tensor.split(BATCH_SIZE[device.type]):
                 performer.perform(part)
 
-        print(
-            f"network alone, {precision}: {options.frames / median_seconds(network, options.runs):.2f} frames/s"
-        )
+        print(f"network alone, {precision}: {options.frames / median_seconds(network, options.runs):.2f} frames/s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_image(folder / "source.png", clip[0])

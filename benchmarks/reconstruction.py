@@ -40,12 +40,10 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", type=int, default=4)
-    parser.add_argument(
-        "--pictures", type=Path, help="write source | truth | reconstruction of three frames a clip"
-    )
+    parser.add_argument("--pictures", type=Path, help="write source | truth | reconstruction of three frames a clip")
     options = parser.parse_args()
     checkpoint = read_checkpoint(resolve(options.checkpoint))
-    animator = checkpoint.animator.to(memory_format=torch.channels_last)
+    animator = checkpoint.animator.channels_last()
     rows = []
     for clip in find_clips(options.folder, "test"):
         frames = load(clip.path, options.every, checkpoint.config.model.resolution)

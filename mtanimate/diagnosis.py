@@ -67,9 +67,7 @@ def _decoder() -> Finding:
     except Exception as error:
         return Finding("gpu decoding", False, False, str(error))
     cuda = "cuda" in str(getattr(decord, "__version__", "")) or torch.cuda.is_available()
-    detail = (
-        "tried when a CUDA device is used" if cuda else "not here; pip install 'mtanimate[cuda]' with a GPU"
-    )
+    detail = "tried when a CUDA device is used" if cuda else "not here; pip install 'mtanimate[cuda]' with a GPU"
     return Finding("gpu decoding", cuda, False, detail)
 
 
@@ -78,9 +76,7 @@ def _codecs() -> list[Finding]:
         listed = subprocess.run(
             [executable(), "-hide_banner", "-encoders"], capture_output=True, text=True, check=True
         ).stdout
-        version = subprocess.run(
-            [executable(), "-version"], capture_output=True, text=True, check=True
-        ).stdout
+        version = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True).stdout
     except (MTAnimateError, OSError, subprocess.CalledProcessError) as error:
         return [Finding("ffmpeg", False, True, str(error))]
     found = [Finding("ffmpeg", True, True, version.split()[2])]
@@ -99,9 +95,7 @@ def _checkpoint(name: str) -> Finding:
     if not entry.file.is_file():
         return Finding(what, False, True, f"{entry.file} is missing: reinstall mtanimate")
     if hashlib.sha256(entry.file.read_bytes()).hexdigest() != entry.sha256:
-        return Finding(
-            what, False, True, f"{entry.file} is not the file that was shipped: reinstall mtanimate"
-        )
+        return Finding(what, False, True, f"{entry.file} is not the file that was shipped: reinstall mtanimate")
     try:
         read_checkpoint(entry.file)
     except MTAnimateError as error:

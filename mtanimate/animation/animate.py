@@ -90,9 +90,7 @@ def animate(
         say(reader.decoder_note)
     animator = read_checkpoint(weights, chosen).animator
     resolution = animator.config.resolution
-    say(
-        f"device {describe_device(chosen)}, {chosen_precision}; decoder {reader.decoder}; {resolution} x {resolution}"
-    )
+    say(f"device {describe_device(chosen)}, {chosen_precision}; decoder {reader.decoder}; {resolution} x {resolution}")
 
     performer = Performer(animator, chosen_precision, relative=mode == "relative", warn=warn)
     performer.set_source(_square(picture[None], "source", resolution, warn))

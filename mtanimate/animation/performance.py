@@ -17,10 +17,8 @@ class Performer:
     so is all that follows.
     """
 
-    def __init__(
-        self, animator: Animator, precision: str, *, relative: bool, warn: Callable[[str], None]
-    ) -> None:
-        self.animator = animator.to(memory_format=torch.channels_last)
+    def __init__(self, animator: Animator, precision: str, *, relative: bool, warn: Callable[[str], None]) -> None:
+        self.animator = animator.channels_last()
         self.precision = precision
         self.relative = relative
         self.warn = warn
@@ -74,6 +72,4 @@ class Performer:
         return image.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.animator.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"
-        )
+        return torch.autocast(self.animator.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")

@@ -30,9 +30,7 @@ class Checkpoint:
     about: dict[str, str]
 
 
-def write_checkpoint(
-    path: Path, animator: Animator, config: Config, about: dict[str, Any], half: bool = False
-) -> None:
+def write_checkpoint(path: Path, animator: Animator, config: Config, about: dict[str, Any], half: bool = False) -> None:
     """Write whole or not at all. half: float16, for shipping. Raises MTAnimateError where it cannot."""
     dtype = torch.float16 if half else torch.float32
     tensors = {
@@ -78,9 +76,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     if mismatched:
         raise InputError(f"'{path}' does not fit its own configuration: {'; '.join(mismatched)}")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise InputError(
-            f"'{path}' holds weights that are not finite: it is damaged or its training diverged"
-        )
+        raise InputError(f"'{path}' holds weights that are not finite: it is damaged or its training diverged")
     animator.load_state_dict(tensors)
     about = {key.removeprefix("about."): value for key, value in metadata.items() if key.startswith("about.")}
     return Checkpoint(animator.to(device).eval().requires_grad_(False), config, about)

@@ -55,11 +55,7 @@ def resolve(name_or_file: str) -> Path:
     if path.is_file():
         return path
     known = entries()
-    name = (
-        yaml.safe_load(_registry_file().read_text("utf-8"))["default"]
-        if name_or_file == "default"
-        else name_or_file
-    )
+    name = yaml.safe_load(_registry_file().read_text("utf-8"))["default"] if name_or_file == "default" else name_or_file
     if name in known:
         return known[name].file
     close = difflib.get_close_matches(name, known, n=1)

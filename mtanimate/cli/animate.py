@@ -37,9 +37,7 @@ def command(
     driving: Path = typer.Option(..., help="The video whose motion it takes."),
     out: Path = typer.Option(..., help="The video to write: .mp4, .mov, .mkv or .m4v."),
     checkpoint: str = typer.Option("default", help="A name from 'mtanimate doctor' or a .safetensors file."),
-    mode: Mode = typer.Option(
-        Mode.relative, help="Add the driver's movement to the source, or copy the pose."
-    ),
+    mode: Mode = typer.Option(Mode.relative, help="Add the driver's movement to the source, or copy the pose."),
     audio: bool = typer.Option(True, help="Keep the driving video's sound."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,

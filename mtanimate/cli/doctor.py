@@ -14,9 +14,7 @@ def command(json: bool = JSON, quiet: bool = QUIET, debug: bool = DEBUG) -> None
 
     findings = diagnose()
     if json:
-        print_json(
-            {"ok": all(f.ok for f in findings if f.needed), "findings": [f.as_dict() for f in findings]}
-        )
+        print_json({"ok": all(f.ok for f in findings if f.needed), "findings": [f.as_dict() for f in findings]})
     elif not quiet:
         width = max(len(finding.what) for finding in findings)
         for finding in findings:

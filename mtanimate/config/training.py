@@ -80,10 +80,12 @@ class LossConfig:
 class TrainingConfig:
     """steps: optimiser steps in all; 0: `epochs` passes over the data instead.
 
-    equivariance_steps: so many first steps train the estimator alone, on equivariance (and the anchor), so
-    that keypoints follow the picture before a picture is warped by them. warmup_steps: so many next steps train the motion half alone:
-    the source warped by the dense flow stands for the prediction, no generator runs. schedule: `milestones` (times 0.1 at the given fractions
-    of all steps) or `cosine` (to zero). clip_gradient: largest norm of the estimator's gradient; 0: none.
+    equivariance_steps: so many first steps train the estimator alone, on equivariance (and the anchor), so that
+    keypoints follow the picture before a picture is warped by them. warmup_steps: so many next steps train the
+    motion half alone: the source warped by the dense flow stands for the prediction, no generator runs.
+    schedule: `milestones` (times 0.1 at the given fractions of all steps) or `cosine` (to zero).
+    ramp_steps: so many first steps raise the learning rate from zero.
+    clip_gradient: largest norm of the estimator's gradient; 0: none.
     ema: decay of the running mean of the weights that checkpoints hold; 0: none.
     """
 

@@ -9,9 +9,7 @@ from torch.nn import functional as F
 from mtanimate.config import AugmentationConfig
 
 # RGB -> luma and two chroma axes (YIQ): hue turns the chroma plane, saturation scales it.
-RGB_TO_YIQ = torch.tensor(
-    [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
-)
+RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 
 
 def augment(pair: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:

@@ -81,9 +81,7 @@ class Animator(nn.Module):
         dense = self.dense_motion(source.reduced, source.motion, motion, background)
         return Rendering(self.generator.decode(source.features, source.picture, dense), dense)
 
-    def warp_source(
-        self, source: Tensor, source_motion: Motion, motion: Motion
-    ) -> tuple[Tensor, DenseMotion]:
+    def warp_source(self, source: Tensor, source_motion: Motion, motion: Motion) -> tuple[Tensor, DenseMotion]:
         """The motion half alone: source pixels moved by the dense flow, no generator. Both batch B."""
         dense = self.dense_motion(self.dense_motion.reduce(source), source_motion, motion)
         return warp(source, dense.flow), dense
@@ -93,6 +91,10 @@ class Animator(nn.Module):
         if self.background_predictor is None:
             return None
         return self.background_predictor(source.expand_as(driving), driving)
+
+    def channels_last(self) -> "Animator":
+        """The same network, its weights laid out as convolutions are fastest with."""
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,6 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtanimate.config import BACKBONES, ModelConfig, load_preset
 from mtanimate.models.animator import Animator
+
+
+Variant = Literal["paper", "release"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Capacity:
 
 
 # (backbone, variant) -> what Tables 1 and 5 say.
-PAPER = {
+PAPER: dict[tuple[str, Variant], tuple[float, float | None]] = {
     ("stem", "paper"): (5.56, None),
     ("hrnet_w32", "paper"): (12.23, 7.54),
     ("hrnet_w48", "paper"): (21.30, None),
@@ -44,7 +47,8 @@ def capacities(resolution: int = 256) -> list[Capacity]:
     """Each estimator, the image generator, and the parts of the `small` preset."""
     full = ModelConfig(resolution=resolution)
     rows = []
-    for backbone, variant in (*PAPER, ("hrnet_w32", "release")):
+    networks: list[tuple[str, Variant]] = [*PAPER, ("hrnet_w32", "release")]
+    for backbone, variant in networks:
         estimator = replace(full.estimator, backbone=BACKBONES[backbone], variant=variant)
         row = _measure_estimator(replace(full, estimator=estimator), backbone)
         parameters, work = PAPER.get((backbone, variant), (None, None))

@@ -50,9 +50,7 @@ class DenseMotionNetwork(nn.Module):
         batch = len(driving)
         grid = coordinate_grid(reduced.shape[2], reduced.shape[3], like=driving.keypoints)
         still = grid[None] if background is None else background_grid(background, grid)
-        motions = torch.cat(
-            [still.expand(batch, -1, -1, -1)[:, None], sparse_motions(source, driving, grid)], dim=1
-        )
+        motions = torch.cat([still.expand(batch, -1, -1, -1)[:, None], sparse_motions(source, driving, grid)], dim=1)
         heatmaps = self._heatmaps(driving, grid) - self._heatmaps(source, grid)
         features = self.hourglass(self._inputs(reduced.expand(batch, -1, -1, -1), motions, heatmaps))
         masks = torch.softmax(self.mask(features).to(motions.dtype), dim=1)

@@ -15,9 +15,7 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         levels = config.num_down_blocks
-        channels = [
-            level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)
-        ]
+        channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.skips = config.skips
         self.first = SameBlock(3, channels[0])
         self.down_blocks = nn.ModuleList(DownBlock(channels[i], channels[i + 1]) for i in range(levels))

@@ -35,9 +35,7 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(4 * width)
         self.downsample = None
         if channels != 4 * width:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(channels, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -119,8 +117,7 @@ class HRNet(nn.Module):
             [_conv_bn(channels, c0, 3), nn.Sequential(_conv_bn(channels, c1, 3, stride=2))]
         )
         self.stage2 = nn.ModuleList(
-            HighResolutionModule((c0, c1), config.stage2_blocks, outputs=2)
-            for _ in range(config.stage2_modules)
+            HighResolutionModule((c0, c1), config.stage2_blocks, outputs=2) for _ in range(config.stage2_modules)
         )
         new_branch = nn.Sequential(_conv_bn(c1, c2, 3, stride=2))
         self.transition2 = nn.ModuleList([nn.Identity(), nn.Identity(), new_branch])

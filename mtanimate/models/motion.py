@@ -71,8 +71,7 @@ def movement_scale(source: Motion, reference: Motion) -> float:
     1 where the reference's keypoints lie on one line: no size can be read off them.
     """
     source_area, reference_area = (
-        convex_hull_area(motion.keypoints[0].detach().double().cpu().numpy())
-        for motion in (source, reference)
+        convex_hull_area(motion.keypoints[0].detach().double().cpu().numpy()) for motion in (source, reference)
     )
     return float(np.sqrt(source_area / reference_area)) if reference_area > 0 else 1.0
 

@@ -59,9 +59,7 @@ class UnifiedLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, mlp_ratio)
 
-    def forward(
-        self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """(B, M, d) and (B, N, d) -> the same; probabilities (B, heads, M + N, M + N) into `maps`."""
         tokens = torch.cat([motion, image], dim=1)
         normed = self.attention_norm(tokens)
@@ -82,9 +80,7 @@ class SeparateLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp = FeedForward(dim, mlp_ratio)
 
-    def forward(
-        self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """As UnifiedLayer; `maps` gets the rows of the motion tokens alone: (B, heads, M, M + N).
 
         Each of the two attentions sums to 1 by itself; their rows are halved so that a row sums to 1.
@@ -115,9 +111,7 @@ class MotionTransformer(nn.Module):
         self.motion_tokens = nn.Parameter(torch.empty((2 if release else 1) * num_keypoints, dim))
         layer = UnifiedLayer if config.attention == "unified" else SeparateLayer
         logit_dim = dim // config.heads if release else dim
-        self.layers = nn.ModuleList(
-            layer(dim, config.heads, logit_dim, config.mlp_ratio) for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(layer(dim, config.heads, logit_dim, config.mlp_ratio) for _ in range(config.layers))
         if release:
             self.keypoint_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2))
             self.affine_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4))

@@ -55,8 +55,7 @@ class Run:
         self.sampler = sampler
         self.device = device
         torch.manual_seed(config.training.seed)
-        # channels_last: what CPU and GPU convolutions are fastest in.
-        self.animator = Animator(config.model).to(device=device, memory_format=torch.channels_last)
+        self.animator = Animator(config.model).to(device).channels_last()
         if init is not None:
             self._initialise_from(init)
         self.objective = Objective(config.loss).to(device)
@@ -65,9 +64,7 @@ class Run:
         if training.ema:
             average = get_ema_multi_avg_fn(training.ema)
             self.ema = AveragedModel(self.animator, multi_avg_fn=average, use_buffers=True)
-        self.optimizer = optim.Adam(
-            self.animator.parameters(), lr=training.learning_rate, betas=training.betas
-        )
+        self.optimizer = optim.Adam(self.animator.parameters(), lr=training.learning_rate, betas=training.betas)
         generator = torch.Generator().manual_seed(training.seed)
         self.state = RunState(self.animator, self.ema, self.optimizer, generator)
         self.steps = training.steps or self._steps_of_epochs()

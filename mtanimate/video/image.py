@@ -37,9 +37,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
-        raise InputError(
-            f"{path} cannot be read ({_line(error)}): save or download the picture again"
-        ) from error
+        raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
 
 
 def write_image(path: str | Path, array: np.ndarray) -> None:
@@ -76,9 +74,7 @@ def _rgb(picture: Image.Image) -> np.ndarray:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return np.array(
-        picture.convert("RGB")
-    )  # Pillow's own conversion would clip 16 bits, hence the branch above
+    return np.array(picture.convert("RGB"))  # Pillow's own conversion would clip 16 bits, hence the branch above
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:

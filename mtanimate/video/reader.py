@@ -52,9 +52,7 @@ class VideoReader:
         """
         stop = self.frame_count if stop is None else stop
         if batch_size < 1 or not 0 <= start <= stop <= self.frame_count:
-            raise ValueError(
-                f"no batches of {batch_size} from {start} to {stop} of {self.frame_count} frames"
-            )
+            raise ValueError(f"no batches of {batch_size} from {start} to {stop} of {self.frame_count} frames")
         return self._batches(batch_size, start, stop)
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:

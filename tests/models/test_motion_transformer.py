@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from golden import close
+from torch.nn import functional as F
 
 from mtanimate.config import BACKBONES, EstimatorConfig, HRNetConfig, load_preset
 from mtanimate.models.motion_transformer import (
@@ -114,15 +115,16 @@ def test_sunflower_fills_its_disc():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_keypoints_start_spread(seed):
-    """After all layers too, in training mode, for the network that we train."""
+    """After all layers too, in training mode, for the network that we train, on smooth pictures."""
     torch.manual_seed(seed)
     config = load_preset("small").model
     estimator = MotionTransformer(config.estimator, config.num_keypoints).train()
     with torch.no_grad():
-        keypoints = estimator(pictures(2, 128, 128)).keypoints
+        frames = F.interpolate(pictures(4, 8, 8), size=(256, 256), mode="bicubic").clamp(0, 1)
+        keypoints = estimator(frames).keypoints
     for points in keypoints:
         distances = torch.cdist(points, points) + 9 * torch.eye(len(points))
-        assert distances.min() >= 0.05
+        assert distances.min() >= 0.1
 
 
 @pytest.mark.parametrize("variant", ["paper", "release"])

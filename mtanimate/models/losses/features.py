@@ -64,9 +64,7 @@ class VGG19Features(FeatureNetwork):
         wanted = network.state_dict()
         missing = [name for name in wanted if name not in state or state[name].shape != wanted[name].shape]
         if missing:
-            raise InputError(
-                f"{file} is no VGG-19 in torchvision's layout: {missing[0]} is missing or misshapen"
-            )
+            raise InputError(f"{file} is no VGG-19 in torchvision's layout: {missing[0]} is missing or misshapen")
         network.load_state_dict({name: state[name] for name in wanted})
         return network
 
@@ -97,9 +95,7 @@ class EfficientNetLite0Features(FeatureNetwork):
         self.last_of_stage = []
         for kernel, stride, expansion, width, count in self.STAGES:
             for index in range(count):
-                blocks.append(
-                    _InvertedResidual(channels, width, kernel, stride if index == 0 else 1, expansion)
-                )
+                blocks.append(_InvertedResidual(channels, width, kernel, stride if index == 0 else 1, expansion))
                 channels = width
             self.last_of_stage.append(len(blocks) - 1)
         self._blocks = nn.ModuleList(blocks)

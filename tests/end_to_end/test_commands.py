@@ -1,0 +1,121 @@
+"""The other commands as a user runs them."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from conftest import moving_disc, run, tiny_config
+
+from mtanimate.config import to_mapping
+from mtanimate.video import VideoWriter
+
+
+def test_help_is_fast_and_does_not_import_torch():
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = run("--help")
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0
+    assert "animate" in done.stdout
+    assert statistics.median(seconds) < 0.6  # 0.17 s on an idle machine, tests run on busy ones
+    code = "import sys, mtanimate, mtanimate.cli; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["animate", "train", "models", "doctor"])
+def test_every_command_has_help_with_an_example(command):
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"mtanimate {command}" in done.stdout.partition("Example:")[2]
+
+
+def test_models():
+    rows = json.loads(run("models", "--json").stdout)["models"]
+    found = {(row["backbone"], row["variant"], row["part"]): row for row in rows}
+    for backbone, millions in (("stem", 5.559), ("hrnet_w32", 12.232), ("hrnet_w48", 21.301)):
+        row = found[backbone, "paper", "motion_estimator"]
+        assert row["parameters"] / 1e6 == pytest.approx(millions, rel=1e-3)
+    assert 7.4e9 < found["hrnet_w32", "paper", "motion_estimator"]["multiply_adds"] < 7.9e9
+    generator = found["", "full size", "image_generator"]
+    assert generator["parameters"] == 45_575_391
+    assert generator["multiply_adds"] == pytest.approx(53.7e9, rel=0.01)
+    assert "12.23 M" in run("models").stdout
+
+
+def test_doctor():
+    done = run("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0, done.stdout
+    assert findings["encoder libx264"]["ok"]
+    assert findings["torch"]["ok"]
+    assert any(what.startswith("checkpoint") for what in findings)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "train").mkdir()
+    for name in ("ann__00", "ann__01", "bob__00"):
+        with VideoWriter(folder / "train" / f"{name}.mp4", fps=25, width=64, height=64) as writer:
+            writer.write(moving_disc(12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings():
+    """The tiny network as --set options."""
+
+    def flat(values, prefix=""):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}={yaml.safe_dump(value, default_flow_style=True).strip().removesuffix('...')}"
+
+    model = to_mapping(tiny_config())["model"]
+    model.pop("background")
+    return [text for item in flat({"model": model}) for text in ("--set", item)]
+
+
+def test_train_then_animate_with_what_was_trained(clips, settings, media, tmp_path):
+    folder = tmp_path / "run"
+    options = ["--dataset", clips, "--out", folder, "--batch-size", 2, *settings, "--set", "training.picture_every=2"]
+    first = run("train", *options, "--steps", 2, "--json")
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["steps"] == 2
+    again = run("train", *options, "--steps", 4, "--json")
+    assert "resuming at step 2" in again.stderr
+    result = json.loads(again.stdout)
+    assert result["steps"] == 4
+    assert [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()] == [2, 4]
+    assert (folder / "config.yaml").exists()
+    assert len(list((folder / "pictures").iterdir())) == 2
+    animated = run(
+        "animate", "--source", media / "face.png", "--driving", media / "silent.mp4",
+        "--out", tmp_path / "o.mp4", "--checkpoint", result["checkpoint"],
+    )  # fmt: skip
+    assert animated.returncode == 0, animated.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["--set", "training.stepz=1"], "did you mean 'steps'"),
+        (["--set", "training.steps=many"], "expected int"),
+        (["--set", "training.steps"], "key=value"),
+        (["--preset", "smal"], "did you mean 'small'"),
+        (["--init", "nowhere.safetensors"], "no checkpoint"),
+        (["--dataset", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_training_input(clips, tmp_path, changes, said):
+    done = run("train", "--dataset", clips, "--out", tmp_path / "run", *changes)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
