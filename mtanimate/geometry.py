@@ -78,10 +78,11 @@ def antialias_kernel(scale: float) -> Tensor:
     """The Gaussian (k, k) that goes before a reduction by `scale` < 1: sigma (1/scale - 1)/2, sums to 1."""
     sigma = (1 / scale - 1) / 2
     radius = round(4 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    line = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = line[:, None] * line[None, :]
-    return kernel / kernel.sum()
+    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+        offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+        line = torch.exp(-(offsets**2) / (2 * sigma**2))
+        kernel = line[:, None] * line[None, :]
+        return kernel / kernel.sum()
 
 
 def antialias_downsample(image: Tensor, scale: float) -> Tensor:
@@ -92,7 +93,7 @@ def antialias_downsample(image: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return image
     stride = round(1 / scale)
-    if not math.isclose(1 / stride, scale):
+    if stride < 2 or not math.isclose(1 / stride, scale):
         raise ValueError(f"scale must be 1 / integer, not {scale}")
     kernel = antialias_kernel(scale).to(image)
     channels = image.shape[1]

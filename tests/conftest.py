@@ -2,5 +2,9 @@ import os
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 sys.path.insert(0, str(Path(__file__).parent))  # for `golden`
+settings.register_profile("busy", deadline=None)  # machines are shared: no time limit for one example
+settings.load_profile("busy")

@@ -29,7 +29,6 @@ def test_without_augmentation_a_pair_stays_as_it_is(seed):
     close(run(pair, STILL, seed), pair, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(seed=seeds, crop=st.floats(0.5, 1), strength=st.floats(0, 0.5))
 def test_identical_frames_stay_identical(seed, crop, strength):
     """One draw serves both frames."""
@@ -39,7 +38,6 @@ def test_identical_frames_stay_identical(seed, crop, strength):
     assert torch.equal(first, second)
 
 
-@settings(deadline=None)
 @given(seed=seeds, strength=st.floats(0, 1), own_crop=st.floats(0, 1))
 def test_values_stay_in_range_and_the_shape_too(seed, strength, own_crop):
     config = AugmentationConfig(0.5, 0.5, strength, strength, strength, strength, 0.6, own_crop)
@@ -94,7 +92,7 @@ def test_a_crop_of_the_full_side_is_no_crop():
     close(run(pair, replace(STILL, crop=1.0, own_crop=1.0), 0), pair, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, fraction=st.floats(0.5, 0.95))
 def test_a_crop_shows_a_part_enlarged(seed, fraction):
     """On a ramp from 0 to 1 along x: less contrast, the same slope everywhere, no value from outside."""

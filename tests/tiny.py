@@ -1,11 +1,13 @@
 """A network so small that a step of training takes milliseconds, and videos for it."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import (
     AugmentationConfig,
     Config,
@@ -18,7 +20,10 @@ from mtanimate.config import (
     ModelConfig,
     TrainingConfig,
 )
+from mtanimate.data.clips import find_clips
+from mtanimate.data.pairs import PairSampler
 from mtanimate.models.animator import Animator
+from mtanimate.training.run import Run
 from mtanimate.video import VideoWriter
 
 MODEL = ModelConfig(
@@ -73,3 +78,33 @@ def moving_square(count: int, speed: float, size: int = 64) -> np.ndarray:
         y = round(24 + 12 * np.cos(1.3 * speed * index))
         frames[index, y : y + 20, x : x + 20] = (240, 120, 40)
     return frames
+
+
+# Runs
+
+
+def make_run(folder, videos, *, init=None, loss=None, **training):
+    """A run of CONFIG with other settings in `loss` and `training`."""
+    config = replace(CONFIG, training=replace(CONFIG.training, **training), loss=replace(CONFIG.loss, **(loss or {})))
+    sampler = PairSampler(find_clips(videos, "train"), config.model.resolution, config.data)
+    return Run(folder, config, sampler, torch.device("cpu"), init)
+
+
+def train(run):
+    reports = []
+    path = run.train(reports.append)
+    return path, reports
+
+
+def weights(run):
+    return {name: tensor.clone() for name, tensor in run.animator.state_dict().items()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    different = [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]
+    assert different == []
+
+
+def checkpoint(folder, step):
+    return read_checkpoint(folder / "checkpoints" / f"step-{step:07d}.safetensors").animator.state_dict()

@@ -37,6 +37,9 @@ def write_checkpoint(path: Path, animator: Animator, config: Config, about: dict
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in animator.state_dict().items()
     }
+    unfit = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if unfit:
+        raise MTAnimateError(f"not written: weights that are not finite{' in float16' * half}, {unfit[0]} first")
     metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config))}
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     partial = path.with_name(f".{path.name}.partial")
@@ -68,13 +71,16 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     Raises InputError where the file is missing, broken, foreign, or does not fit its own configuration.
     """
     metadata = read_metadata(path)
-    config = from_mapping(Config, json.loads(metadata["config"]))
-    animator = Animator(config.model)
+    try:
+        config = from_mapping(Config, json.loads(metadata["config"]))
+        animator = Animator(config.model)
+    except (InputError, KeyError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    mismatched = _mismatches(animator.state_dict(), tensors)
+    mismatched = mismatches(animator.state_dict(), tensors)
     if mismatched:
-        raise InputError(f"'{path}' does not fit its own configuration: {'; '.join(mismatched)}")
+        raise InputError(f"'{path}' does not fit its own configuration: {mismatched}")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise InputError(f"'{path}' holds weights that are not finite: it is damaged or its training diverged")
     animator.load_state_dict(tensors)
@@ -82,10 +88,12 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     return Checkpoint(animator.to(device).eval().requires_grad_(False), config, about)
 
 
-def _mismatches(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> list[str]:
+def mismatches(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
+    """Where two state dicts differ in names and shapes, in one line: all, or the first six; empty: nowhere."""
     lines = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name} is not known" for name in found.keys() - wanted.keys()]
     for name in wanted.keys() & found.keys():
         if wanted[name].shape != found[name].shape:
             lines.append(f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
-    return sorted(lines)
+    lines.sort()
+    return "; ".join(lines[:6] + [f"and {len(lines) - 6} more"] * (len(lines) > 6))

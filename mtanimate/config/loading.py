@@ -104,6 +104,8 @@ def override(config: Config, settings: list[str]) -> Config:
         *parents, last = key.strip().split(".")
         target = mapping
         for depth, parent in enumerate(parents):
+            if parent in target and target[parent] is None:
+                raise InputError(f"--set: '{parent}' is off; turn it on with {parent}={{}} in its place, then {key}")
             if not isinstance(target.get(parent), dict):
                 raise InputError(
                     f"--set: unknown setting '{'.'.join(parents[: depth + 1])}'; {_nearest(parent, target)}"
@@ -117,7 +119,12 @@ def override(config: Config, settings: list[str]) -> Config:
 
 def _parse(text: str) -> Any:
     """YAML, with numbers like 3e-4 (which YAML 1.1 takes for text) read as numbers."""
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(
+            f"--set: cannot read the value {text!r}: write it as in YAML, e.g. 3, true, [0.6, 0.9]"
+        ) from None
     if isinstance(value, str):
         try:
             return float(value)

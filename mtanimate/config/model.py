@@ -41,7 +41,7 @@ class EstimatorConfig:
     variant: `paper` (one token a part, one linear head, logits / sqrt(dim)) or `release` (the published
         checkpoints: two tokens a part, two normed heads, logits / sqrt(dim / heads)).
     attention: `unified` (Eq. 7-8) or `separate` (Eq. 5-6).
-    position: the sine code is added to the image tokens before every layer, once, or not at all (Table 4).
+    position: the sine code is added to the image tokens before every layer (`unified`), once, or never (Table 4).
     squash: keep keypoints inside the picture by 2 sigmoid(x) - 1 (the release always does).
     scale_factor: the picture is reduced by it, anti-aliased, before the backbone.
     """
@@ -54,7 +54,7 @@ class EstimatorConfig:
     heads: int = 8
     mlp_ratio: int = 3
     attention: Literal["unified", "separate"] = "unified"
-    position: Literal["every_layer", "once", "off"] = "every_layer"
+    position: Literal["every_layer", "once", "none"] = "every_layer"
     squash: bool = False
     scale_factor: float = 1.0
 

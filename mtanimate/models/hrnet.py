@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtanimate.config import HRNetConfig
+from mtanimate.errors import InputError
 
 
 class BasicBlock(nn.Module):
@@ -145,7 +146,10 @@ class HRNet(nn.Module):
 def load_imagenet_weights(backbone: HRNet, state: dict[str, Tensor]) -> None:
     """Load timm's or the HRNet authors' ImageNet weights; what they hold beyond stage 3 is left aside.
 
-    Raises RuntimeError where a needed entry is missing or has another shape.
+    Raises InputError where a needed entry is missing or has another shape.
     """
     wanted = backbone.state_dict()
-    backbone.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
+    misfits = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
+    if misfits:
+        raise InputError(f"these weights are not this HRNet's: {misfits[0]} is missing or has another shape")
+    backbone.load_state_dict({name: state[name] for name in wanted})

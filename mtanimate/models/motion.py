@@ -68,12 +68,14 @@ def _cross(o: tuple, a: tuple, b: tuple) -> float:
 def movement_scale(source: Motion, reference: Motion) -> float:
     """How much larger the source's subject is than the driver's: the ratio of the hulls' square roots.
 
-    1 where the reference's keypoints lie on one line: no size can be read off them.
+    1 where either's keypoints lie on one line, up to rounding: no size can be read off them.
     """
     source_area, reference_area = (
         convex_hull_area(motion.keypoints[0].detach().double().cpu().numpy()) for motion in (source, reference)
     )
-    return float(np.sqrt(source_area / reference_area)) if reference_area > 0 else 1.0
+    if min(source_area, reference_area) < 1e-6:
+        return 1.0
+    return float(np.sqrt(source_area / reference_area))
 
 
 def transfer_relative(source: Motion, driving: Motion, reference: Motion, scale: float = 1.0) -> Motion:

@@ -141,7 +141,7 @@ class MotionTransformer(nn.Module):
         # A token is flattened as (row in patch, column in patch, channel), channel fastest.
         patches = features.unflatten(3, (columns, size)).unflatten(2, (rows, size)).permute(0, 2, 4, 3, 5, 1)
         tokens = self.patch_embedding(patches.flatten(3).flatten(1, 2))
-        if self.config.position == "off":
+        if self.config.position == "none":
             return tokens, tokens.new_zeros(rows * columns, self.config.dim)
         return tokens, sine_position(rows, columns, self.config.dim).to(tokens)
 
@@ -185,7 +185,7 @@ class MotionTransformer(nn.Module):
         """Give each motion token, in the plane that the head reads t from, a point on a sunflower.
 
         One linear head serves all tokens, so only the tokens can tell the parts apart; with a head that
-        starts at zero all keypoints start, and long stay, on one spot.
+        starts at zero all keypoints start, and long stay, on one spot. The layers in between add noise to it.
         """
         points = sunflower(self.num_keypoints)
         if self.config.squash:

@@ -97,7 +97,7 @@ class Objective(nn.Module):
         return terms
 
     def _anchor(self, motion: Motion) -> dict[str, Tensor]:
-        """|mean over the batch of t_k - where t_k started|: keeps the parts apart while they learn."""
+        """|mean over the batch of t_k - its point of the sunflower|: keeps the parts apart while they learn."""
         if not self.config.anchor:
             return {}
         start = sunflower(motion.keypoints.shape[1]).to(motion.keypoints)

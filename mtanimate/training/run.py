@@ -14,13 +14,15 @@ import yaml
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
+from mtanimate.checkpoints.file import mismatches, read_checkpoint, write_checkpoint
 from mtanimate.config import Config, TrainingConfig, to_mapping
 from mtanimate.data.pairs import PairSampler
 from mtanimate.drawing.grids import grid
-from mtanimate.errors import MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.geometry import resize, warp
 from mtanimate.models.animator import Animator
+from mtanimate.models.hrnet import load_imagenet_weights
+from mtanimate.models.weights import read_weights
 from mtanimate.training.objective import Objective, Outcome
 from mtanimate.training.state import RunState
 from mtanimate.video import write_image
@@ -56,6 +58,10 @@ class Run:
         self.device = device
         torch.manual_seed(config.training.seed)
         self.animator = Animator(config.model).to(device).channels_last()
+        if config.training.backbone_file:
+            file = Path(config.training.backbone_file).expanduser()
+            weights = read_weights(file, "ImageNet weights of HRNet", "check training.backbone_file")
+            load_imagenet_weights(self.animator.motion_estimator.backbone, weights)
         if init is not None:
             self._initialise_from(init)
         self.objective = Objective(config.loss).to(device)
@@ -72,10 +78,11 @@ class Run:
 
     def _initialise_from(self, checkpoint: Path) -> None:
         """Begin from another run's weights; the configurations may differ in sizes that weights do not show."""
-        try:
-            self.animator.load_state_dict(read_checkpoint(checkpoint).animator.state_dict())
-        except RuntimeError as error:
-            raise MTAnimateError(f"--init {checkpoint} has another network: {error}") from error
+        weights = read_checkpoint(checkpoint).animator.state_dict()
+        mismatched = mismatches(self.animator.state_dict(), weights)
+        if mismatched:
+            raise InputError(f"--init {checkpoint} has another network: {mismatched}")
+        self.animator.load_state_dict(weights)
 
     def _steps_of_epochs(self) -> int:
         training = self.config.training

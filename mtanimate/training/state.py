@@ -54,7 +54,10 @@ class RunState:
                 self.ema.load_state_dict(content["ema"])
             self.optimizer.load_state_dict(content["optimizer"])
         except Exception as error:
-            raise InputError(f"cannot resume from '{path}': {str(error).splitlines()[0]}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"cannot resume from '{path}' ({reason}): it is damaged or of another network; choose another --out"
+            ) from error
         self.generator.set_state(content["generator"])
         torch.set_rng_state(content["torch"])
         self.step, self.samples = content["step"], content["samples"]

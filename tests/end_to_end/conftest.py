@@ -24,9 +24,7 @@ COMMAND = Path(sys.executable).parent / "mtanimate"
 
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """The installed command with these arguments, to its end."""
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=180, **options
-    )
+    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=180, **options)
 
 
 def interrupted(signal_number: signal.Signals, when: Callable[[], bool], *arguments: object) -> tuple[int, str]:
@@ -45,9 +43,7 @@ def interrupted(signal_number: signal.Signals, when: Callable[[], bool], *argume
 
 
 def ffmpeg(*arguments: object) -> None:
-    subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *map(str, arguments)], check=True
-    )
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *map(str, arguments)], check=True)
 
 
 def moving_disc(frames: int, side: int = 64) -> np.ndarray:
@@ -85,9 +81,7 @@ def tiny_config():
     estimator = replace(config.model.estimator, backbone=backbone, dim=24, layers=2, scale_factor=1.0)
     dense_motion = replace(config.model.dense_motion, block_expansion=4, max_features=16, num_blocks=2)
     generator = replace(config.model.generator, block_expansion=4, max_features=16, num_bottleneck_blocks=1)
-    model = replace(
-        config.model, resolution=64, estimator=estimator, dense_motion=dense_motion, generator=generator
-    )
+    model = replace(config.model, resolution=64, estimator=estimator, dense_motion=dense_motion, generator=generator)
     return replace(config, model=model)
 
 
@@ -96,9 +90,10 @@ def small_disk(tmp_path) -> Path:
     """A file system of 8 KiB; skips where this user cannot mount one."""
     folder = tmp_path / "small disk"
     folder.mkdir()
-    if os.name != "posix" or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", folder], capture_output=True
-    ).returncode:
+    if (
+        os.name != "posix"
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", folder], capture_output=True).returncode
+    ):
         pytest.skip("needs the right to mount a small tmpfs")
     yield folder
     subprocess.run(["umount", folder], check=True)

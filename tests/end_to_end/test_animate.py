@@ -138,9 +138,10 @@ def test_bad_input_is_one_line_and_exit_2(broken, tmp_path, case):
     changes = {key: place(key, value) for key, value in BAD[case].items()}
     if str(changes.get("checkpoint", "")).endswith(("safetensors", "png")):
         changes["checkpoint"] = broken / changes["checkpoint"]
-    done = run(*arguments(broken, tmp_path / "o.mp4", **{k: v for k, v in changes.items() if k != "out"}), *(
-        ["--out", changes["out"]] if "out" in changes else []
-    ))
+    done = run(
+        *arguments(broken, tmp_path / "o.mp4", **{k: v for k, v in changes.items() if k != "out"}),
+        *(["--out", changes["out"]] if "out" in changes else []),
+    )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("mtanimate: ")

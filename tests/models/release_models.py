@@ -21,9 +21,7 @@ CONFIGS = {
         num_keypoints=5,
         estimator=EstimatorConfig(
             variant="release",
-            backbone=HRNetConfig(
-                widths=(8, 16, 32), stage2_blocks=(2, 1), stage3_modules=2, stage3_blocks=(1, 2, 1)
-            ),
+            backbone=HRNetConfig(widths=(8, 16, 32), stage2_blocks=(2, 1), stage3_modules=2, stage3_blocks=(1, 2, 1)),
             dim=48,
             layers=3,
             heads=4,
@@ -38,9 +36,7 @@ CONFIGS = {
         num_keypoints=6,
         estimator=EstimatorConfig(
             variant="release",
-            backbone=HRNetConfig(
-                widths=(8, 16, 32), stage2_blocks=(1, 1), stage3_modules=3, stage3_blocks=(1, 1, 1)
-            ),
+            backbone=HRNetConfig(widths=(8, 16, 32), stage2_blocks=(1, 1), stage3_modules=3, stage3_blocks=(1, 1, 1)),
             dim=32,
             layers=2,
             heads=4,

@@ -108,14 +108,15 @@ def test_vgg_layers_and_taps():
     network = VGG19Features()
     convolutions = [i for i, layer in enumerate(network.features) if isinstance(layer, torch.nn.Conv2d)]
     assert convolutions == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28]
+    # The first ReLU of each of the five groups between poolings.
+    pools = [i for i, layer in enumerate(network.features) if isinstance(layer, torch.nn.MaxPool2d)]
+    assert list(network.TAPS) == [1, *(pool + 2 for pool in pools)]
     shapes = [tuple(tap.shape) for tap in network(picture(1, 3, 32, 48))]
     assert shapes == [(1, 64, 32, 48), (1, 128, 16, 24), (1, 256, 8, 12), (1, 512, 4, 6), (1, 512, 2, 3)]
 
 
 def test_vgg_normalises_by_imagenet():
-    image = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) + torch.tensor([0.229, 0, -0.225]).view(
-        1, 3, 1, 1
-    )
+    image = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) + torch.tensor([0.229, 0, -0.225]).view(1, 3, 1, 1)
     close(VGG19Features().normalise(image).flatten(), torch.tensor([1.0, 0, -1]), atol=1e-6)
 
 
@@ -144,9 +145,7 @@ def test_vgg_file_that_would_run_code(tmp_path):
         VGG19Features.load(file)
 
 
-@pytest.mark.parametrize(
-    "state", [{}, {"features.0.weight": torch.zeros(64, 3, 5, 5)}], ids=["empty", "misshapen"]
-)
+@pytest.mark.parametrize("state", [{}, {"features.0.weight": torch.zeros(64, 3, 5, 5)}], ids=["empty", "misshapen"])
 def test_foreign_vgg_file(tmp_path, state):
     file = tmp_path / "vgg.pth"
     torch.save(state, file)

@@ -101,9 +101,7 @@ def test_visible_everywhere_shows_the_warped_source_pixels():
 
 def test_hidden_everywhere_shows_nothing_of_the_source():
     net, motion = generator(), dense_motion(1, occlusion=0.0)
-    first, second = (
-        net.decode(net.encode(source), source, motion) for source in (pictures(), pictures(seed=9))
-    )
+    first, second = (net.decode(net.encode(source), source, motion) for source in (pictures(), pictures(seed=9)))
     assert torch.equal(first, second)
 
 

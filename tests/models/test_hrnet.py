@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from mtanimate.config import BACKBONES, HRNetConfig
+from mtanimate.errors import InputError
 from mtanimate.models.hrnet import HighResolutionModule, HRNet, load_imagenet_weights
 
 TINY = HRNetConfig(
@@ -109,12 +110,12 @@ def test_imagenet_weights_load_and_what_lies_beyond_is_left_aside():
 def test_imagenet_weights_with_a_hole_are_refused():
     state = dict(HRNet(TINY).state_dict())
     del state["stage2.0.branches.1.0.bn2.running_var"]
-    with pytest.raises(RuntimeError, match=r"stage2\.0\.branches\.1\.0\.bn2\.running_var"):
+    with pytest.raises(InputError, match=r"stage2\.0\.branches\.1\.0\.bn2\.running_var is missing"):
         load_imagenet_weights(HRNet(TINY), state)
 
 
 def test_imagenet_weights_of_another_width_are_refused():
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(InputError, match=r"conv1\.weight is missing or has another shape"):
         load_imagenet_weights(HRNet(TINY), HRNet(HRNetConfig(widths=(8, 16, 32))).state_dict())
 
 

@@ -72,9 +72,7 @@ def test_equivariance_is_zero_for_a_motion_that_follows():
 
 def test_equivariance_by_hand():
     """T(c) = 2 c + (0.5, 0.1), on a motion that did not follow it."""
-    transform = dataclasses.replace(
-        identity_transform(), theta=torch.tensor([[[2.0, 0.0, 0.5], [0.0, 2.0, 0.1]]])
-    )
+    transform = dataclasses.replace(identity_transform(), theta=torch.tensor([[[2.0, 0.0, 0.5], [0.0, 2.0, 0.1]]]))
     motion = Motion(torch.zeros(1, 1, 2), torch.eye(2).expand(1, 1, 2, 2))
     assert equivariance_keypoints(motion, motion, transform).item() == pytest.approx(0.3)
     # |I - 2 I| has the entries 1, 0, 0, 1.
@@ -92,13 +90,19 @@ def test_transform_of_one_control_point_by_hand():
 def test_frame_reads_the_image_at_the_transformed_pixels():
     """Reflection keeps a constant picture constant; a mirror transform mirrors."""
     flat = torch.full((1, 3, 8, 8), 0.25)
-    shifted = dataclasses.replace(
-        identity_transform(), theta=torch.tensor([[[1.0, 0.0, 0.9], [0.0, 1.0, -0.7]]])
-    )
+    shifted = dataclasses.replace(identity_transform(), theta=torch.tensor([[[1.0, 0.0, 0.9], [0.0, 1.0, -0.7]]]))
     close(shifted.frame(flat), flat, atol=1e-6)
     mirror = dataclasses.replace(identity_transform(), theta=torch.tensor([[[-1.0, 0, 0], [0, 1.0, 0]]]))
     image = torch.rand(1, 3, 8, 10, generator=torch.Generator().manual_seed(3))
     close(mirror.frame(image), identity_transform().frame(image).flip(-1), atol=1e-5)
+
+
+def test_frame_is_reflected_at_the_border():
+    """A shift by a whole picture's width shows its mirror image."""
+    image = torch.rand(1, 3, 8, 10, generator=torch.Generator().manual_seed(3))
+    shift = dataclasses.replace(identity_transform(), theta=torch.tensor([[[1.0, 0, 2], [0, 1.0, 0]]]))
+    mirror = dataclasses.replace(identity_transform(), theta=torch.tensor([[[-1.0, 0, 0], [0, 1.0, 0]]]))
+    close(shift.frame(image), mirror.frame(image), atol=1e-5)
 
 
 def test_random_transform_is_the_identity_without_noise_and_has_the_strength_asked_for():
@@ -115,7 +119,7 @@ def test_random_transform_is_the_identity_without_noise_and_has_the_strength_ask
     assert not torch.equal(noisy.theta[0], noisy.theta[1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), strength=st.floats(0, 0.5))
 def test_jacobian_equals_automatic_differentiation(seed, strength):
     torch.manual_seed(seed)

@@ -111,7 +111,6 @@ def test_scale_is_one_where_the_reference_lies_on_a_line():
     assert movement_scale(random_motion(1, 3), still(line)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="rounding leaves the line an area of 1e-9, which counts as a size")
 def test_scale_is_one_where_the_reference_lies_on_a_line_up_to_rounding():
     x = np.linspace(-0.5, 0.6, 10)
     assert movement_scale(random_motion(1, 10), still(np.stack([x, 0.3 * x + 0.1], axis=1))) == 1

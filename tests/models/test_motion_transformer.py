@@ -44,9 +44,7 @@ def pictures(batch=2, height=64, width=64, seed=1):
 # Sizes
 
 
-@pytest.mark.parametrize(
-    ("backbone", "millions"), [("stem", 5.559), ("hrnet_w32", 12.231622), ("hrnet_w48", 21.301)]
-)
+@pytest.mark.parametrize(("backbone", "millions"), [("stem", 5.559), ("hrnet_w32", 12.231622), ("hrnet_w48", 21.301)])
 def test_parameters_of_the_paper(backbone, millions):
     with torch.device("meta"):
         estimator = MotionTransformer(EstimatorConfig(backbone=BACKBONES[backbone]), num_keypoints=10)
@@ -175,7 +173,7 @@ def test_every_parameter_gets_a_gradient(variant, attention):
 @pytest.mark.parametrize(
     ("position", "attention", "additions"),
     [
-        ("off", "unified", [0, 0, 0]),
+        ("none", "unified", [0, 0, 0]),
         ("once", "unified", [1, 0, 0]),
         ("every_layer", "unified", [1, 1, 1]),
         ("once", "separate", [1, 0, 0]),
@@ -199,7 +197,7 @@ def test_how_often_the_position_is_added(position, attention, additions):
 
 
 def test_embed_gives_no_position_where_it_is_off():
-    estimator = build(position="off")
+    estimator = build(position="none")
     _, position = estimator.embed(torch.zeros(1, 4, 8, 12))
     assert torch.equal(position, torch.zeros(6, 16))
 
@@ -219,7 +217,7 @@ def test_sine_position_facts():
 
 
 def test_patches_are_flattened_row_column_channel():
-    estimator = build(backbone=replace(TINY.backbone, widths=(2, 4, 8)), patch_size=2, dim=8, position="off")
+    estimator = build(backbone=replace(TINY.backbone, widths=(2, 4, 8)), patch_size=2, dim=8, position="none")
     with torch.no_grad():
         estimator.patch_embedding.weight.copy_(torch.eye(8))
     channel, y, x = torch.meshgrid(torch.arange(2), torch.arange(4), torch.arange(6), indexing="ij")

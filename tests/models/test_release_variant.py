@@ -129,15 +129,11 @@ def test_generator_stages(name):
         close(feature, debug[f"gen_down{index}"])
     seen: dict[str, torch.Tensor] = {}
     hooks = [
-        block.register_forward_pre_hook(
-            lambda _m, inputs, key=f"gen_up{i}_in": seen.__setitem__(key, inputs[0])
-        )
+        block.register_forward_pre_hook(lambda _m, inputs, key=f"gen_up{i}_in": seen.__setitem__(key, inputs[0]))
         for i, block in enumerate(generator.up_blocks)
     ]
     hooks.append(
-        generator.final.register_forward_pre_hook(
-            lambda _m, inputs: seen.__setitem__("gen_final_in", inputs[0])
-        )
+        generator.final.register_forward_pre_hook(lambda _m, inputs: seen.__setitem__("gen_final_in", inputs[0]))
     )
     prediction = generator.decode(features, io["source"], dense)
     for hook in hooks:

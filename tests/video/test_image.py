@@ -19,9 +19,7 @@ def _colours(height: int = 40, width: int = 60) -> np.ndarray:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    height=st.integers(1, 40), width=st.integers(1, 40), mode=st.sampled_from(["RGB", "RGBA", "L", "P", "1"])
-)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), mode=st.sampled_from(["RGB", "RGBA", "L", "P", "1"]))
 def test_any_mode_and_size_survives_a_png(tmp_path: Path, height: int, width: int, mode: str) -> None:
     picture = Image.fromarray(_colours(height, width)).convert(mode)
     picture.save(tmp_path / "a.png")

@@ -134,9 +134,7 @@ def test_frames_cut_away_by_an_edit_list_do_not_appear(make_video, run_ffmpeg, t
 
 
 def test_a_varying_rate_keeps_each_frame_once(make_video) -> None:
-    path = make_video(
-        "a.mp4", seconds=4, options=(*X264, "-vf", "select='gt(n,50)+not(mod(n,3))'", "-fps_mode", "vfr")
-    )
+    path = make_video("a.mp4", seconds=4, options=(*X264, "-vf", "select='gt(n,50)+not(mod(n,3))'", "-fps_mode", "vfr"))
     reader = VideoReader(path)
     assert reader.frame_count == len(_all(reader)) == 17 + 49
     assert float(reader.fps) == pytest.approx(66 / 4, rel=0.03)

@@ -51,9 +51,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, suffix: str) -> None:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    fps=st.sampled_from(
-        [Fraction(24000, 1001), Fraction(25), Fraction(25, 2), Fraction(60000, 1001), Fraction(7)]
-    ),
+    fps=st.sampled_from([Fraction(24000, 1001), Fraction(25), Fraction(25, 2), Fraction(60000, 1001), Fraction(7)]),
     count=st.integers(1, 12),
     height=st.integers(16, 40),
     width=st.integers(16, 40),

