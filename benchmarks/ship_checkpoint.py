@@ -1,0 +1,39 @@
+"""Turn a run's checkpoint into the one that ships: 256 x 256, float16, with its origin in the metadata.
+
+    python benchmarks/ship_checkpoint.py CHECKPOINT --samples N --data TEXT
+
+Writes mtanimate/weights/small-talking-heads.safetensors and its SHA-256 into checkpoints.yaml.
+"""
+
+import argparse
+import hashlib
+import re
+from pathlib import Path
+
+from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
+from mtanimate.checkpoints.registry import entries
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--samples", required=True, help="pairs of frames seen, in all stages")
+    parser.add_argument("--data", required=True, help="what it was trained on")
+    options = parser.parse_args()
+    entry = entries()["small-talking-heads"]
+    checkpoint = read_checkpoint(options.checkpoint)
+    if checkpoint.config.model.resolution != 256:
+        parser.error("the checkpoint that ships is 256 x 256: finish its training there")
+    about = checkpoint.about | {"samples": options.samples, "data": options.data, "licence": entry.licence}
+    entry.file.parent.mkdir(exist_ok=True)
+    write_checkpoint(entry.file, checkpoint.animator, checkpoint.config, about, half=True)
+    sha256 = hashlib.sha256(entry.file.read_bytes()).hexdigest()
+    registry = TOP / "checkpoints.yaml"
+    registry.write_text(re.sub(r'sha256: "\w*"', f'sha256: "{sha256}"', registry.read_text()))
+    print(f"{entry.file}: {entry.file.stat().st_size / 2**20:.1f} MiB, {sha256}")
+
+
+if __name__ == "__main__":
+    main()
