@@ -16,10 +16,10 @@ import torch
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.data.clips import find_clips
-from mtanimate.data.pairs import read_square
 from mtanimate.drawing.grids import grid
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader, write_image
+from mtanimate.video.crop import square_frames
 
 
 @torch.inference_mode()
@@ -31,7 +31,7 @@ def reconstruct(animator: Animator, frames: torch.Tensor) -> torch.Tensor:
 
 
 def load(path: Path, every: int, resolution: int) -> torch.Tensor:
-    batches = [read_square(batch, resolution) for batch in VideoReader(path).batches(32)]
+    batches = [square_frames(batch, resolution) for batch in VideoReader(path).batches(32)]
     return torch.cat(batches)[::every].float() / 255
 
 

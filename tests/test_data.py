@@ -7,8 +7,9 @@ from tiny import PLAIN, counting_frames, write_video
 
 from mtanimate.config import AugmentationConfig, DataConfig
 from mtanimate.data.clips import Clip, find_clips
-from mtanimate.data.pairs import PairSampler, read_square
+from mtanimate.data.pairs import PairSampler
 from mtanimate.errors import InputError
+from mtanimate.video.crop import square_frames
 
 RED, BLUE = 0, 2
 
@@ -87,7 +88,7 @@ def test_missing_and_empty_folders(tmp_path):
 def test_the_centred_square_is_taken():
     frames = np.zeros((2, 10, 30, 3), np.uint8)
     frames[:, :, 10:20] = 200
-    square = read_square(frames, 10)
+    square = square_frames(frames, 10)
     assert square.shape == (2, 3, 10, 10)
     assert square.dtype == torch.uint8
     assert (square == 200).all()

@@ -1,13 +1,10 @@
 """The walk of a frame: driving video -> motion -> transfer -> driven source -> finished video."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
-import torch
 
 from mtanimate.animation.performance import Performer
 from mtanimate.checkpoints.file import read_checkpoint
@@ -15,7 +12,7 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader, VideoWriter, check_output, read_image
-from mtanimate.video.crop import centred_square, resize_frames, to_frames
+from mtanimate.video.crop import square_frames, to_frames
 
 Mode = Literal["relative", "absolute"]
 
@@ -75,17 +72,18 @@ def animate(
         say(f"warning: {line}")
 
     source, driving, out = (Path(path).expanduser() for path in (source, driving, out))
+    _check_paths(source, driving, out, overwrite)
     if mode not in ("relative", "absolute"):
         raise InputError(f"--mode {mode}: not one of relative, absolute")
-    check_output(out, overwrite)
-    for given in (source, driving):
-        if out.exists() and given.exists() and out.samefile(given):
-            raise InputError(f"--out {out} is also an input: choose another name")
     weights = resolve(checkpoint)
     chosen = choose_device(device)
     chosen_precision = choose_precision(precision, chosen)
     picture = read_image(source)
     reader = VideoReader(driving, gpu=chosen.type == "cuda")
+    for name, width, height in (("source", *picture.shape[1::-1]), ("driving video", reader.width, reader.height)):
+        if width != height:
+            side = min(width, height)
+            warn(f"the {name} is {width} x {height}: its middle {side} x {side} is used, nothing is stretched")
     if reader.decoder_note:
         say(reader.decoder_note)
     animator = read_checkpoint(weights, chosen).animator
@@ -93,51 +91,37 @@ def animate(
     say(f"device {describe_device(chosen)}, {chosen_precision}; decoder {reader.decoder}; {resolution} x {resolution}")
 
     performer = Performer(animator, chosen_precision, relative=mode == "relative", warn=warn)
-    performer.set_source(_square(picture[None], "source", resolution, warn))
+    performer.set_source(square_frames(picture[None], resolution))
     started = time.monotonic()
-    done = 0
+    frames = 0
+    sound = driving if audio else None
     with VideoWriter(
-        out,
-        fps=reader.fps,
-        width=resolution,
-        height=resolution,
-        audio_from=driving if audio else None,
-        overwrite=overwrite,
+        out, fps=reader.fps, width=resolution, height=resolution, audio_from=sound, overwrite=overwrite
     ) as writer:
-        for frames in _driving_batches(reader, resolution, BATCH_SIZE[chosen.type], warn):
-            writer.write(to_frames(performer.perform(frames)))
-            done += len(frames)
-            progress(done, reader.frame_count)
-        has_audio = writer.audio
+        for batch in reader.batches(BATCH_SIZE[chosen.type]):
+            writer.write(to_frames(performer.perform(square_frames(batch, resolution))))
+            frames += len(batch)
+            progress(frames, reader.frame_count)
     seconds = time.monotonic() - started
     return Result(
         out=str(out),
-        frames=done,
+        frames=frames,
         fps=float(reader.fps),
         width=resolution,
         height=resolution,
         seconds=round(seconds, 3),
-        frames_per_second=round(done / seconds, 3),
+        frames_per_second=round(frames / seconds, 3),
         device=str(chosen),
         precision=performer.precision,
         checkpoint=str(checkpoint),
-        audio=has_audio,
+        audio=writer.audio,
         reference_frame=0 if mode == "relative" else None,
         warnings=warnings,
     )
 
 
-def _square(frames: np.ndarray, name: str, resolution: int, warn: Callable[[str], None]) -> torch.Tensor:
-    """The centred square of uint8 (B, H, W, 3), at the network's size: uint8 (B, 3, R, R)."""
-    height, width = frames.shape[1:3]
-    if height != width:
-        side = min(width, height)
-        warn(f"the {name} is {width} x {height}: its middle {side} x {side} is used, nothing is stretched")
-    return resize_frames(centred_square(width, height).cut(frames), resolution)
-
-
-def _driving_batches(
-    reader: VideoReader, resolution: int, size: int, warn: Callable[[str], None]
-) -> Iterator[torch.Tensor]:
-    for index, frames in enumerate(reader.batches(size)):
-        yield _square(frames, "driving video", resolution, warn if index == 0 else lambda line: None)
+def _check_paths(source: Path, driving: Path, out: Path, overwrite: bool) -> None:
+    check_output(out, overwrite)
+    for given in (source, driving):
+        if out.exists() and given.exists() and out.samefile(given):
+            raise InputError(f"--out {out} is also an input: choose another name")

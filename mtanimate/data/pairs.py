@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +12,7 @@ from mtanimate.data.augmentation import augment
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader
-from mtanimate.video.crop import centred_square, resize_frames
-
-
-def read_square(frames: np.ndarray, resolution: int) -> Tensor:
-    """uint8 (B, H, W, 3) -> uint8 (B, 3, resolution, resolution): the centred square, resized."""
-    square = centred_square(frames.shape[2], frames.shape[1])
-    return resize_frames(square.cut(frames), resolution).contiguous()
+from mtanimate.video.crop import square_frames
 
 
 @dataclass
@@ -62,7 +55,7 @@ class PairSampler:
         size = reader.frame_count * 3 * self.resolution**2
         if self.cached_bytes + size > self.config.cache_gib * 2**30:
             return PairSource(clip, reader.frame_count, None)
-        frames = torch.cat([read_square(batch, self.resolution) for batch in reader.batches(32)])
+        frames = torch.cat([square_frames(batch, self.resolution) for batch in reader.batches(32)])
         self.cached_bytes += frames.numel()
         return PairSource(clip, len(frames), frames)
 
@@ -89,4 +82,4 @@ class PairSampler:
     def _read(self, source: PairSource, first: int, second: int) -> Tensor:
         if source.frames is not None:
             return source.frames[[first, second]]
-        return read_square(VideoReader(source.clip.path).frames([first, second]), self.resolution)
+        return square_frames(VideoReader(source.clip.path).frames([first, second]), self.resolution)

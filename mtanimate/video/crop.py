@@ -37,6 +37,11 @@ def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
+def square_frames(frames: np.ndarray, resolution: int) -> Tensor:
+    """uint8 (B, H, W, 3) of any shape -> uint8 (B, 3, resolution, resolution): the centred square, resized."""
+    return resize_frames(centred_square(frames.shape[2], frames.shape[1]).cut(frames), resolution)
+
+
 def to_frames(images: Tensor) -> np.ndarray:
     """(B, 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), rounded."""
     frames = (images.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
