@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from mtanimate.checkpoints.file import read_metadata
 from mtanimate.config import load_preset, override
 from mtanimate.data.clips import find_clips
 from mtanimate.data.pairs import PairSampler
@@ -38,6 +39,8 @@ def train(
     if not resume and (folder / "state").exists():
         raise InputError(f"--out {folder} holds a run already: choose another folder, or --resume auto")
     start = Path(init).expanduser() if init else None
+    if start is not None:
+        read_metadata(start)  # a wrong file is said before the clips are decoded
 
     say(f"device {describe_device(chosen)}; {len(clips)} clips from {dataset}; run in {folder}")
     sampler = PairSampler(clips, config.model.resolution, config.data)
