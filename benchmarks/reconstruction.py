@@ -2,8 +2,8 @@
 
     python benchmarks/reconstruction.py CHECKPOINT TEST_FOLDER [--every 4] [--pictures FOLDER]
 
-L1 is the mean absolute difference of RGB in [0, 1] at the network's resolution, of every `--every`-th frame after
-the first; motion is absolute, as in the paper's evaluation. A clip's figure is the mean over its frames, the
+L1 is the mean absolute difference of RGB in [0, 1] at the network's resolution, of every `--every`-th frame from
+the first on; motion is absolute, as in the paper's evaluation. A clip's figure is the mean over its frames, the
 table's the mean over clips.
 """
 
@@ -24,9 +24,9 @@ from mtanimate.video.crop import square_frames
 
 @torch.inference_mode()
 def reconstruct(animator: Animator, frames: torch.Tensor) -> torch.Tensor:
-    """frames (T, 3, R, R) in [0, 1], the first of which is the source -> predictions of the others."""
+    """frames (T, 3, R, R) in [0, 1], the first of which is the source -> predictions of all."""
     source = animator.encode_source(frames[:1])
-    parts = [animator.drive(source, animator.estimate_motion(part)) for part in frames[1:].split(8)]
+    parts = [animator.drive(source, animator.estimate_motion(part)) for part in frames.split(8)]
     return torch.cat(parts)
 
 
@@ -48,14 +48,14 @@ def main() -> None:
     for clip in find_clips(options.folder, "test"):
         frames = load(clip.path, options.every, checkpoint.config.model.resolution)
         predictions = reconstruct(animator, frames)
-        ours = (predictions - frames[1:]).abs().mean().item()
-        repeated = (frames[:1] - frames[1:]).abs().mean().item()
+        ours = (predictions - frames).abs().mean().item()
+        repeated = (frames[:1] - frames).abs().mean().item()
         rows.append((ours, repeated))
         print(f"{clip.path.stem:12} {ours:.4f} {repeated:.4f} {ours / repeated:.2f}", flush=True)
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             chosen = np.linspace(0, len(predictions) - 1, 4).round().astype(int)[1:]
-            columns = [frames[:1].expand(3, -1, -1, -1), frames[1:][chosen], predictions[chosen]]
+            columns = [frames[:1].expand(3, -1, -1, -1), frames[chosen], predictions[chosen]]
             write_image(options.pictures / f"{clip.path.stem}.png", grid(columns))
     ours, repeated = np.array(rows).T
     print(f"checkpoint {options.checkpoint}: {checkpoint.about}")
