@@ -2,18 +2,22 @@
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 import subprocess
+import tempfile
 from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import entries
 from mtanimate.devices import choose_device, describe_device
 from mtanimate.errors import MTAnimateError
+from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.ffmpeg import executable
 
 
@@ -59,16 +63,19 @@ def _device() -> Finding:
 
 
 def _decoder() -> Finding:
-    import decord
-
+    """Tried on a real clip of four frames."""
     try:
-        decord.gpu(0)
-        from decord import VideoReader as _  # noqa: F401
-    except Exception as error:
-        return Finding("gpu decoding", False, False, str(error))
-    cuda = "cuda" in str(getattr(decord, "__version__", "")) or torch.cuda.is_available()
-    detail = "tried when a CUDA device is used" if cuda else "not here; pip install 'mtanimate[cuda]' with a GPU"
-    return Finding("gpu decoding", cuda, False, detail)
+        with tempfile.TemporaryDirectory() as folder:
+            clip = Path(folder) / "clip.mp4"
+            with VideoWriter(clip, fps=Fraction(25), width=256, height=256) as writer:
+                writer.write(np.zeros((4, 256, 256, 3), np.uint8))
+            reader = VideoReader(clip, gpu=True)
+    except MTAnimateError as error:
+        return Finding("video", False, True, str(error))
+    detail = reader.decoder_note or "works"
+    if reader.decoder == "cpu":
+        detail += "; the CPU does; with an NVIDIA GPU: pip install 'mtanimate[cuda]'"
+    return Finding("decoding on a GPU", reader.decoder != "cpu", False, detail)
 
 
 def _codecs() -> list[Finding]:
