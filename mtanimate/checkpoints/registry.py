@@ -4,6 +4,7 @@ import difflib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,9 +32,12 @@ def _registry_file() -> Path:
     return inside if inside.is_file() else _package_folder().parent / "checkpoints.yaml"
 
 
+def _registry() -> dict[str, Any]:
+    return yaml.safe_load(_registry_file().read_text("utf-8"))
+
+
 def entries() -> dict[str, Entry]:
     """All named checkpoints."""
-    listed = yaml.safe_load(_registry_file().read_text("utf-8"))
     return {
         name: Entry(
             name,
@@ -42,7 +46,7 @@ def entries() -> dict[str, Entry]:
             values["description"],
             values["licence"],
         )
-        for name, values in listed["checkpoints"].items()
+        for name, values in _registry()["checkpoints"].items()
     }
 
 
@@ -55,7 +59,7 @@ def resolve(name_or_file: str) -> Path:
     if path.is_file():
         return path
     known = entries()
-    name = yaml.safe_load(_registry_file().read_text("utf-8"))["default"] if name_or_file == "default" else name_or_file
+    name = _registry()["default"] if name_or_file == "default" else name_or_file
     if name in known:
         return known[name].file
     close = difflib.get_close_matches(name, known, n=1)
