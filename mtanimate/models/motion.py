@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mtanimate.geometry import inverse_2x2, matmul_2x2, transform_points
@@ -28,6 +29,9 @@ class Motion:
     def roll(self, shift: int) -> "Motion":
         """The batch turned by `shift` places."""
         return Motion(self.keypoints.roll(shift, dims=0), self.affine.roll(shift, dims=0))
+
+    def to(self, target: torch.device | torch.dtype) -> "Motion":
+        return Motion(self.keypoints.to(target), self.affine.to(target))
 
 
 def sparse_motions(source: Motion, driving: Motion, grid: Tensor) -> Tensor:
