@@ -16,10 +16,10 @@ import torch
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.data.clips import find_clips
-from mtanimate.drawing.grids import grid
+from mtanimate.drawing.grids import labelled_grid
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader, write_image
-from mtanimate.video.crop import square_frames
+from mtanimate.video.crop import square_frames, to_frames
 
 
 @torch.inference_mode()
@@ -45,7 +45,8 @@ def main() -> None:
     checkpoint = read_checkpoint(resolve(options.checkpoint))
     animator = checkpoint.animator.channels_last()
     rows = []
-    for clip in find_clips(options.folder, "test"):
+    folder = options.folder / "test" if (options.folder / "test").is_dir() else options.folder
+    for clip in find_clips(folder):
         frames = load(clip.path, options.every, checkpoint.config.model.resolution)
         predictions = reconstruct(animator, frames)
         ours = (predictions - frames).abs().mean().item()
@@ -55,8 +56,9 @@ def main() -> None:
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             chosen = np.linspace(0, len(predictions) - 1, 4).round().astype(int)[1:]
-            columns = [frames[:1].expand(3, -1, -1, -1), frames[chosen], predictions[chosen]]
-            write_image(options.pictures / f"{clip.path.stem}.png", grid(columns))
+            columns = {"source": frames[:1].expand(3, -1, -1, -1), "truth": frames[chosen], "ours": predictions[chosen]}
+            picture = labelled_grid({title: list(to_frames(column)) for title, column in columns.items()})
+            write_image(options.pictures / f"{clip.path.stem}.png", picture)
     ours, repeated = np.array(rows).T
     print(f"checkpoint {options.checkpoint}: {checkpoint.about}")
     print(f"clips {len(rows)}; L1 {ours.mean():.4f}; repeating the first frame {repeated.mean():.4f}")

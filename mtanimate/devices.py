@@ -39,6 +39,23 @@ def choose_precision(name: Precision, device: torch.device) -> str:
     return name
 
 
+def choose_training_precision(name: Precision, device: torch.device) -> str:
+    """`auto`: bf16 where the device computes it, fp32 elsewhere. Raises InputError for a pair that does not work."""
+    if name == "auto":
+        return "bf16" if _has_bf16(device) else "fp32"
+    if name == "fp16" and device.type != "cuda":
+        raise InputError(f"--precision fp16 trains on CUDA only, not on {device.type}: give bf16 or fp32")
+    return name
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Other CPUs emulate it, slower than float32. Older PyTorch cannot tell.
+    tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return device.type == "cpu" and any(test() for test in tests if test is not None)
+
+
 def describe_device(device: torch.device) -> str:
     """For people: `cuda (NVIDIA H100)`, `cpu (2 threads)`."""
     if device.type == "cuda":

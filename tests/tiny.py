@@ -20,10 +20,10 @@ from mtanimate.config import (
     ModelConfig,
     TrainingConfig,
 )
-from mtanimate.data.clips import find_clips
-from mtanimate.data.pairs import PairSampler
+from mtanimate.data.clips import Split, find_clips
 from mtanimate.models.animator import Animator
 from mtanimate.training.run import Run
+from mtanimate.training.workers import Workers
 from mtanimate.video import VideoWriter
 
 MODEL = ModelConfig(
@@ -36,8 +36,10 @@ MODEL = ModelConfig(
     generator=GeneratorConfig(block_expansion=8, max_features=16, num_bottleneck_blocks=1),
 )
 LOSS = LossConfig(perceptual=0, pixel=10, equivariance_keypoints=1)
-PLAIN = AugmentationConfig(0, 0, 0, 0, 0, 0)  # no flips, no jitter
-TRAINING = TrainingConfig(steps=4, batch_size=4, learning_rate=1e-3, log_every=2, checkpoint_every=2, picture_every=2)
+PLAIN = AugmentationConfig(
+    time_flip=0, horizontal_flip=0, brightness=0, contrast=0, saturation=0, hue=0
+)  # no flips, no jitter
+TRAINING = TrainingConfig(steps=4, batch_size=4, learning_rate=1e-3, checkpoint_every=2, picture_every=2)
 CONFIG = Config(MODEL, DataConfig(augmentation=PLAIN), LOSS, TRAINING)
 
 
@@ -83,11 +85,22 @@ def moving_square(count: int, speed: float, size: int = 64) -> np.ndarray:
 # Runs
 
 
-def make_run(folder, videos, *, init=None, loss=None, **training):
-    """A run of CONFIG with other settings in `loss` and `training`."""
-    config = replace(CONFIG, training=replace(CONFIG.training, **training), loss=replace(CONFIG.loss, **(loss or {})))
-    sampler = PairSampler(find_clips(videos, "train"), config.model.resolution, config.data)
-    return Run(folder, config, sampler, torch.device("cpu"), init)
+def tiny_config(loss=None, data=None, **training):
+    """CONFIG with other settings in `loss`, `data` and `training`."""
+    return replace(
+        CONFIG,
+        training=replace(CONFIG.training, **training),
+        loss=replace(CONFIG.loss, **(loss or {})),
+        data=replace(CONFIG.data, **(data or {})),
+    )
+
+
+def make_run(folder, videos, *, init=None, workers=None, said=None, **settings):
+    """A run of `tiny_config(**settings)`. said: a list that gets what the run says."""
+    config = tiny_config(**settings)
+    say = (lambda line: None) if said is None else said.append
+    workers = workers or Workers(torch.device("cpu"))
+    return Run(folder, config, Split(find_clips(videos), [], ""), workers, init=init, say=say)
 
 
 def train(run):
@@ -97,7 +110,7 @@ def train(run):
 
 
 def weights(run):
-    return {name: tensor.clone() for name, tensor in run.animator.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in run.stepper.animator.state_dict().items()}
 
 
 def assert_equal(first, second):

@@ -1,7 +1,6 @@
 """A checkpoint file: safetensors, with the configuration and its origin in the metadata."""
 
 import json
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from mtanimate.config import Config, from_mapping, to_mapping
+from mtanimate.config import Config, from_checkpoint, to_mapping
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import replacing
 from mtanimate.models.animator import Animator
 
 FORMAT = "mtanimate-1"
@@ -42,12 +42,10 @@ def write_checkpoint(path: Path, animator: Animator, config: Config, about: dict
         raise MTAnimateError(f"not written: weights that are not finite{' in float16' * half}, {unfit[0]} first")
     metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config))}
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(save(tensors, metadata))
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_bytes(save(tensors, metadata))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
 
 
@@ -72,9 +70,9 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """
     metadata = read_metadata(path)
     try:
-        config = from_mapping(Config, json.loads(metadata["config"]))
+        config = from_checkpoint(json.loads(metadata["config"]))
         animator = Animator(config.model)
-    except (InputError, KeyError, ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (InputError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)

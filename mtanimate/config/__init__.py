@@ -1,6 +1,17 @@
 """Every hyperparameter, as frozen dataclasses; presets are the YAML files beside this one."""
 
-from mtanimate.config.loading import from_mapping, load_preset, override, preset_names, to_mapping
+from mtanimate.config.loading import (
+    describe,
+    differences,
+    flat,
+    from_checkpoint,
+    from_mapping,
+    load_file,
+    load_preset,
+    override,
+    preset_names,
+    to_mapping,
+)
 from mtanimate.config.model import (
     BACKBONES,
     BackgroundConfig,
@@ -33,7 +44,12 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "TransformConfig",
+    "describe",
+    "differences",
+    "flat",
+    "from_checkpoint",
     "from_mapping",
+    "load_file",
     "load_preset",
     "override",
     "preset_names",

@@ -2,9 +2,14 @@
 
 import dataclasses
 import difflib
+import json
+import re
+import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -14,6 +19,7 @@ from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
 T = TypeVar("T")
+NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
@@ -27,7 +33,7 @@ def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
         return typing.cast(T, BACKBONES[values])
     if not isinstance(values, dict):
         raise InputError(f"{where or 'the configuration'}: expected a mapping, not {values!r}")
-    known = typing.get_type_hints(kind)
+    known = typing.get_type_hints(kind, include_extras=True)
     converted = {}
     for key, value in values.items():
         path = f"{where}.{key}".lstrip(".")
@@ -37,6 +43,20 @@ def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
     return kind(**converted)
 
 
+def from_checkpoint(values: dict[str, Any]) -> Config:
+    """The configuration that a checkpoint carries, perhaps of another version: settings of its training that
+    are unknown here are left out, since they do not change the network; the network's must all be known."""
+    known = {name: _known(of, values[name]) for name, of in typing.get_type_hints(Config).items() if name in values}
+    return from_mapping(Config, known | {"model": values["model"]})
+
+
+def _known(kind: Any, values: Any) -> Any:
+    if not (dataclasses.is_dataclass(kind) and isinstance(values, dict)):
+        return values
+    known = typing.get_type_hints(kind)
+    return {key: _known(known[key], value) for key, value in values.items() if key in known}
+
+
 def _nearest(key: str, known: typing.Iterable[str]) -> str:
     close = difflib.get_close_matches(str(key), known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
@@ -44,6 +64,12 @@ def _nearest(key: str, known: typing.Iterable[str]) -> str:
 
 def _convert(kind: Any, value: Any, path: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        number, limits = arguments
+        value = _convert(number, value, path)
+        if not limits.holds(value):
+            raise InputError(f"{path}: {value} is out of range: it must be {limits}")
+        return value
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
@@ -59,11 +85,12 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
             raise InputError(f"{path}: expected a list, not {value!r}")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise InputError(f"{path}: expected {len(arguments)} values, not {len(value)}")
-        return tuple(_convert(arguments[0], item, path) for item in value)
+        kinds = arguments if arguments[-1] is not Ellipsis else arguments[:1] * len(value)
+        return tuple(_convert(of, item, path) for of, item in zip(kinds, value, strict=True))
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
-        raise InputError(f"{path}: expected {kind.__name__}, not {value!r}")
+        raise InputError(f"{path}: expected {NAMES.get(kind, kind.__name__)}, not {value!r}")
     return value
 
 
@@ -85,10 +112,82 @@ def preset_names() -> list[str]:
 
 def load_preset(name: str) -> Config:
     """The preset `name`: a YAML file in this package that says where it departs from the paper's defaults."""
+    return from_mapping(Config, _preset(name))
+
+
+def load_file(path: Path) -> Config:
+    """A configuration that somebody wrote: `preset: NAME`, if it builds on one, and what it changes.
+
+    Raises InputError for a file that is missing or no YAML, an unknown key or a wrong value.
+    """
+    try:
+        return from_mapping(Config, _on_its_preset(_yaml(path.read_text("utf-8"), f"'{path}'")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration '{path}' ({error})") from error
+
+
+def _preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise InputError(f"no preset '{name}'; {_nearest(name, preset_names())}")
     text = resources.files("mtanimate.config").joinpath(f"{name}.yaml").read_text("utf-8")
-    return from_mapping(Config, yaml.safe_load(text))
+    return _on_its_preset(_yaml(text, name))
+
+
+def _yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected settings as `key: value` lines, not {values!r}")
+    return values
+
+
+def _on_its_preset(values: dict[str, Any]) -> dict[str, Any]:
+    name = values.pop("preset", None)
+    return values if name is None else _merged(_preset(str(name)), values)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested mappings: what `changes` says wins, at any depth."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = _merged(base[key], value) if both else value
+    return result
+
+
+def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which two configurations differ -> both values."""
+    one, other = flat(first), flat(second)
+    keys = [*one, *(key for key in other if key not in one)]
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted key."""
+
+    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(walk(to_mapping(config), ""))
+
+
+def describe(config: Config) -> str:
+    """Every setting, for people: a paragraph a section."""
+    sections: dict[str, list[str]] = {}
+    for key, value in flat(config).items():
+        section, _, name = key.partition(".")
+        text = json.dumps(value, separators=(",", ":")) if not isinstance(value, str) else value or '""'
+        sections.setdefault(section, []).append(f"{name}={text}")
+    return "\n".join(
+        textwrap.fill(f"{section}: {' '.join(words)}", 110, subsequent_indent="  ", break_long_words=False)
+        for section, words in sections.items()
+    )
 
 
 def override(config: Config, settings: list[str]) -> Config:
@@ -118,16 +217,18 @@ def override(config: Config, settings: list[str]) -> Config:
 
 
 def _parse(text: str) -> Any:
-    """YAML, with numbers like 3e-4 (which YAML 1.1 takes for text) read as numbers."""
     try:
-        value = yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise InputError(
             f"--set: cannot read the value {text!r}: write it as in YAML, e.g. 3, true, [0.6, 0.9]"
         ) from None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 3e-4 is a number (YAML 1.1 wants 3.0e-4)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)

@@ -3,19 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mtanimate.config.ranges import Count, Natural, Portion, Positive
+
 
 @dataclass(frozen=True)
 class HRNetConfig:
     """HRNet's first three stages; without `widths` only the stem and layer1."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    stem_width: int = 64
-    layer1_width: int = 64
-    layer1_blocks: int = 4
-    stage2_modules: int = 1
-    stage2_blocks: tuple[int, ...] = (4, 4)
-    stage3_modules: int = 4
-    stage3_blocks: tuple[int, ...] = (4, 4, 4)
+    widths: tuple[Count, ...] = (32, 64, 128)
+    stem_width: Count = 64
+    layer1_width: Count = 64
+    layer1_blocks: Count = 4
+    stage2_modules: Count = 1
+    stage2_blocks: tuple[Count, ...] = (4, 4)
+    stage3_modules: Count = 4
+    stage3_blocks: tuple[Count, ...] = (4, 4, 4)
 
 
 # The backbones of the paper's Table 5, and the small preset's.
@@ -48,24 +50,24 @@ class EstimatorConfig:
 
     variant: Literal["paper", "release"] = "paper"
     backbone: HRNetConfig = BACKBONES["hrnet_w32"]
-    patch_size: int = 4
-    dim: int = 192
-    layers: int = 12
-    heads: int = 8
-    mlp_ratio: int = 3
+    patch_size: Count = 4
+    dim: Count = 192
+    layers: Count = 12
+    heads: Count = 8
+    mlp_ratio: Count = 3
     attention: Literal["unified", "separate"] = "unified"
     position: Literal["every_layer", "once", "none"] = "every_layer"
     squash: bool = False
-    scale_factor: float = 1.0
+    scale_factor: Portion = 1.0
 
 
 @dataclass(frozen=True)
 class DenseMotionConfig:
-    block_expansion: int = 64
-    max_features: int = 1024
-    num_blocks: int = 5
-    scale_factor: float = 0.25
-    keypoint_variance: float = 0.01
+    block_expansion: Count = 64
+    max_features: Count = 1024
+    num_blocks: Count = 5
+    scale_factor: Portion = 0.25
+    keypoint_variance: Positive = 0.01
     occlusion: bool = True
 
 
@@ -73,26 +75,26 @@ class DenseMotionConfig:
 class GeneratorConfig:
     """skips: occlusion-gated skip connections; they have no parameters, so only this setting tells."""
 
-    block_expansion: int = 64
-    max_features: int = 512
-    num_down_blocks: int = 2
-    num_bottleneck_blocks: int = 6
+    block_expansion: Count = 64
+    max_features: Count = 512
+    num_down_blocks: Natural = 2
+    num_bottleneck_blocks: Count = 6
     skips: bool = True
 
 
 @dataclass(frozen=True)
 class BackgroundConfig:
-    block_expansion: int = 32
-    max_features: int = 1024
-    num_blocks: int = 5
+    block_expansion: Count = 32
+    max_features: Count = 1024
+    num_blocks: Count = 5
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The whole network. `resolution`: the side of the square pictures that it was trained on."""
 
-    resolution: int = 256
-    num_keypoints: int = 10
+    resolution: Count = 256
+    num_keypoints: Count = 10
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     dense_motion: DenseMotionConfig = field(default_factory=DenseMotionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)

@@ -4,39 +4,50 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mtanimate.config.model import ModelConfig
+from mtanimate.config.ranges import Count, Decay, Degrees, Natural, Portion, Positive, Share, Weight
+
+PARTS = Literal["backbone", "motion_estimator", "dense_motion", "generator", "background_predictor"]
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to a pair of frames, the same to both.
+    """What is done to a pair of frames, the same to both, in this order.
 
     time_flip, horizontal_flip: probabilities; a pair flipped in time is not flipped in space.
-    brightness, contrast, saturation, hue: jitter, factors uniform in 1 +- x (hue: +- x turns).
-    crop: the smallest side, as a fraction, of a random square crop (1: none), enlarged to full size.
-    own_crop: probability that each frame of a pair gets a crop of its own: a shift and zoom that the motion
-    has to follow, where a small data set has little movement.
+    rotation: degrees, uniform in +- x; what turns into view is the repeated edge.
+    window: range of the side of a random square window, as a fraction of the picture's side; it is resized to
+    the full size. Below 1 it enlarges; above 1 it shrinks the picture, the edge repeated around it.
+    own_window: probability that each frame of a pair gets a window of its own: a shift and zoom that the
+    motion has to follow, where a small data set has little movement.
+    brightness, contrast, saturation, hue: jitter in random order, factors uniform in 1 +- x (hue: +- x turns).
     """
 
-    time_flip: float = 0.5
-    horizontal_flip: float = 0.5
-    brightness: float = 0.1
-    contrast: float = 0.1
-    saturation: float = 0.1
-    hue: float = 0.1
-    crop: float = 1.0
-    own_crop: float = 0.0
+    time_flip: Share = 0.5
+    horizontal_flip: Share = 0.5
+    rotation: Degrees = 0.0
+    window: tuple[Positive, Positive] = (1.0, 1.0)
+    own_window: Share = 0.0
+    brightness: Share = 0.1
+    contrast: Share = 0.1
+    saturation: Share = 0.1
+    hue: Share = 0.1
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """cache_gib: decoded frames are kept in memory at the training size while they fit into it.
+    """Which pairs of frames an epoch has.
 
-    repeats: pairs per clip and epoch. min_distance: least frames between the two, where the clip has them.
+    repeats: how often an epoch takes each identity, another random clip of it each time; or each clip, where
+    by_identity is false. min_distance: least frames between the two, where the clip has them.
+    test_share: identities that are held out where the data have no folders `train` and `test`.
+    cache_gib: decoded frames of the first clips are kept in memory (of each process) while they fit into it.
     """
 
-    repeats: int = 150
-    cache_gib: float = 4.0
-    min_distance: int = 0
+    repeats: Count = 150
+    by_identity: bool = True
+    min_distance: Natural = 0
+    test_share: Decay = 0.1
+    cache_gib: Weight = 0.0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 
@@ -44,9 +55,9 @@ class DataConfig:
 class TransformConfig:
     """The equivariance loss's random thin-plate-spline transform."""
 
-    sigma_affine: float = 0.05
-    sigma_tps: float = 0.005
-    points_tps: int = 5
+    sigma_affine: Weight = 0.05
+    sigma_tps: Weight = 0.005
+    points_tps: Count = 5
 
 
 @dataclass(frozen=True)
@@ -58,20 +69,20 @@ class LossConfig:
     pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
     anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
     mask, concentration: Eq. 11 and 12, with a background predictor.
-    both_directions: each frame of a pair drives the other. Two samples for one pass of the estimator over
+    both_directions: each frame of a pair drives the other: two predictions for one pass of the estimator over
     each frame (time_flip then changes nothing).
     """
 
-    perceptual: float = 10.0
+    perceptual: Weight = 10.0
     features: Literal["vgg19", "efficientnet_lite0"] = "vgg19"
     vgg19_file: str = ""
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    pixel: float = 0.0
-    equivariance_keypoints: float = 10.0
-    equivariance_affine: float = 0.0
-    anchor: float = 0.0
-    mask: float = 0.0
-    concentration: float = 0.0
+    scales: tuple[Portion, ...] = (1.0, 0.5, 0.25, 0.125)
+    pixel: Weight = 0.0
+    equivariance_keypoints: Weight = 10.0
+    equivariance_affine: Weight = 0.0
+    anchor: Weight = 0.0
+    mask: Weight = 0.0
+    concentration: Weight = 0.0
     both_directions: bool = False
     transform: TransformConfig = field(default_factory=TransformConfig)
 
@@ -83,31 +94,43 @@ class TrainingConfig:
     equivariance_steps: so many first steps train the estimator alone, on equivariance (and the anchor), so that
     keypoints follow the picture before a picture is warped by them. warmup_steps: so many next steps train the
     motion half alone: the source warped by the dense flow stands for the prediction, no generator runs.
+    batch_size: pairs a step, of all workers together. accumulate: parts that a worker takes its share in, one
+    after the other, where memory is short (batch statistics are those of a part).
     schedule: `milestones` (times 0.1 at the given fractions of all steps) or `cosine` (to zero).
     ramp_steps: so many first steps raise the learning rate from zero.
     clip_gradient: largest norm of the estimator's gradient; 0: none.
     backbone_file: ImageNet weights of the HRNet to start from, timm's or the authors' file; empty: none.
+    freeze: parts that keep their weights and batch statistics.
     ema: decay of the running mean of the weights that checkpoints hold; 0: none.
+    precision: `auto` is bf16 where the device computes it, else fp32. compile: torch.compile the step.
+    log_every: steps that a line of log.jsonl is the mean of. keep: how many of the latest checkpoints stay,
+    beside the best. validation_clips: held-out clips that tell which is best; 0: none is kept.
     """
 
-    steps: int = 0
-    epochs: int = 100
-    equivariance_steps: int = 0
-    warmup_steps: int = 0
-    batch_size: int = 64
-    learning_rate: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
+    steps: Natural = 0
+    epochs: Count = 100
+    equivariance_steps: Natural = 0
+    warmup_steps: Natural = 0
+    batch_size: Count = 64
+    accumulate: Count = 1
+    learning_rate: Positive = 2e-4
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
     schedule: Literal["milestones", "cosine"] = "milestones"
-    milestones: tuple[float, ...] = (0.6, 0.9)
-    ramp_steps: int = 0
-    clip_gradient: float = 1.0
+    milestones: tuple[Share, ...] = (0.6, 0.9)
+    ramp_steps: Natural = 0
+    clip_gradient: Weight = 1.0
     backbone_file: str = ""
-    ema: float = 0.0
-    seed: int = 0
-    log_every: int = 20
-    checkpoint_every: int = 1000
-    picture_every: int = 1000
-    precision: Literal["fp32", "bf16"] = "fp32"
+    freeze: tuple[PARTS, ...] = ()
+    ema: Decay = 0.0
+    seed: Natural = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    log_every: Count = 1
+    checkpoint_every: Count = 1000
+    picture_every: Count = 1000
+    keep: Count = 3
+    validation_clips: Natural = 16
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)

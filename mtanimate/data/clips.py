@@ -1,31 +1,89 @@
-"""Which videos a data set has, and whose they are."""
+"""Which clips a data set has, whose they are, and which are held out."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtanimate.errors import InputError
+import numpy as np
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".gif"}
+from mtanimate.errors import InputError
+from mtanimate.video import VideoReader
+from mtanimate.video.folder import FrameFolder, is_picture
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One video and its subject: the file's name before `__` or `#`, as the field's data sets have it."""
+    """A video, or a folder of frames, and its subject: its name before `__` or `#`, as in the field's data sets."""
 
     path: Path
     identity: str
 
+    def open(self) -> VideoReader | FrameFolder:
+        """Raises InputError where it is broken."""
+        return FrameFolder(self.path) if self.path.is_dir() else VideoReader(self.path)
 
-def find_clips(folder: Path, split: str) -> list[Clip]:
-    """The videos below `folder`, or below `folder/split` where that exists, sorted by name.
 
-    Raises InputError where the folder or any video in it is missing.
+@dataclass(frozen=True)
+class Split:
+    """Clips to train on, clips of other people that are held out, and how they were told apart."""
+
+    train: list[Clip]
+    test: list[Clip]
+    how: str
+
+
+def find_clips(folder: Path) -> list[Clip]:
+    """The videos and the folders of frames at any depth below `folder`, sorted by path.
+
+    A folder that holds pictures is one clip; nothing below it is looked at. Raises InputError where the folder
+    or any clip in it is missing.
     """
     if not folder.is_dir():
-        raise InputError(f"no data folder '{folder}': --data takes a folder of videos")
-    root = folder / split if (folder / split).is_dir() else folder
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+        raise InputError(f"no data folder '{folder}': say where the videos are with --data")
+    paths = []
+    for name, folders, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        if any(is_picture(here / file) for file in files):
+            paths.append(here)
+            folders.clear()
+        paths += [here / file for file in files if _is_video(here / file)]
     if not paths:
-        raise InputError(f"no videos in '{root}' (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
-    return [Clip(path, re.split("__|#", path.stem)[0]) for path in paths]
+        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+        raise InputError(f"no videos and no folders of frames in '{folder}' (videos end in {suffixes})")
+    return [Clip(path, identity(path)) for path in sorted(paths)]
+
+
+def identity(path: Path) -> str:
+    name = path.name if path.is_dir() else path.stem
+    return re.split("__|#", name.removesuffix(".mp4"))[0]
+
+
+def split_clips(folder: Path, test_share: float, seed: int) -> Split:
+    """Folders `train` and `test` where there are any, else identities drawn by `seed`.
+
+    test_share: of the identities to hold out; of fewer than 1 / (2 test_share) identities none is.
+    Raises InputError where there is nothing to train on.
+    """
+    train, test = folder / "train", folder / "test"
+    if train.is_dir():
+        return Split(find_clips(train), find_clips(test) if test.is_dir() else [], "by the folders train and test")
+    clips = find_clips(folder)
+    if test.is_dir():
+        clips = [clip for clip in clips if test not in clip.path.parents and clip.path != test]
+        return Split(clips, find_clips(test), "by the folder test")
+    names = sorted({clip.identity for clip in clips})
+    held = round(len(names) * test_share)
+    chosen = set(np.random.default_rng(seed).permutation(names)[:held].tolist())
+    return Split(
+        [clip for clip in clips if clip.identity not in chosen],
+        [clip for clip in clips if clip.identity in chosen],
+        f"{held} of {len(names)} identities held out, drawn by seed {seed}",
+    )
+
+
+def _is_video(file: Path) -> bool:
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")

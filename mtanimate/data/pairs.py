@@ -1,85 +1,133 @@
 """Pairs of frames of one clip: what training learns from."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from mtanimate.config import DataConfig
+from mtanimate.config import Config
 from mtanimate.data.augmentation import augment
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
+from mtanimate.models.losses.equivariance import Transform
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import square_frames
+from mtanimate.video.folder import FrameFolder
+
+ATTEMPTS = 50  # clips that are tried for one pair
 
 
-@dataclass
-class PairSource:
-    """One clip to draw from: all its frames in memory (T, 3, R, R) uint8, or its file."""
+@dataclass(frozen=True)
+class Pair:
+    """frames: (2, 3, R, R) in [0, 1], source first. transform: of the equivariance loss, for this pair.
 
-    clip: Clip
-    frame_count: int
-    frames: Tensor | None
-
-
-class PairSampler:
-    """Draws (source, driving) pairs: an identity, one of its clips, two of its frames.
-
-    Frames of the first clips are decoded once and kept, up to `config.cache_gib`; those of the others are
-    decoded at random positions when they are drawn. Clips with fewer than two frames are refused.
+    clip: where it is from. skipped: what was drawn before and could not be read, and why.
     """
 
-    def __init__(
-        self,
-        clips: list[Clip],
-        resolution: int,
-        config: DataConfig,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> None:
-        self.resolution = resolution
+    frames: Tensor
+    transform: Transform
+    clip: str
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of a pair where no clip could be read: an exception would lose its words between processes."""
+
+    message: str
+
+
+class PairDataset(Dataset[Pair | Unreadable]):
+    """Pair number n of a run, of entry e: an identity (or a clip, where `data.by_identity` is false).
+
+    All chance in a pair comes from the seed and n, so a run draws the same pairs however many workers read
+    them, on however many machines, and wherever it was interrupted. A clip that cannot be read is replaced by
+    another, and named.
+    """
+
+    def __init__(self, clips: list[Clip], config: Config) -> None:
         self.config = config
-        self.by_identity: dict[str, list[PairSource]] = defaultdict(list)
-        self.cached_bytes = 0
-        for index, clip in enumerate(clips):
-            self.by_identity[clip.identity].append(self._open(clip))
-            progress(index + 1, len(clips))
-        self.identities = sorted(self.by_identity)
-        self.clip_count = len(clips)
+        self.clips = clips
+        self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
+        self.frames_in_memory: dict[Clip, Tensor] = {}
 
-    def _open(self, clip: Clip) -> PairSource:
-        reader = VideoReader(clip.path)
-        if reader.frame_count < 2:
-            raise InputError(f"'{clip.path}' has {reader.frame_count} frame: a training clip needs two")
-        size = reader.frame_count * 3 * self.resolution**2
-        if self.cached_bytes + size > self.config.cache_gib * 2**30:
-            return PairSource(clip, reader.frame_count, None)
-        frames = torch.cat([square_frames(batch, self.resolution) for batch in reader.batches(32)])
-        self.cached_bytes += frames.numel()
-        return PairSource(clip, len(frames), frames)
+    @cached_property
+    def _opened(self) -> dict[Clip, VideoReader | FrameFolder]:
+        return {}  # a process's own; finding out about a clip costs more than reading two frames of it
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One augmented pair: (2, 3, R, R) float in [0, 1], source first."""
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_opened"}
 
-        def below(count: int) -> int:
-            return int(torch.randint(count, (), generator=generator))
+    def keep_in_memory(self, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
+        """Decode the first clips, as many as fit into `data.cache_gib`, for all workers; returns GiB taken.
 
-        sources = self.by_identity[self.identities[below(len(self.identities))]]
-        source = sources[below(len(sources))]
-        distance = min(self.config.min_distance, source.frame_count // 2)
-        first, second = sorted((below(source.frame_count), below(source.frame_count)))
+        progress(clips looked at, clips in all). A clip that cannot be read is left for `__getitem__` to name.
+        """
+        room = self.config.data.cache_gib * 2**30
+        resolution = self.config.model.resolution
+        taken = 0
+        for index, clip in enumerate(self.clips):
+            try:
+                reader = clip.open()
+                size = reader.frame_count * 3 * resolution**2
+                if taken + size > room:
+                    break
+                frames = torch.cat([square_frames(batch, resolution) for batch in reader.batches(32)])
+            except InputError:
+                continue
+            self.frames_in_memory[clip] = frames.share_memory_()
+            taken += size
+            progress(index + 1, len(self.clips))
+        return taken / 2**30
+
+    def __len__(self) -> int:
+        """Pairs of an epoch."""
+        return len(self.entries) * self.config.data.repeats
+
+    def __getitem__(self, item: tuple[int, int]) -> Pair | Unreadable:
+        """item: the pair's number in the run, and its entry."""
+        number, entry = item
+        random = np.random.default_rng((self.config.training.seed, 0, number))
+        skipped: list[str] = []
+        for _ in range(ATTEMPTS):
+            clips = self.entries[entry]
+            clip = clips[random.integers(len(clips))]
+            try:
+                frames = self._draw(clip, random)
+            except InputError as error:
+                skipped.append(str(error))
+                entry = int(random.integers(len(self.entries)))
+                continue
+            frames = augment(frames / 255, self.config.data.augmentation, random)
+            return Pair(frames, Transform.random(random, self.config.loss.transform), clip.path.name, tuple(skipped))
+        return Unreadable(f"{ATTEMPTS} clips in a row could not be read; the last: {skipped[-1]}")
+
+    def _draw(self, clip: Clip, random: np.random.Generator) -> Tensor:
+        """Two frames in the order of time: (2, 3, R, R) uint8."""
+        in_memory = self.frames_in_memory.get(clip)
+        count = len(in_memory) if in_memory is not None else self._reader(clip).frame_count
+        if count < 2:
+            raise InputError(f"{clip.path} has {count} frame: a training clip needs two")
+        first, second = sorted(random.integers(count, size=2).tolist())
+        distance = min(self.config.data.min_distance, count // 2)
         if second - first < distance:
-            first = below(source.frame_count - distance)
+            first = int(random.integers(count - distance))
             second = first + distance
-        return augment(self._read(source, first, second) / 255, self.config.augmentation, generator)
+        if in_memory is not None:
+            return in_memory[[first, second]]
+        return square_frames(self._reader(clip).frames([first, second]), self.config.model.resolution)
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`size` pairs: source and driving, each (size, 3, R, R)."""
-        pairs = torch.stack([self.draw(generator) for _ in range(size)])
-        return pairs[:, 0], pairs[:, 1]
+    def _reader(self, clip: Clip) -> VideoReader | FrameFolder:
+        if clip not in self._opened:
+            self._opened[clip] = clip.open()
+        return self._opened[clip]
 
-    def _read(self, source: PairSource, first: int, second: int) -> Tensor:
-        if source.frames is not None:
-            return source.frames[[first, second]]
-        return square_frames(VideoReader(source.clip.path).frames([first, second]), self.resolution)
+
+def group(clips: list[Clip]) -> list[list[Clip]]:
+    """Clips by identity, identities in the order of their names."""
+    names = sorted({clip.identity for clip in clips})
+    return [[clip for clip in clips if clip.identity == name] for name in names]

@@ -1,12 +1,23 @@
 """Pictures in rows and columns."""
 
 import numpy as np
-from torch import Tensor
+from PIL import Image, ImageDraw, ImageFont
 
-from mtanimate.video.crop import to_frames
+HEADER = 22  # pixels
+GAP = 2
 
 
-def grid(columns: list[Tensor]) -> np.ndarray:
-    """One column a list entry (B, 3 or 1, H, W) in [0, 1], one row a batch item -> (B H, columns W, 3) uint8."""
-    pictures = [to_frames(column.detach().expand(-1, 3, -1, -1)) for column in columns]
-    return np.concatenate([np.concatenate(row, axis=1) for row in zip(*pictures, strict=True)])
+def labelled_grid(columns: dict[str, list[np.ndarray]]) -> np.ndarray:
+    """Columns of uint8 RGB pictures (H, W, 3) of one size, by their titles -> one picture, titles on top."""
+    height, width = next(iter(columns.values()))[0].shape[:2]
+    rows = len(next(iter(columns.values())))
+    size = (len(columns) * (width + GAP) - GAP, HEADER + rows * (height + GAP) - GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=min(14, width / 8))
+    for index, (title, pictures) in enumerate(columns.items()):
+        left = index * (width + GAP)
+        draw.text((left + width / 2, HEADER / 2), title, fill="black", font=font, anchor="mm")
+        for row, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (left, HEADER + row * (height + GAP)))
+    return np.array(sheet)

@@ -24,6 +24,10 @@ class DenseMotion:
     flow: Tensor
     occlusion: Tensor | None
 
+    def detach(self) -> "DenseMotion":
+        occlusion = None if self.occlusion is None else self.occlusion.detach()
+        return DenseMotion(self.masks.detach(), self.flow.detach(), occlusion)
+
 
 class DenseMotionNetwork(nn.Module):
     """The mask predictor: an hourglass on a reduced source, deformed by each part's motion."""

@@ -30,6 +30,9 @@ class Motion:
         """The batch turned by `shift` places."""
         return Motion(self.keypoints.roll(shift, dims=0), self.affine.roll(shift, dims=0))
 
+    def detach(self) -> "Motion":
+        return Motion(self.keypoints.detach(), self.affine.detach())
+
     def to(self, target: torch.device | torch.dtype) -> "Motion":
         return Motion(self.keypoints.to(target), self.affine.to(target))
 

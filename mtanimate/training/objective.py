@@ -1,12 +1,15 @@
 """The training objective (Eq. 13): a pair of frames in, named losses out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mtanimate.config import LossConfig
+from mtanimate.data.loading import Batch
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
 from mtanimate.models.dense_motion import DenseMotion
@@ -18,19 +21,49 @@ from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Weighted terms by name, the predictions of `driving` (B, 3, H, W), and how they came about.
+class Phase(Enum):
+    """What a step trains: the estimator on equivariance; the motion half, the warped source being the
+    prediction; everything."""
 
-    source, driving: what was driven and what it should have become; twice the batch where both directions
-    were trained.
+    EQUIVARIANCE = "equivariance"
+    WARMUP = "warm-up"
+    FULL = "everything"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a step saw, without gradients: `driving` (B, 3, H, W) is what `prediction` should have become.
+
+    B is twice the batch where both directions are trained.
     """
 
-    terms: dict[str, Tensor]
     source: Tensor
     driving: Tensor
+    source_motion: Motion
+    driving_motion: Motion
     prediction: Tensor
-    motion: DenseMotion
+    dense: DenseMotion
+
+    def first(self, count: int) -> "Scene":
+        """The first `count` of the batch."""
+        dense, few = self.dense, slice(count)
+        occlusion = None if dense.occlusion is None else dense.occlusion[few]
+        return Scene(
+            self.source[few],
+            self.driving[few],
+            self.source_motion[few],
+            self.driving_motion[few],
+            self.prediction[few],
+            DenseMotion(dense.masks[few], dense.flow[few], occlusion),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Weighted terms by name; no scene while the estimator trains alone."""
+
+    terms: dict[str, Tensor]
+    scene: Scene | None
 
 
 def perceptual_loss(config: LossConfig) -> PerceptualLoss | None:
@@ -49,44 +82,52 @@ def perceptual_loss(config: LossConfig) -> PerceptualLoss | None:
 
 
 class Objective(nn.Module):
-    """Weighted losses of an Animator on pairs of frames; holds nothing that is trained."""
+    """Weighted losses of an Animator on pairs of frames; holds nothing that is trained.
 
-    def __init__(self, config: LossConfig) -> None:
+    batch_mean: from a mean over this process's pictures to that over all workers'.
+    """
+
+    def __init__(self, config: LossConfig, batch_mean: Callable[[Tensor], Tensor] = lambda mean: mean) -> None:
         super().__init__()
         self.config = config
+        self.batch_mean = batch_mean
         self.perceptual = perceptual_loss(config)
 
-    def equivariance(self, animator: Animator, frames: Tensor) -> dict[str, Tensor]:
-        """The estimator alone: (B, 3, H, W) in [0, 1] -> terms."""
-        motion = animator.estimate_motion(frames)
-        return self._equivariance(animator, frames, motion) | self._anchor(motion)
-
-    def forward(self, animator: Animator, source: Tensor, driving: Tensor, warmup: bool = False) -> Outcome:
-        """source, driving: (B, 3, H, W) in [0, 1]. warmup: the warped source is the prediction."""
+    def forward(self, animator: Animator, batch: Batch, phase: Phase = Phase.FULL) -> Outcome:
+        if phase is Phase.EQUIVARIANCE:
+            frames = torch.cat([batch.source, batch.driving])
+            motion = animator.estimate_motion(frames)
+            terms = self._equivariance(animator, frames, motion, batch.transform.repeat(2))
+            return Outcome(terms | self._anchor(motion), None)
+        source, driving = batch.source, batch.driving
         frames = torch.cat([source, driving])
         motion = animator.estimate_motion(frames)
         # Second frames first: what each frame is to become. In both directions, or the first alone.
-        swapped = frames.roll(len(source), dims=0)
-        swapped_motion = motion.roll(len(source))
+        swapped, swapped_motion = frames.roll(len(source), dims=0), motion.roll(len(source))
+        terms = self._equivariance(animator, driving, swapped_motion[: len(source)], batch.transform)
+        terms |= self._anchor(motion)
         if not self.config.both_directions:
             frames, swapped = source, driving
             motion, swapped_motion = motion[: len(source)], swapped_motion[: len(source)]
-        background = animator.predict_background(frames, swapped)
-        if warmup:
-            prediction, dense = animator.warp_source(frames, motion, swapped_motion)
-        else:
-            encoded = animator.encode_source(frames, motion)
-            rendering = animator.render(encoded, swapped_motion, background)
-            prediction, dense = rendering.prediction, rendering.motion
-        prediction = prediction.float()
-        terms = self._reconstruction(prediction, swapped)
-        terms |= self._equivariance(animator, driving, swapped_motion[: len(driving)])
-        terms |= self._anchor(motion)
+        prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
+        terms |= self._reconstruction(prediction, swapped)
         if self.config.mask:
             terms["mask"] = self.config.mask * mask_loss(dense.masks)
         if self.config.concentration:
             terms["concentration"] = self.config.concentration * concentration_loss(dense.masks)
-        return Outcome(terms, frames, swapped, prediction, dense)
+        scene = Scene(frames, swapped, motion.detach(), swapped_motion.detach(), prediction.detach(), dense.detach())
+        return Outcome(terms, scene)
+
+    def _predict(
+        self, animator: Animator, source: Tensor, driving: Tensor, motion: Motion, driving_motion: Motion, phase: Phase
+    ) -> tuple[Tensor, DenseMotion]:
+        if phase is Phase.WARMUP:
+            prediction, dense = animator.warp_source(source, motion, driving_motion)
+        else:
+            background = animator.predict_background(source, driving)
+            rendering = animator.render(animator.encode_source(source, motion), driving_motion, background)
+            prediction, dense = rendering.prediction, rendering.motion
+        return prediction.float(), dense
 
     def _reconstruction(self, prediction: Tensor, driving: Tensor) -> dict[str, Tensor]:
         terms = {}
@@ -101,13 +142,15 @@ class Objective(nn.Module):
         if not self.config.anchor:
             return {}
         start = sunflower(motion.keypoints.shape[1]).to(motion.keypoints)
-        return {"anchor": self.config.anchor * (motion.keypoints.mean(dim=0) - start).abs().mean()}
+        mean = self.batch_mean(motion.keypoints.mean(dim=0))
+        return {"anchor": self.config.anchor * (mean - start).abs().mean()}
 
-    def _equivariance(self, animator: Animator, driving: Tensor, motion: Motion) -> dict[str, Tensor]:
+    def _equivariance(
+        self, animator: Animator, driving: Tensor, motion: Motion, transform: Transform
+    ) -> dict[str, Tensor]:
         config = self.config
         if not (config.equivariance_keypoints or config.equivariance_affine):
             return {}
-        transform = Transform.random(len(driving), config.transform, like=motion.keypoints)
         transformed = animator.estimate_motion(transform.frame(driving))
         terms = {}
         if config.equivariance_keypoints:

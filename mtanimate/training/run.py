@@ -1,204 +1,235 @@
 """One training run: draw pairs, take steps, write log, pictures, state and checkpoints."""
 
-import json
+import hashlib
 import math
-import time
-from collections.abc import Callable
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn, optim
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mtanimate.checkpoints.file import mismatches, read_checkpoint, write_checkpoint
-from mtanimate.config import Config, TrainingConfig, to_mapping
-from mtanimate.data.pairs import PairSampler
-from mtanimate.drawing.grids import grid
-from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.geometry import resize, warp
+from mtanimate.checkpoints.file import mismatches, read_checkpoint
+from mtanimate.config import Config, to_mapping
+from mtanimate.data.clips import Clip, Split
+from mtanimate.data.loading import Batch, load_batches
+from mtanimate.data.pairs import PairDataset
+from mtanimate.errors import InputError, Interrupted, MTAnimateError
+from mtanimate.files import replacing
 from mtanimate.models.animator import Animator
 from mtanimate.models.hrnet import load_imagenet_weights
 from mtanimate.models.weights import read_weights
-from mtanimate.training.objective import Objective, Outcome
+from mtanimate.training.journal import Journal
+from mtanimate.training.keeping import Keeper
+from mtanimate.training.meter import Meter
 from mtanimate.training.state import RunState
-from mtanimate.video import write_image
+from mtanimate.training.step import Step, Stepper
+from mtanimate.training.stopping import StopRequest
+from mtanimate.training.trainee import Trainee
+from mtanimate.training.validation import Score
+from mtanimate.training.workers import Workers
+
+BAD_STEPS = 10  # in a row, and the run ends
 
 
 @dataclass(frozen=True)
 class Report:
-    """Of one step, to whoever shows progress: losses are weighted means since the last report."""
+    """Of one step, to whoever shows progress.
+
+    losses: weighted, of this step. samples_per_second (pairs of frames) and data_wait (the share of the time in
+    which the device waited for data): of the last steps. score: of the latest validation.
+    """
 
     step: int
     steps: int
     losses: dict[str, float]
     samples_per_second: float
+    data_wait: float
+    seconds_left: float
+    score: Score | None
 
 
 class Run:
     """A run's folder and everything that trains in it.
 
-    The folder has `config.yaml`, `log.jsonl`, `pictures/`, `state/last.pt` and `checkpoints/*.safetensors`.
+    The folder has `config.yaml`, `log.jsonl`, `pictures/`, `state/last.pt` and `checkpoints/*.safetensors`;
+    the first worker writes them. processes: that decode ahead. say(line): what a user should know.
     """
 
     def __init__(
         self,
         folder: Path,
         config: Config,
-        sampler: PairSampler,
-        device: torch.device,
+        split: Split,
+        workers: Workers,
+        *,
+        precision: str = "fp32",
         init: Path | None = None,
+        processes: int = 0,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.folder = folder
-        self.config = config
-        self.sampler = sampler
-        self.device = device
-        torch.manual_seed(config.training.seed)
-        self.animator = Animator(config.model).to(device).channels_last()
-        if config.training.backbone_file:
-            file = Path(config.training.backbone_file).expanduser()
-            weights = read_weights(file, "ImageNet weights of HRNet", "check training.backbone_file")
-            load_imagenet_weights(self.animator.motion_estimator.backbone, weights)
-        if init is not None:
-            self._initialise_from(init)
-        self.objective = Objective(config.loss).to(device)
+        self.folder, self.config, self.workers, self.processes, self.say = folder, config, workers, processes, say
         training = config.training
-        self.ema = None
-        if training.ema:
-            average = get_ema_multi_avg_fn(training.ema)
-            self.ema = AveragedModel(self.animator, multi_avg_fn=average, use_buffers=True)
-        self.optimizer = optim.Adam(self.animator.parameters(), lr=training.learning_rate, betas=training.betas)
-        generator = torch.Generator().manual_seed(training.seed)
-        self.state = RunState(self.animator, self.ema, self.optimizer, generator)
-        self.steps = training.steps or self._steps_of_epochs()
-        self.state_file = folder / "state" / "last.pt"
+        if training.batch_size % (workers.count * training.accumulate):
+            raise InputError(
+                f"a batch of {training.batch_size} pairs cannot be shared evenly by {workers.count} workers in "
+                f"{training.accumulate} parts each: change --batch-size"
+            )
+        torch.manual_seed(training.seed)
+        animator = make_animator(config, init).to(workers.device).channels_last()
+        self.stepper = Stepper(Trainee(animator, config, precision, workers), training, workers)
+        self.dataset = PairDataset(split.train, config)
+        self.steps = training.steps or math.ceil(len(self.dataset) * training.epochs / training.batch_size)
+        clips = f"{len(split.train)} ({fingerprint(split.train)})"
+        stepper = self.stepper
+        self.state = RunState(config, clips, animator, stepper.ema, stepper.optimizer, stepper.scaler)
+        self.keeper = Keeper(folder, config, split, self.state, say)
+        self.skipped: Counter[str] = Counter()
+        self.bad_in_a_row = 0
 
-    def _initialise_from(self, checkpoint: Path) -> None:
-        """Begin from another run's weights; the configurations may differ in sizes that weights do not show."""
-        weights = read_checkpoint(checkpoint).animator.state_dict()
-        mismatched = mismatches(self.animator.state_dict(), weights)
-        if mismatched:
-            raise InputError(f"--init {checkpoint} has another network: {mismatched}")
-        self.animator.load_state_dict(weights)
+    def resume(self, file: Path | None = None) -> bool:
+        """Go on from `file`, settings changed or not; or from the folder's last state; False where it has none.
 
-    def _steps_of_epochs(self) -> int:
-        training = self.config.training
-        pairs = self.sampler.clip_count * self.config.data.repeats
-        return math.ceil(pairs * training.epochs / training.batch_size)
-
-    def resume(self) -> bool:
-        """Go on from the folder's last state; False where it has none."""
-        if not self.state_file.exists():
+        Raises InputError where the folder's last state is of other settings or other clips.
+        """
+        if file is None and not self.keeper.state_file.exists():
             return False
-        self.state.load(self.state_file)
+        for line in self.state.load(file or self.keeper.state_file, changed=file is not None):
+            self.say(f"changed: {line}")
         return True
 
-    def train(self, report: Callable[[Report], None]) -> Path:
-        """Take the steps that are left; returns the last checkpoint. Ctrl-C saves the state first."""
+    def train(self, report: Callable[[Report], None] = lambda report: None) -> Path:
+        """Take the steps that are left; returns the last checkpoint.
+
+        Raises Interrupted on Ctrl-C or SIGTERM, the state saved; MTAnimateError where losses stay not finite.
+        """
+        journal = self._open_folder() if self.workers.first else None
+        meter, log = Meter(), Log()
+        batches = self._load()
+        self.stepper.trainee.train()
+        with StopRequest() as stop:
+            while self.state.step < self.steps:
+                step = self._step(batches, meter, stop.signal > 0)
+                if journal is not None:
+                    self._record(step, meter, journal, log)
+                    report(self._report(step, meter, log))
+                if step.stop:
+                    if journal is not None:
+                        self.keeper.keep()
+                    raise Interrupted(
+                        f"stopped at step {self.state.step}, saved: the same command goes on",
+                        stop.signal or signal.SIGTERM,
+                    )
+        return self.keeper.keep()[0] if journal is not None else self.folder
+
+    def _open_folder(self) -> Journal:
         for name in ("pictures", "state", "checkpoints"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False))
-        training = self.config.training
-        self.animator.train()
-        sums: dict[str, float] = {}
-        since, samples, started = 0, self.state.samples, time.monotonic()
-        try:
-            while self.state.step < self.steps:
-                terms, outcome = self._step()
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + term.item()
-                since += 1
-                step = self.state.step
-                if step % training.log_every == 0 or step == self.steps:
-                    rate = (self.state.samples - samples) / (time.monotonic() - started)
-                    self._log({name: value / since for name, value in sums.items()}, rate, report)
-                    sums, since, samples, started = {}, 0, self.state.samples, time.monotonic()
-                if outcome is not None and step % training.picture_every == 0:
-                    self._draw(outcome)
-                if step % training.checkpoint_every == 0:
-                    self.save()
-        except KeyboardInterrupt:
-            self.save()
-            raise
-        return self.save()
+        with replacing(self.folder / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
+        self.keeper.prepare()
+        journal = Journal(self.folder, self.config.training.tensorboard)
+        journal.resume(self.state.step)
+        return journal
 
-    def _step(self) -> tuple[dict[str, Tensor], Outcome | None]:
-        training, state = self.config.training, self.state
-        for group in self.optimizer.param_groups:
-            group["lr"] = training.learning_rate * schedule(training, state.step, self.steps)
-        source, driving = (
-            frames.to(self.device).contiguous(memory_format=torch.channels_last)
-            for frames in self.sampler.batch(training.batch_size, state.generator)
+    def _load(self) -> Iterator[Batch]:
+        return load_batches(
+            self.dataset,
+            start=self.state.pairs,
+            processes=self.processes,
+            pinned=self.workers.device.type == "cuda",
+            rank=self.workers.rank,
+            count=self.workers.count,
         )
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-            terms, outcome = self._losses(source, driving)
-        total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
+
+    def _step(self, batches: Iterator[Batch], meter: Meter, stop: bool) -> Step:
+        with meter.waiting():
+            parts = [next(batches) for _ in range(self.config.training.accumulate)]
+        for line in (line for part in parts for line in part.skipped):
+            if not self.skipped[line]:
+                self.say(f"skipped: {line}")
+            self.skipped[line] += 1
+        step = self.stepper.take(parts, self.state.step, self.steps, stop)
+        self.state.step += 1
+        self.state.pairs += self.config.training.batch_size
+        meter.step(self.config.training.batch_size)
+        self.bad_in_a_row = self.bad_in_a_row + 1 if step.bad else 0
+        if step.bad and self.workers.first:
+            self.say(f"step {self.state.step} skipped: {step.bad}")
+        if self.bad_in_a_row == BAD_STEPS:
             raise MTAnimateError(
-                f"the loss is {total.item()} at step {state.step + 1}: "
-                f"lower training.learning_rate, or set training.precision=fp32; '{self.state_file}' is kept"
+                f"the last {BAD_STEPS} steps, to step {self.state.step}, were not finite ({step.bad}): lower "
+                f"training.learning_rate, or give --precision fp32; '{self.keeper.state_file}' is as it was"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        if training.clip_gradient:
-            parameters = self.animator.motion_estimator.parameters()
-            nn.utils.clip_grad_norm_(parameters, training.clip_gradient)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update_parameters(self.animator)
-        state.step += 1
-        state.samples += training.batch_size if outcome is None else len(outcome.prediction)
-        return terms, outcome
+        return step
 
-    def _losses(self, source: Tensor, driving: Tensor) -> tuple[dict[str, Tensor], Outcome | None]:
-        """Of the phase that the step is in; no prediction while the estimator trains alone."""
-        training, step = self.config.training, self.state.step
-        if step < training.equivariance_steps:
-            return self.objective.equivariance(self.animator, torch.cat([source, driving])), None
-        warmup = step < training.equivariance_steps + training.warmup_steps
-        outcome = self.objective(self.animator, source, driving, warmup=warmup)
-        return outcome.terms, outcome
+    def _record(self, step: Step, meter: Meter, journal: Journal, log: "Log") -> None:
+        """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run."""
+        training, number = self.config.training, self.state.step
+        log.add(step)
+        due = number % training.checkpoint_every == 0 and number < self.steps and not step.bad
+        if due:
+            log.score = self.keeper.try_to_keep() or log.score
+        try:
+            if number % training.log_every == 0 or number == self.steps or due:
+                journal.write(log.entry(number, self.state.pairs, meter, with_score=due))
+            if step.scene is not None and number % training.picture_every == 0 and not step.bad:
+                journal.draw(step.scene, number)
+        except (OSError, MTAnimateError) as error:
+            self.say(f"not written at step {number}: {error}")
 
-    def _log(self, losses: dict[str, float], rate: float, report: Callable[[Report], None]) -> None:
-        entry: dict[str, Any] = {"step": self.state.step, "loss": sum(losses.values()), **losses}
-        entry |= {"samples": self.state.samples, "samples_per_second": rate}
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(entry) + "\n")
-        report(Report(self.state.step, self.steps, losses, rate))
-
-    def _draw(self, outcome: Outcome) -> None:
-        """source | driving | prediction | warped source | occlusion, the first four pairs."""
-        source = outcome.source
-        columns = [source, outcome.driving, outcome.prediction, warp(source, outcome.motion.flow)]
-        if outcome.motion.occlusion is not None:
-            columns.append(resize(outcome.motion.occlusion, (source.shape[2], source.shape[3])))
-        path = self.folder / "pictures" / f"{self.state.step:07d}.png"
-        write_image(path, grid([column[:4] for column in columns]))
-
-    def save(self) -> Path:
-        """State to resume from, and a checkpoint of the averaged weights."""
-        self.state.save(self.state_file)
-        animator = self.animator if self.ema is None else self.ema.module
-        assert isinstance(animator, Animator)
-        path = self.folder / "checkpoints" / f"step-{self.state.step:07d}.safetensors"
-        about = {
-            "steps": self.state.step,
-            "samples": self.state.samples,
-            "identities": len(self.sampler.identities),
-            "clips": self.sampler.clip_count,
-            "date": date.today().isoformat(),
-        }
-        write_checkpoint(path, animator, self.config, about)
-        return path
+    def _report(self, step: Step, meter: Meter, log: "Log") -> Report:
+        left = (self.steps - self.state.step) * meter.seconds_per_step
+        return Report(self.state.step, self.steps, step.terms, meter.pairs_per_second, meter.data_wait, left, log.score)
 
 
-def schedule(config: TrainingConfig, step: int, steps: int) -> float:
-    """The learning rate's factor before step `step` (from 0) of `steps`."""
-    ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
-    progress = step / steps
-    if config.schedule == "cosine":
-        return ramp * 0.5 * (1 + math.cos(math.pi * progress))
-    return ramp * 0.1 ** sum(progress >= milestone for milestone in config.milestones)
+class Log:
+    """The lines of log.jsonl: means over the steps since the last."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.score: Score | None = None
+
+    def add(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def entry(self, number: int, pairs: int, meter: Meter, with_score: bool) -> dict[str, Any]:
+        """Terms of steps that were skipped do not count; `loss` is null where all were."""
+        good = [step for step in self.steps if not step.bad]
+        names = good[-1].terms if good else ()
+        terms = {name: sum(step.terms.get(name, 0.0) for step in good) / len(good) for name in names}
+        entry: dict[str, Any] = {"step": number, "loss": sum(terms.values()) if good else None, **terms}
+        if len(good) < len(self.steps):
+            entry["skipped_steps"] = len(self.steps) - len(good)
+        if good:
+            entry["gradient_norm"] = sum(step.gradient_norm for step in good) / len(good)
+        entry |= {"samples": pairs, "samples_per_second": meter.pairs_per_second, "data_wait": meter.data_wait}
+        if with_score and self.score is not None:
+            entry |= {"validation_error": self.score.error, "validation_repeating": self.score.repeating}
+        self.steps = []
+        return entry
+
+
+def make_animator(config: Config, init: Path | None) -> Animator:
+    """A new network, or one that begins with another run's weights, whose settings may differ in what does not
+    show in weights. Raises InputError where they do not fit."""
+    animator = Animator(config.model)
+    if config.training.backbone_file:
+        file = Path(config.training.backbone_file).expanduser()
+        weights = read_weights(file, "ImageNet weights of HRNet", "check --backbone-weights")
+        load_imagenet_weights(animator.motion_estimator.backbone, weights)
+    if init is not None:
+        weights = read_checkpoint(init).animator.state_dict()
+        mismatched = mismatches(animator.state_dict(), weights)
+        if mismatched:
+            raise InputError(f"--init {init} has another network: {mismatched}")
+        animator.load_state_dict(weights)
+    return animator
+
+
+def fingerprint(clips: list[Clip]) -> str:
+    """Of the names of clips, so that a run is not resumed on other data unawares."""
+    return hashlib.sha256("\n".join(clip.path.name for clip in clips).encode()).hexdigest()[:12]

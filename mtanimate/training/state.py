@@ -1,63 +1,127 @@
-"""What a run resumes from: weights, optimiser, running mean, random state, step."""
+"""What a run resumes from: weights, optimiser, running mean, random generators, place in the data."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn, optim
 
+from mtanimate.config import Config, differences, from_mapping, to_mapping
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import replacing
+from mtanimate.models.animator import Animator
+
+# Settings that say how long, how often and by which means, not what is learned.
+FREE = {
+    "training.steps",
+    "training.epochs",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.picture_every",
+    "training.keep",
+    "training.validation_clips",
+    "training.tensorboard",
+    "training.compile",
+    "data.cache_gib",
+}
 
 
 class RunState:
     """The things that change during a run, saved and loaded together.
 
-    The file is torch's format, read with `weights_only=True`: tensors, numbers and containers only.
+    step: optimiser steps taken. pairs: of frames, drawn so far. best: the lowest validation error so far.
+    The file is torch's format, read with `weights_only=True`: tensors, numbers, text and containers only.
     """
 
     def __init__(
-        self, model: nn.Module, ema: nn.Module | None, optimizer: optim.Optimizer, generator: torch.Generator
+        self,
+        config: Config,
+        clips: str,
+        model: Animator,
+        ema: nn.Module | None,
+        optimizer: optim.Optimizer,
+        scaler: torch.amp.GradScaler,
     ) -> None:
+        self.config = config
+        self.clips = clips
         self.model = model
         self.ema = ema
         self.optimizer = optimizer
-        self.generator = generator
+        self.scaler = scaler
         self.step = 0
-        self.samples = 0
+        self.pairs = 0
+        self.best = float("inf")
 
     def save(self, path: Path) -> None:
         """Whole or not at all. Raises MTAnimateError where it cannot be written."""
         content = {
+            "config": to_mapping(self.config),
+            "clips": self.clips,
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "scaler": self.scaler.state_dict(),
             "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "step": self.step,
-            "samples": self.samples,
+            "pairs": self.pairs,
+            "best": self.best,
         }
-        partial = path.with_suffix(".partial")
         try:
-            torch.save(content, partial)
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                torch.save(content, partial)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            partial.unlink(missing_ok=True)
-            raise MTAnimateError(f"cannot write the run's state '{path}': {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise MTAnimateError(f"cannot write the run's state '{path}' ({reason}): is the disk full?") from error
 
-    def load(self, path: Path) -> None:
-        """Raises InputError where the file is broken or of another network."""
+    def load(self, path: Path, *, changed: bool) -> list[str]:
+        """Go on from a file; returns what differs in the settings and the data: `key: there -> here`.
+
+        changed: whether they may differ, but for the network's. Raises InputError where they may not, and where
+        the file is broken.
+        """
+        content = _read(path)
+        found = differences(from_mapping(Config, content["config"]), self.config)
+        lines = [f"{key}: {there} -> {here}" for key, (there, here) in found.items() if key not in FREE]
+        if content["clips"] != self.clips:
+            lines.append(f"clips: {content['clips']} -> {self.clips}")
+        network = [line for line in lines if line.startswith("model.")]
+        if network:
+            raise InputError(f"'{path}' is of another network ({'; '.join(network)}): choose another --out")
+        if lines and not changed:
+            raise InputError(
+                f"'{path}' is of a run with other settings ({'; '.join(lines)}): "
+                f"go on with the new ones by --resume '{path}', or choose another --out"
+            )
+        self._take(content, path)
+        return lines
+
+    def _take(self, content: dict[str, Any], path: Path) -> None:
+        fused = [group.get("fused") for group in self.optimizer.param_groups]
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(content["model"])
-            if self.ema is not None and content["ema"] is not None:
+            if self.ema is not None and content["ema"] is not None:  # one that is switched on now begins here
                 self.ema.load_state_dict(content["ema"])
             self.optimizer.load_state_dict(content["optimizer"])
-        except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"cannot resume from '{path}' ({reason}): it is damaged or of another network; choose another --out"
-            ) from error
-        self.generator.set_state(content["generator"])
+            self.scaler.load_state_dict(content["scaler"])
+        except (ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"cannot resume from '{path}' ({reason}): choose another --out") from error
+        for group, here in zip(self.optimizer.param_groups, fused, strict=True):
+            group["fused"] = here
         torch.set_rng_state(content["torch"])
-        self.step, self.samples = content["step"], content["samples"]
+        if content["cuda"] and len(content["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(content["cuda"])
+        self.step, self.pairs, self.best = content["step"], content["pairs"], content["best"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"config", "clips", "model", "optimizer", "step", "pairs"} - content.keys()
+    except Exception as error:  # whatever the damage makes torch stumble over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"cannot resume from '{path}' ({reason}): it is damaged; choose another --out") from error
+    if missing:
+        raise InputError(f"'{path}' is no state of a run: give RUN/state/last.pt")
+    return content

@@ -1,62 +1,160 @@
 """`train`: everything checked, then one run."""
 
+import math
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtanimate.checkpoints.file import read_metadata
-from mtanimate.config import load_preset, override
-from mtanimate.data.clips import find_clips
-from mtanimate.data.pairs import PairSampler
-from mtanimate.devices import choose_device, describe_device
-from mtanimate.errors import InputError
+from mtanimate.checkpoints.registry import resolve
+from mtanimate.config import Config, describe, load_file, load_preset, override, preset_names
+from mtanimate.data.clips import Split, split_clips
+from mtanimate.devices import choose_training_precision, describe_device
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.training.run import Report, Run
+from mtanimate.training.workers import Workers, join
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, on what, and where; found and checked before any device is touched."""
+
+    config: Config
+    split: Split
+    folder: Path
+    resume: Path | None
+    init: Path | None
+
+
+def plan(
+    dataset: str | Path,
+    *,
+    data: str | Path | None = None,
+    preset: str | None = None,
+    out: str | Path | None = None,
+    settings: list[str] | None = None,
+    resume: str | Path = "auto",
+    init: str | Path | None = None,
+) -> Plan:
+    """dataset: a preset's name, a folder of videos, or a YAML file; data: where the videos are, when it is not
+    the folder (default: `data/NAME`). settings: `key=value` over all else. resume: auto, none or a state's file.
+    init: a checkpoint's name or file. Raises InputError for what is wrong or missing.
+    """
+    name, config, videos = _recipe(dataset, preset, data)
+    config = override(config, settings or [])
+    split = split_clips(videos, config.data.test_share, config.training.seed)
+    if not split.train:
+        raise InputError(f"'{videos}' has no clips to train on besides those that are held out")
+    folder = Path(out).expanduser() if out else Path("runs") / f"{name}-{date.today().isoformat()}"
+    if resume == "none" and (folder / "state" / "last.pt").exists():
+        raise InputError(f"--out {folder} holds a run already: choose another folder, or --resume auto")
+    state = None if resume in ("auto", "none") else Path(resume).expanduser()
+    if state is not None and not state.is_file():
+        raise InputError(f"--resume {state}: no such file; give auto, none, or a run's state/last.pt")
+    start = None
+    if init is not None:
+        start = resolve(str(init))
+        read_metadata(start)
+    return Plan(config, split, folder, state, start)
+
+
+def _recipe(dataset: str | Path, preset: str | None, data: str | Path | None) -> tuple[str, Config, Path]:
+    """The run's name, its settings, and the folder of the videos."""
+    path = Path(dataset).expanduser()
+    videos = Path(data).expanduser() if data else None
+    if str(dataset) in preset_names():
+        name = str(dataset)
+        return preset or name, load_preset(preset or name), videos or Path("data") / name
+    if path.suffix.lower() in (".yaml", ".yml"):
+        if preset:
+            raise InputError(f"--preset {preset}: '{path}' says itself which preset it builds on, by 'preset: NAME'")
+        return path.stem, load_file(path), videos or Path("data") / path.stem
+    if not path.is_dir() and videos is None:
+        raise InputError(
+            f"--dataset {dataset}: no such folder, no YAML file, and none of the presets {', '.join(preset_names())}"
+        )
+    return preset or "small", load_preset(preset or "small"), videos or path
 
 
 def train(
     dataset: str | Path,
     *,
-    preset: str = "small",
-    out: str | Path | None = None,
-    settings: list[str] | None = None,
-    resume: bool = True,
-    init: str | Path | None = None,
     device: str = "auto",
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[Report], None] = lambda report: None,
     say: Callable[[str], None] = lambda line: None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Train on the videos in the folder `dataset` and return where the last checkpoint lies.
+    """Train, and return where the last checkpoint lies. options: as `plan` takes them.
 
-    settings: `key=value` over the preset's. resume: go on from the state in `out`, where there is one; without
-    it a folder with a state is refused. progress(step, steps, note); say(line).
-    Raises InputError for wrong options, data or files before anything is computed.
+    device: auto, cpu, cuda, cuda:N or mps. workers: processes that decode ahead; None: as many as pay.
+    progress(clips, of) while clips are read into memory; report(Report) of each step; say(line).
+    Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C and
+    SIGTERM, the state saved; MTAnimateError where training fails.
     """
-    config = override(load_preset(preset), settings or [])
-    clips = find_clips(Path(dataset).expanduser(), "train")
-    chosen = choose_device(device)
-    folder = Path(out).expanduser() if out else Path("runs") / f"{preset}-{date.today().isoformat()}"
-    if not resume and (folder / "state").exists():
-        raise InputError(f"--out {folder} holds a run already: choose another folder, or --resume auto")
-    start = Path(init).expanduser() if init else None
-    if start is not None:
-        read_metadata(start)  # a wrong file is said before the clips are decoded
+    planned = plan(dataset, **options)
+    with join(device) as here:
+        try:
+            return _train(planned, here, workers, progress, report, say)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MTAnimateError(
+                "the GPU's memory is full: lower --batch-size, or take it in parts with --set training.accumulate=2"
+            ) from error
 
-    say(f"device {describe_device(chosen)}; {len(clips)} clips from {dataset}; run in {folder}")
-    sampler = PairSampler(clips, config.model.resolution, config.data)
-    say(f"{len(sampler.identities)} identities; {sampler.cached_bytes / 2**30:.1f} GiB of frames in memory")
-    run = Run(folder, config, sampler, chosen, start)
-    if run.resume():
-        say(f"resuming at step {run.state.step}")
 
-    def report(at: Report) -> None:
-        losses = " ".join(f"{name} {value:.4f}" for name, value in at.losses.items())
-        progress(at.step, at.steps, f"{losses}; {at.samples_per_second:.1f} samples/s")
-
+def _train(
+    planned: Plan,
+    here: Workers,
+    workers: int | None,
+    progress: Callable[[int, int], None],
+    report: Callable[[Report], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    config, split = planned.config, planned.split
+    remark = say if here.first else lambda line: None
+    precision = choose_training_precision(config.training.precision, here.device)
+    processes = default_processes(here) if workers is None else workers
+    remark(describe(config))
+    remark(
+        f"device {describe_device(here.device)} x {here.count}, {precision}; {processes} processes that decode; "
+        f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}); run in {planned.folder}"
+    )
+    run = Run(
+        planned.folder,
+        config,
+        split,
+        here,
+        precision=precision,
+        init=planned.init,
+        processes=processes,
+        say=say,
+    )
+    if run.resume(planned.resume):
+        remark(f"resuming at step {run.state.step} of {run.steps}")
+    memory = run.dataset.keep_in_memory(progress if here.first else lambda done, total: None)
+    if memory:
+        remark(f"{len(run.dataset.frames_in_memory)} clips in memory, {memory:.2f} GiB")
     checkpoint = run.train(report)
+    skipped = sorted(set(here.gather(list(run.skipped))))
     return {
-        "run": str(folder),
+        "run": str(planned.folder),
         "checkpoint": str(checkpoint),
         "steps": run.state.step,
-        "samples": run.state.samples,
+        "samples": run.state.pairs,
+        "best_validation_error": run.state.best if math.isfinite(run.state.best) else None,
+        "skipped": skipped,
     }
+
+
+def default_processes(here: Workers) -> int:
+    """On a GPU as many as this machine's cores allow, up to 12 a worker. On a CPU none: the cores are taken, and
+    a process that decodes beside them costs more than it brings."""
+    if here.device.type != "cuda":
+        return 0
+    return max(1, min(12, (os.cpu_count() or 1) // here.local_count - 1))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,14 +23,18 @@ class Transform:
     weights: Tensor
 
     @staticmethod
-    def random(batch: int, config: TransformConfig, like: Tensor) -> "Transform":
-        """Identity plus normal noise, `sigma_affine` on theta and `sigma_tps` on the weights."""
+    def random(random: np.random.Generator, config: TransformConfig) -> "Transform":
+        """One of them: identity plus normal noise, `sigma_affine` on theta and `sigma_tps` on the weights."""
         points = config.points_tps
-        theta = torch.eye(2, 3, dtype=like.dtype, device=like.device).repeat(batch, 1, 1)
-        theta += config.sigma_affine * torch.randn_like(theta)
-        control = coordinate_grid(points, points, like).flatten(0, 1)
-        weights = config.sigma_tps * torch.randn(batch, points**2, dtype=like.dtype, device=like.device)
-        return Transform(theta, control, weights)
+        noise = torch.from_numpy(random.standard_normal((1, 2, 3))).float()
+        weights = torch.from_numpy(random.standard_normal((1, points**2))).float()
+        theta = torch.eye(2, 3) + config.sigma_affine * noise
+        control = coordinate_grid(points, points, theta).flatten(0, 1)
+        return Transform(theta, control, config.sigma_tps * weights)
+
+    def repeat(self, times: int) -> "Transform":
+        """The same for a batch that is repeated as a whole."""
+        return Transform(self.theta.repeat(times, 1, 1), self.control_points, self.weights.repeat(times, 1))
 
     def points(self, coordinates: Tensor) -> Tensor:
         """T of (B, N, 2) coordinates."""

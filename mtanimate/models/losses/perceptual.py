@@ -10,8 +10,9 @@ from mtanimate.models.losses.features import FeatureNetwork
 class PerceptualLoss(nn.Module):
     """Mean |difference| of features, summed over the network's taps and the picture's scales.
 
-    relative: divide each tap's term by the mean magnitude of the real picture's features; for networks whose
-    taps differ in size by orders of magnitude (EfficientNet). VGG's are taken as they are, as in the field.
+    relative: divide each tap's term by the mean magnitude of the real picture's features, picture by picture;
+    for networks whose taps differ in size by orders of magnitude (EfficientNet). VGG's are taken as they are,
+    as in the field.
     """
 
     def __init__(self, network: FeatureNetwork, scales: tuple[float, ...], relative: bool) -> None:
@@ -32,7 +33,12 @@ class PerceptualLoss(nn.Module):
         fake = self.network(antialias_downsample(prediction, scale))
         with torch.no_grad():
             real = self.network(antialias_downsample(target, scale))
-        terms = [(a - b).abs().mean() for a, b in zip(fake, real, strict=True)]
+        terms = [_magnitude(a - b) for a, b in zip(fake, real, strict=True)]
         if self.relative:
-            terms = [term / b.abs().mean() for term, b in zip(terms, real, strict=True)]
-        return torch.stack(terms)
+            terms = [term / _magnitude(b) for term, b in zip(terms, real, strict=True)]
+        return torch.stack(terms).mean(dim=1)
+
+
+def _magnitude(features: Tensor) -> Tensor:
+    """Mean magnitude in each picture: (B, C, H, W) -> (B,)."""
+    return features.abs().mean(dim=(1, 2, 3))

@@ -1,0 +1,35 @@
+"""Numbers with limits, as types: a value outside is refused by name when a configuration is read."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+INFINITE = float("inf")
+
+
+@dataclass(frozen=True)
+class Within:
+    """Limits of a number, both included, but for those that `open` names: "low", "high"."""
+
+    low: float
+    high: float = INFINITE
+    open: tuple[str, ...] = ()
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if "low" in self.open else value >= self.low
+        return above and (value < self.high if "high" in self.open else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if 'low' in self.open else 'at least'} {self.low:g}"
+        if self.high == INFINITE:
+            return low
+        return f"{low} and {'below' if 'high' in self.open else 'at most'} {self.high:g}"
+
+
+Count = Annotated[int, Within(1)]
+Natural = Annotated[int, Within(0)]
+Weight = Annotated[float, Within(0, INFINITE, ("high",))]
+Positive = Annotated[float, Within(0, INFINITE, ("low", "high"))]
+Portion = Annotated[float, Within(0, 1, ("low",))]
+Share = Annotated[float, Within(0, 1)]
+Decay = Annotated[float, Within(0, 1, ("high",))]  # of a running mean or a moment: 1 would never forget
+Degrees = Annotated[float, Within(0, 180)]

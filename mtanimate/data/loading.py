@@ -1,0 +1,136 @@
+"""From pairs to batches: shuffled epochs, shared out over workers, read ahead by other processes."""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from mtanimate.data.pairs import Pair, PairDataset, Unreadable
+from mtanimate.errors import InputError
+from mtanimate.models.losses.equivariance import Transform
+
+AHEAD = 4  # batches that a reading process prepares
+
+
+@dataclass(frozen=True)
+class Batch:
+    """source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. clips, skipped: as in `Pair`."""
+
+    source: Tensor
+    driving: Tensor
+    transform: Transform
+    clips: list[str]
+    skipped: list[str]
+
+    def pin_memory(self) -> "Batch":
+        return self._each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "Batch":
+        """On `device`, pictures laid out channels-last, as convolutions are fastest with."""
+
+        def move(tensor: Tensor) -> Tensor:
+            layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+            return tensor.to(device, non_blocking=True, memory_format=layout)
+
+        return self._each(move)
+
+    def _each(self, do: Callable[[Tensor], Tensor]) -> "Batch":
+        transform = Transform(do(self.transform.theta), do(self.transform.control_points), do(self.transform.weights))
+        return Batch(do(self.source), do(self.driving), transform, self.clips, self.skipped)
+
+
+def collate(drawn: list[Pair | Unreadable]) -> Batch | Unreadable:
+    pairs = []
+    for item in drawn:
+        if isinstance(item, Unreadable):
+            return item
+        pairs.append(item)
+    frames = torch.stack([pair.frames for pair in pairs], dim=1)
+    transform = Transform(
+        torch.cat([pair.transform.theta for pair in pairs]),
+        pairs[0].transform.control_points,
+        torch.cat([pair.transform.weights for pair in pairs]),
+    )
+    skipped = [line for pair in pairs for line in pair.skipped]
+    return Batch(frames[0], frames[1], transform, [pair.clip for pair in pairs], skipped)
+
+
+class EndlessEpochs(Sampler[list[tuple[int, int]]]):
+    """Batches of (pair number, entry), epoch after epoch, from pair `start` on.
+
+    Each epoch is a permutation of all entries, `repeats` times over; a batch may reach from one epoch into the
+    next. Pairs n, n + 1, ... of a run's step lie side by side: worker `rank` of `count` takes its stretch, in
+    `parts` batches. So none is left out or taken twice, whatever the number of workers.
+    """
+
+    def __init__(
+        self, entries: int, repeats: int, seed: int, *, batch_size: int, start: int, rank: int, count: int, parts: int
+    ) -> None:
+        self.entries, self.repeats, self.seed = entries, repeats, seed
+        self.batch_size, self.start = batch_size, start
+        self.rank, self.count, self.parts = rank, count, parts
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        share = self.batch_size // self.count
+        part = share // self.parts
+        epoch, order = -1, np.empty(0, int)
+        step_start = self.start
+        while True:
+            for begin in range(self.rank * share, (self.rank + 1) * share, part):
+                batch = []
+                for number in range(step_start + begin, step_start + begin + part):
+                    if number // (self.entries * self.repeats) != epoch:
+                        epoch = number // (self.entries * self.repeats)
+                        order = self._order(epoch)
+                    batch.append((number, int(order[number % len(order)])))
+                yield batch
+            step_start += self.batch_size
+
+    def _order(self, epoch: int) -> np.ndarray:
+        entries = np.repeat(np.arange(self.entries), self.repeats)
+        return np.random.default_rng((self.seed, 1, epoch)).permutation(entries)
+
+
+def load_batches(
+    dataset: PairDataset, *, start: int, processes: int, pinned: bool, rank: int = 0, count: int = 1
+) -> Iterator[Batch]:
+    """Batches without end from pair number `start` on, of worker `rank` of `count`.
+
+    processes: that decode ahead; 0: decoding happens when a batch is asked for. The batches are the same.
+    Raises InputError where no clip can be read.
+    """
+    training = dataset.config.training
+    epochs = EndlessEpochs(
+        len(dataset.entries),
+        dataset.config.data.repeats,
+        training.seed,
+        batch_size=training.batch_size,
+        start=start,
+        rank=rank,
+        count=count,
+        parts=training.accumulate,
+    )
+    loader = DataLoader(
+        dataset,
+        batch_sampler=epochs,
+        num_workers=processes,
+        collate_fn=collate,
+        pin_memory=pinned,
+        prefetch_factor=AHEAD if processes else None,
+        worker_init_fn=_start_process,
+    )
+    for batch in loader:
+        if isinstance(batch, Unreadable):
+            raise InputError(batch.message)
+        yield batch
+
+
+def _start_process(number: int) -> None:
+    """One thread each; and Ctrl-C or SIGTERM, sent to the whole group, end the run by way of the main process."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

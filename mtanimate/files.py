@@ -1,0 +1,30 @@
+"""Files that appear whole or not at all, whatever happens while they are written."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a hidden name beside `path` to write to; then that file, on disk to the last byte, becomes `path`.
+
+    Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot.
+    """
+    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name, too, survives a power cut; Windows cannot open a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

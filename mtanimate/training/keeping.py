@@ -1,0 +1,69 @@
+"""What a run leaves to go on from: its state, its latest checkpoints and the best one."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from mtanimate.checkpoints.file import write_checkpoint
+from mtanimate.config import Config
+from mtanimate.data.clips import Split
+from mtanimate.errors import MTAnimateError
+from mtanimate.training.state import RunState
+from mtanimate.training.validation import Score, Validation, averaged
+
+
+class Keeper:
+    """`state/last.pt`, `checkpoints/step-*.safetensors` (the last few) and `checkpoints/best.safetensors`.
+
+    Each appears whole or not at all. The best has the lowest error on held-out clips; where there are none, on
+    the first clips that are trained on, and says so.
+    """
+
+    def __init__(self, folder: Path, config: Config, split: Split, state: RunState, say: Callable[[str], None]) -> None:
+        self.checkpoints, self.state_file = folder / "checkpoints", folder / "state" / "last.pt"
+        self.config, self.split, self.state, self.say = config, split, state, say
+        self.validation: Validation | None = None
+
+    def prepare(self) -> None:
+        """Decode the clips to validate on."""
+        count = self.config.training.validation_clips
+        validation = Validation(self.split.test or self.split.train, count, self.config.model.resolution)
+        for line in validation.skipped:
+            self.say(f"skipped: {line}")
+        if validation.clips:
+            self.validation = validation
+            whose = "held-out people" if self.split.test else "the training clips themselves: no people are held out"
+            self.say(f"validation on {len(validation.clips)} clips of {whose}")
+
+    def keep(self) -> tuple[Path, Score | None]:
+        """The checkpoint and its score. Raises MTAnimateError where it cannot be written; older files stay."""
+        animator = averaged(self.state.model, self.state.ema)
+        score = self.validation(animator) if self.validation else None
+        about: dict[str, Any] = {
+            "steps": self.state.step,
+            "samples": self.state.pairs,
+            "identities": len({clip.identity for clip in self.split.train}),
+            "clips": len(self.split.train),
+            "date": date.today().isoformat(),
+        }
+        if score is not None:
+            about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.repeating:.5f}"}
+        path = self.checkpoints / f"step-{self.state.step:07d}.safetensors"
+        write_checkpoint(path, animator, self.config, about)
+        if score is not None and score.error <= self.state.best:
+            self.state.best = score.error
+            write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
+        self.state.save(self.state_file)
+        for old in sorted(self.checkpoints.glob("step-*.safetensors"))[: -self.config.training.keep]:
+            old.unlink(missing_ok=True)
+        return path, score
+
+    def try_to_keep(self) -> Score | None:
+        """As `keep`, but where the disk is full the run goes on: what was kept before is whole."""
+        try:
+            return self.keep()[1]
+        except MTAnimateError as error:
+            again = self.state.step + self.config.training.checkpoint_every
+            self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
+            return None

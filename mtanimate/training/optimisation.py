@@ -1,0 +1,61 @@
+"""The optimiser, its learning rate, and the running mean of the weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mtanimate.config import TrainingConfig
+from mtanimate.models.animator import Animator
+from mtanimate.training.objective import Phase
+
+
+def make_optimizer(animator: Animator, config: TrainingConfig, device: torch.device) -> optim.Adam:
+    """Adam over what is not frozen, fused into one pass over memory where PyTorch has that."""
+    trained = [parameter for parameter in animator.parameters() if parameter.requires_grad]
+    fused = device.type in ("cpu", "cuda")
+    return optim.Adam(trained, lr=config.learning_rate, betas=config.betas, fused=fused)
+
+
+def make_ema(animator: Animator, config: TrainingConfig) -> AveragedModel | None:
+    if not config.ema:
+        return None
+    return AveragedModel(animator, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+
+
+def schedule(config: TrainingConfig, step: int, steps: int) -> float:
+    """The learning rate's factor before step `step` (from 0) of `steps`."""
+    ramp = min(1.0, (step + 1) / config.ramp_steps) if config.ramp_steps else 1.0
+    progress = step / steps
+    if config.schedule == "cosine":
+        return ramp * 0.5 * (1 + math.cos(math.pi * progress))
+    return ramp * 0.1 ** sum(progress >= milestone for milestone in config.milestones)
+
+
+def phase_of(config: TrainingConfig, step: int) -> Phase:
+    """What step `step` (from 0) trains."""
+    if step < config.equivariance_steps:
+        return Phase.EQUIVARIANCE
+    return Phase.WARMUP if step < config.equivariance_steps + config.warmup_steps else Phase.FULL
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Of all of them together; a scalar."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
+class Statistics:
+    """A copy of a network's buffers, to take a step's effect on them back."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.buffers = list(network.buffers())
+        self.copies = [buffer.clone() for buffer in self.buffers]
+
+    def save(self) -> None:
+        torch._foreach_copy_(self.copies, self.buffers)
+
+    def restore(self) -> None:
+        torch._foreach_copy_(self.buffers, self.copies)

@@ -1,0 +1,135 @@
+"""The processes of one run: alone, or joined by PyTorch's launcher, torchrun or SLURM."""
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.nn.functional import all_reduce
+
+from mtanimate.devices import choose_device
+from mtanimate.errors import InputError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among `count`: the first has rank 0 and writes what a run writes. local: of this machine."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+    local_count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all workers, on each of them."""
+        if self.count == 1:
+            return values
+        distributed.all_reduce(values)
+        return values / self.count
+
+    def differentiable_mean(self, values: Tensor) -> Tensor:
+        """As `mean`, and the gradient reaches every worker's own values."""
+        if self.count == 1:
+            return values
+        return all_reduce(values) / self.count
+
+    def gather(self, lines: list[str]) -> list[str]:
+        """The lines of all workers, on each of them."""
+        if self.count == 1:
+            return lines
+        gathered: list[list[str]] = [[] for _ in range(self.count)]
+        distributed.all_gather_object(gathered, lines)
+        return [line for each in gathered for line in each]
+
+
+@contextmanager
+def join(device: str) -> Iterator[Workers]:
+    """This process alone, or as one of those that torchrun or SLURM's srun started.
+
+    device: as `choose_device` takes it; of a kind with several devices each worker gets its own. Raises
+    InputError where it is not there.
+    """
+    environment = os.environ if "RANK" in os.environ else _slurm()
+    if "RANK" not in environment:
+        yield Workers(choose_device(device))
+        return
+    os.environ.update(environment)
+    local = int(environment.get("LOCAL_RANK", 0))
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        # SLURM may show each task its own GPU only, as number 0.
+        chosen = choose_device(f"cuda:{local % torch.cuda.device_count()}")
+        torch.cuda.set_device(chosen)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, device_id=chosen if chosen.type == "cuda" else None)
+    try:
+        local_count = int(environment.get("LOCAL_WORLD_SIZE", 1))
+        yield Workers(chosen, distributed.get_rank(), distributed.get_world_size(), local_count)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _slurm() -> dict[str, str]:
+    """torchrun's variables from those that srun gives each of a step's several tasks; empty outside of one."""
+    given = os.environ
+    if int(given.get("SLURM_STEP_NUM_TASKS", 1)) < 2:
+        return {}
+    return {
+        "RANK": given["SLURM_PROCID"],
+        "WORLD_SIZE": given["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": given["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": given.get("SLURM_STEP_TASKS_PER_NODE", "1").split("(")[0].split(",")[0],
+        "MASTER_ADDR": given.get("MASTER_ADDR") or first_host(given["SLURM_STEP_NODELIST"]),
+        # The same on every node, and another for each job, so that two jobs can share a node.
+        "MASTER_PORT": given.get("MASTER_PORT") or str(20000 + int(given["SLURM_JOB_ID"]) % 20000),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """The first of SLURM's compressed list of hosts: `gpu[07-09,12],cpu1` -> `gpu07`."""
+    found = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes)
+    if not found:
+        raise InputError(f"SLURM_STEP_NODELIST is '{nodes}': set MASTER_ADDR to the first node's name")
+    return found[1] + (found[2] or "")
+
+
+def launch(count: int, arguments: list[str]) -> int:
+    """Run `mtanimate ARGUMENTS` in `count` processes by PyTorch's elastic launcher; returns the exit code.
+
+    Raises InputError where there are fewer GPUs.
+    """
+    there = torch.cuda.device_count()
+    if count > there:
+        raise InputError(f"--gpus {count}: PyTorch sees {there} here; 'mtanimate doctor' says what is missing")
+    return run_workers(count, arguments)
+
+
+def run_workers(count: int, arguments: list[str]) -> int:
+    """As `launch`, whatever the device. The workers themselves say on stderr what went wrong."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # The launcher's own log of an ended worker is a page long, and comes after the worker's one line.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="torch.distributed")
+    try:
+        run.run(run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", "mtanimate", *arguments]))
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code  # below zero: ended by that signal
+    except SignalException as error:
+        return 128 + error.sigval
+    finally:
+        sys.stderr.flush()
+    return 0

@@ -1,0 +1,58 @@
+"""A folder of pictures as a video: what data sets that were taken apart into frames look like."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtanimate.errors import InputError
+from mtanimate.video.image import read_image
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+class FrameFolder:
+    """The pictures in one folder, by number: frame 2 before frame 10. Reads as a `VideoReader` does.
+
+    path: pathlib.Path. frame_count: int. width, height: pixels, of the first picture.
+    Raises InputError where the folder holds no picture, or its first is broken.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.files = sorted((file for file in self.path.iterdir() if is_picture(file)), key=_by_number)
+        if not self.files:
+            raise InputError(f"{self.path} holds no pictures: give a folder of frames")
+        self.frame_count = len(self.files)
+        self.height, self.width = read_image(self.files[0]).shape[:2]
+
+    def batches(self, batch_size: int) -> Iterator[np.ndarray]:
+        """All frames in order: uint8 RGB (B, H, W, 3) with B <= batch_size. Raises InputError as `frames`."""
+        for start in range(0, self.frame_count, batch_size):
+            yield self.frames(range(start, min(start + batch_size, self.frame_count)))
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames of these numbers: uint8 RGB (N, H, W, 3).
+
+        Raises InputError for a broken picture, or one of another size than the first.
+        """
+        frames = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+        for row, index in zip(frames, indices, strict=True):
+            picture = read_image(self.files[index])
+            if picture.shape != row.shape:
+                raise InputError(
+                    f"{self.files[index]} is {picture.shape[1]} x {picture.shape[0]}, the folder's first picture "
+                    f"{self.width} x {self.height}: frames of one video have one size"
+                )
+            row[...] = picture
+        return frames
+
+
+def is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+
+
+def _by_number(file: Path) -> list[str | int]:
+    parts = re.split(r"(\d+)", file.name)
+    return [int(part) if part.isdigit() else part for part in parts]
