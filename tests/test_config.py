@@ -14,7 +14,12 @@ from mtanimate.config import (
     Config,
     HRNetConfig,
     TrainingConfig,
+    describe,
+    differences,
+    flat,
+    from_checkpoint,
     from_mapping,
+    load_file,
     load_preset,
     override,
     preset_names,
@@ -25,23 +30,29 @@ from mtanimate.errors import InputError
 
 def scalar_settings(kind=Config, prefix=""):
     """(dotted key, type) of every number, text, switch and choice of the configuration."""
-    for name, of in typing.get_type_hints(kind).items():
+    for name, of in typing.get_type_hints(kind, include_extras=True).items():
+        plain = typing.get_args(of)[0] if typing.get_origin(of) is typing.Annotated else of
         if dataclasses.is_dataclass(of):
             yield from scalar_settings(of, f"{prefix}{name}.")
-        elif of in (int, float, str, bool) or typing.get_origin(of) is typing.Literal:
+        elif plain in (int, float, str, bool) or typing.get_origin(of) is typing.Literal:
             yield f"{prefix}{name}", of
 
 
 SCALARS = dict(scalar_settings())
+LIMITED = {key: of for key, of in SCALARS.items() if typing.get_origin(of) is typing.Annotated}
 TEXT = st.text("abcxyz/._", min_size=1).map(lambda text: f"v{text}")
 
 
 def values(kind):
+    if typing.get_origin(kind) is typing.Annotated:
+        number, limits = typing.get_args(kind)
+        low, high = limits.low, min(limits.high, 10**9)
+        if number is int:
+            return st.integers(int(low), int(high))
+        return st.floats(low, high, exclude_min="low" in limits.open, exclude_max="high" in limits.open)
     if typing.get_origin(kind) is typing.Literal:
         return st.sampled_from([choice for choice in typing.get_args(kind) if choice])
-    if kind is float:
-        return st.floats(allow_nan=False, allow_infinity=False)
-    return {int: st.integers(-(10**9), 10**9), bool: st.booleans(), str: TEXT}[kind]
+    return {bool: st.booleans(), str: TEXT}[kind]
 
 
 def at(config, key):
@@ -97,6 +108,36 @@ def test_overrides_of_known_settings_hold_and_survive_yaml(data):
     assert from_mapping(Config, yaml.safe_load(yaml.safe_dump(to_mapping(config)))) == config
     untouched = SCALARS.keys() - chosen.keys()
     assert all(at(config, key) == at(Config(), key) for key in untouched)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_numbers_out_of_range_are_refused_by_name(data):
+    key = data.draw(st.sampled_from(sorted(LIMITED)))
+    number, limits = typing.get_args(LIMITED[key])
+    assert len(LIMITED) > 40
+    wrong = limits.low if "low" in limits.open and data.draw(st.booleans()) else limits.low - 1
+    if limits.high < 1e9 and data.draw(st.booleans()):
+        wrong = limits.high if "high" in limits.open else limits.high + 1
+    assert refused(f"{key}={number(wrong)}").startswith(f"{key}: {number(wrong)} is out of range: it must be ")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.batch_size=0", "training.batch_size: 0 is out of range: it must be at least 1"),
+        ("training.learning_rate=0", "training.learning_rate: 0.0 is out of range: it must be above 0"),
+        ("training.ema=1", "training.ema: 1.0 is out of range: it must be at least 0 and below 1"),
+        (
+            "training.milestones=[0.5, 2]",
+            "training.milestones: 2.0 is out of range: it must be at least 0 and at most 1",
+        ),
+        ("loss.pixel=.inf", "loss.pixel: inf is out of range: it must be at least 0"),
+        ("loss.pixel=.nan", "loss.pixel: nan is out of range: it must be at least 0"),
+    ],
+)
+def test_ranges_by_hand(change, said):
+    assert refused(change) == said
 
 
 # Mappings
@@ -205,3 +246,100 @@ def test_a_value_that_is_no_yaml():
 
 def test_a_setting_below_one_that_is_off():
     assert "did you mean 'background'" not in refused("model.background.num_blocks=3")
+
+
+# Presets of the paper's data sets, and files that build on them
+
+
+def test_presets_of_the_data_sets_differ_where_the_release_differs():
+    """The table of the release's four configurations."""
+    vox, taichi, ted, mgif = (load_preset(name) for name in ("vox", "taichi", "ted", "mgif"))
+    assert [config.model.resolution for config in (vox, taichi, ted, mgif)] == [256, 256, 384, 256]
+    assert [config.training.batch_size for config in (vox, taichi, ted, mgif)] == [64, 64, 56, 64]
+    assert [config.data.repeats for config in (vox, taichi, ted, mgif)] == [150, 250, 150, 50]
+    assert [config.data.by_identity for config in (vox, taichi, ted, mgif)] == [True, True, True, False]
+    augmentations = [config.data.augmentation for config in (vox, taichi, ted, mgif)]
+    assert [augmentation.horizontal_flip for augmentation in augmentations] == [0.5, 0, 0.5, 0.5]
+    assert [augmentation.rotation for augmentation in augmentations] == [0, 20, 20, 0]
+    assert [augmentation.hue for augmentation in augmentations] == [0.1, 0.1, 0.1, 0.5]
+    assert [augmentation.saturation for augmentation in augmentations] == [0.1, 0.1, 0.1, 0]
+    assert taichi.model.background == BackgroundConfig(32, 1024, 5)
+    assert (vox.model.background, ted.model.background, mgif.model.background) == (None, None, None)
+    assert (taichi.loss.mask, taichi.loss.concentration, vox.loss.mask) == (1, 1, 0)
+    for config in (vox, taichi, ted, mgif):
+        assert (config.training.learning_rate, config.training.betas) == (2e-4, (0.5, 0.999))
+        assert (config.training.epochs, config.training.milestones) == (100, (0.6, 0.9))
+        assert (config.loss.perceptual, config.loss.equivariance_keypoints) == (10, 10)
+        assert config.model.estimator.variant == "paper"
+
+
+@pytest.mark.parametrize("name", ["vox", "taichi", "ted", "mgif"])
+def test_the_releases_presets_differ_in_the_variant_only(name):
+    found = differences(load_preset(name), load_preset(f"{name}-release"))
+    assert found["model.estimator.variant"] == ("paper", "release")
+    assert found["loss.equivariance_affine"] == (0, 10)
+    assert ("model.generator.skips" in found) == (name in ("ted", "mgif"))
+    others = {"model.estimator.variant", "loss.equivariance_affine", "model.generator.skips"}
+    assert found.keys() <= others
+
+
+def test_a_file_builds_on_a_preset(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: ted\ntraining: {learning_rate: 3e-4}\ndata: {augmentation: {hue: 0}}\n")
+    config = load_file(file)
+    assert differences(load_preset("ted"), config) == {
+        "training.learning_rate": (2e-4, 3e-4),
+        "data.augmentation.hue": (0.1, 0.0),
+    }
+    file.write_text("model: {resolution: 128}\n")
+    assert differences(Config(), load_file(file)) == {"model.resolution": (256, 128)}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("preset: tedd", "no preset 'tedd'; did you mean 'ted'?"),
+        ("training: {stepz: 3}", "unknown setting 'training.stepz'; did you mean 'steps'?"),
+        ("training: {steps: many}", "training.steps: expected a whole number, not 'many'"),
+        ("training: [", "is no YAML: "),
+        ("just words", "expected settings as `key: value` lines, not 'just words'"),
+        ("", "expected settings as `key: value` lines, not None"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_file(tmp_path / "mine.yaml")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the configuration '.*none\.yaml'"):
+        load_file(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("text", "value"), [("3e-4", 3e-4), ("1E5", 1e5), (".5e1", 5.0), ("-2e-3", -2e-3)])
+def test_numbers_with_exponents_are_numbers(text, value):
+    if value > 0:
+        assert override(Config(), [f"training.learning_rate={text}"]).training.learning_rate == value
+    else:
+        assert f"{value} is out of range" in refused(f"training.learning_rate={text}")
+
+
+def test_a_description_names_every_setting():
+    said = describe(load_preset("small"))
+    for key, value in (("batch_size", "4"), ("augmentation.window", "[0.75,1.0]"), ("estimator.layers", "8")):
+        assert f"{key}={value}" in said.split()
+    assert len(said.split()) >= len(flat(load_preset("small")))
+
+
+def test_a_checkpoint_of_another_version_keeps_its_network():
+    values = to_mapping(load_preset("small"))
+    values["training"]["gone"] = 1
+    values["data"]["augmentation"]["crop"] = 0.8
+    values["unheard_of"] = {}
+    assert from_checkpoint(values) == load_preset("small")
+    values["model"]["gone"] = 1
+    with pytest.raises(InputError, match=r"unknown setting 'model\.gone'"):
+        from_checkpoint(values)

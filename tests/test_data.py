@@ -1,14 +1,18 @@
 """Folders of videos and the pairs of frames that are drawn from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from tiny import PLAIN, counting_frames, write_video
+from tiny import counting_frames, tiny_config, write_video
 
-from mtanimate.config import AugmentationConfig, DataConfig
-from mtanimate.data.clips import Clip, find_clips
-from mtanimate.data.pairs import PairSampler
+from mtanimate.config import AugmentationConfig
+from mtanimate.data.clips import Clip, find_clips, split_clips
+from mtanimate.data.loading import load_batches
+from mtanimate.data.pairs import PairDataset, Unreadable
 from mtanimate.errors import InputError
+from mtanimate.video import write_image
 from mtanimate.video.crop import square_frames
 
 RED, BLUE = 0, 2
@@ -23,12 +27,14 @@ def videos(tmp_path_factory):
     return folder
 
 
-def sampler(folder, resolution=32, **config):
-    return PairSampler(find_clips(folder, "train"), resolution, DataConfig(**{"augmentation": PLAIN, **config}))
+def pairs_of(folder, resolution=32, seed=0, **data):
+    config = tiny_config(data=data, seed=seed)
+    return PairDataset(find_clips(folder), replace(config, model=replace(config.model, resolution=resolution)))
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+def draw(dataset, count):
+    """Pairs 0 ... count - 1 of a run, entries in turn."""
+    return [dataset[number, number % len(dataset.entries)] for number in range(count)]
 
 
 def number(frame, count):
@@ -51,35 +57,91 @@ def number(frame, count):
 )
 def test_identity_ends_before_two_underscores_or_a_hash(tmp_path, name, identity):
     (tmp_path / name).touch()
-    assert find_clips(tmp_path, "train") == [Clip(tmp_path / name, identity)]
+    assert find_clips(tmp_path) == [Clip(tmp_path / name, identity)]
 
 
-def test_a_split_folder_is_preferred_and_others_are_left_out(tmp_path):
-    for name in ("train/b.mp4", "train/sub/a.webm", "test/c.mp4", "d.mp4"):
+def test_folders_of_frames_are_clips_too(tmp_path):
+    """As data sets that were taken apart have them: a folder named like its video."""
+    for name in ("id1#x#0#9.mp4/0000000.png", "id2__1/a.jpg", "id3.mp4", "id2__1/deeper/b.jpg", ".hidden/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [clip.path.name for clip in find_clips(tmp_path, "train")] == ["b.mp4", "a.webm"]
-    assert [clip.path.name for clip in find_clips(tmp_path, "test")] == ["c.mp4"]
-    assert len(find_clips(tmp_path, "valid")) == 4
+    assert [(clip.path.name, clip.identity) for clip in find_clips(tmp_path)] == [
+        ("id1#x#0#9.mp4", "id1"),
+        ("id2__1", "id2"),
+        ("id3.mp4", "id3"),
+    ]
+
+
+def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
+    (tmp_path / "clip").mkdir()
+    for index, frame in enumerate(counting_frames(12, RED, 16)):
+        write_image(tmp_path / "clip" / f"{index}.png", frame)
+    reader = find_clips(tmp_path)[0].open()
+    assert reader.frame_count == 12
+    greens = reader.frames(range(12))[:, 0, 0, 1].tolist()
+    assert greens == sorted(greens)
+    assert np.array_equal(np.concatenate(list(reader.batches(5))), reader.frames(range(12)))
 
 
 def test_other_files_are_not_clips(tmp_path):
-    for name in ("a.mp4", "notes.txt", "a.mp4.part", "mp4"):
+    for name in ("a.mp4", "notes.txt", "a.mp4.part", "mp4", ".b.mp4"):
         (tmp_path / name).touch()
-    assert [clip.path.name for clip in find_clips(tmp_path, "train")] == ["a.mp4"]
+    assert [clip.path.name for clip in find_clips(tmp_path)] == ["a.mp4"]
 
 
-def test_a_folder_is_not_a_clip(tmp_path):
+def test_a_folder_of_videos_is_not_a_clip(tmp_path):
     (tmp_path / "a.mp4").mkdir()
     (tmp_path / "a.mp4" / "b.mp4").touch()
-    assert [clip.path.name for clip in find_clips(tmp_path, "train")] == ["b.mp4"]
+    assert [clip.path.name for clip in find_clips(tmp_path)] == ["b.mp4"]
 
 
 def test_missing_and_empty_folders(tmp_path):
     with pytest.raises(InputError, match="no data folder"):
-        find_clips(tmp_path / "none", "train")
-    with pytest.raises(InputError, match="no videos in"):
-        find_clips(tmp_path, "train")
+        find_clips(tmp_path / "none")
+    with pytest.raises(InputError, match="no videos and no folders of frames in"):
+        find_clips(tmp_path)
+
+
+# Train and test
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def names(clips):
+    return [clip.path.name for clip in clips]
+
+
+def test_folders_train_and_test_say_the_split(tmp_path):
+    touch(tmp_path, "train/b.mp4", "train/sub/a.webm", "test/c.mp4", "d.mp4")
+    split = split_clips(tmp_path, 0.1, 0)
+    assert (names(split.train), names(split.test)) == (["b.mp4", "a.webm"], ["c.mp4"])
+
+
+def test_a_folder_test_alone_is_held_out(tmp_path):
+    touch(tmp_path, "a.mp4", "test/c.mp4", "testing/d.mp4")
+    split = split_clips(tmp_path, 0.1, 0)
+    assert (names(split.train), names(split.test)) == (["a.mp4", "d.mp4"], ["c.mp4"])
+
+
+def test_identities_are_held_out_by_a_seed(tmp_path):
+    touch(tmp_path, *(f"p{person:02}__{clip}.mp4" for person in range(20) for clip in range(2)))
+    split = split_clips(tmp_path, 0.1, 0)
+    people = {clip.identity for clip in split.test}
+    assert len(people) == 2
+    assert people.isdisjoint(clip.identity for clip in split.train)
+    assert len(split.train) + len(split.test) == 40
+    assert split_clips(tmp_path, 0.1, 0) == split
+    assert any(split_clips(tmp_path, 0.1, seed).test != split.test for seed in (1, 2, 3))
+
+
+@pytest.mark.parametrize(("people", "held"), [(1, 0), (4, 0), (6, 1), (10, 1), (26, 3)])
+def test_few_people_are_not_held_out(tmp_path, people, held):
+    touch(tmp_path, *(f"p{person}.mp4" for person in range(people)))
+    assert len(split_clips(tmp_path, 0.1, 0).test) == held
 
 
 # Pairs
@@ -94,103 +156,108 @@ def test_the_centred_square_is_taken():
     assert (square == 200).all()
 
 
-def test_batches_have_the_size_asked_for_and_lie_in_range(videos):
-    source, driving = sampler(videos).batch(3, seeded())
-    assert source.shape == driving.shape == (3, 3, 32, 32)
-    assert source.dtype == torch.float32
-    assert source.min() >= 0
-    assert 0.9 < source.max() <= 1
-
-
 def test_both_frames_are_of_one_clip_and_all_clips_are_drawn(videos):
     drawn = set()
-    pairs = sampler(videos)
-    generator = seeded()
-    for _ in range(40):
-        pair = pairs.draw(generator)
-        colours = {int(frame.mean(dim=(1, 2)).argmax()) for frame in pair}
-        assert len(colours) == 1
+    for pair in draw(pairs_of(videos), 20):
+        assert pair.frames.shape == (2, 3, 32, 32)
+        colours = {int(frame.mean(dim=(1, 2)).argmax()) for frame in pair.frames}
+        assert colours == {RED if pair.clip == "ann__1.mp4" else BLUE}
         drawn |= colours
     assert drawn == {RED, BLUE}
 
 
 def test_without_a_time_flip_the_earlier_frame_is_the_source(videos):
-    pairs, generator = sampler(videos), seeded(1)
     numbers = []
-    for _ in range(60):
-        pair = pairs.draw(generator)
-        count = 12 if pair[0].mean(dim=(1, 2)).argmax() == RED else 8
-        numbers.append((number(pair[0], count), number(pair[1], count), count))
+    for pair in draw(pairs_of(videos), 80):
+        count = 12 if pair.clip == "ann__1.mp4" else 8
+        numbers.append((number(pair.frames[0], count), number(pair.frames[1], count), count))
     assert all(first <= second < count for first, second, count in numbers)
-    assert sum(first == second for first, second, _ in numbers) < 15  # of one in ten
+    assert sum(first == second for first, second, _ in numbers) < 20  # of one in ten
     assert {first for first, _, count in numbers if count == 8} >= {0, 3}
     assert max(second for _, second, count in numbers if count == 12) == 11
 
 
 @pytest.mark.parametrize(("least", "kept"), [(3, {12: 3, 8: 3}), (6, {12: 6, 8: 4}), (100, {12: 6, 8: 4})])
-def test_min_distance_is_kept_up_to_half_a_clip(videos, monkeypatch, least, kept):
-    pairs, generator = sampler(videos, min_distance=least), seeded(2)
-    asked = []
-    read = pairs._read
-
-    def spy(source, first, second):
-        asked.append((source.frame_count, first, second))
-        return read(source, first, second)
-
-    monkeypatch.setattr(pairs, "_read", spy)
-    for _ in range(80):
-        pairs.draw(generator)
-    for count, first, second in asked:
-        assert 0 <= first < second < count
-        assert second - first >= kept[count]
-    assert any(second - first > kept[count] for count, first, second in asked)
+def test_min_distance_is_kept_up_to_half_a_clip(videos, least, kept):
+    distances = []
+    for pair in draw(pairs_of(videos, min_distance=least), 60):
+        count = 12 if pair.clip == "ann__1.mp4" else 8
+        distances.append((number(pair.frames[1], count) - number(pair.frames[0], count), count))
+    assert all(distance >= kept[count] for distance, count in distances)
+    assert any(distance > kept[count] for distance, count in distances)
 
 
-def test_cached_equals_uncached(videos):
-    cached, uncached = sampler(videos), sampler(videos, cache_gib=0.0)
-    assert cached.cached_bytes == 20 * 3 * 32 * 32
-    assert uncached.cached_bytes == 0
-    for seed in range(8):
-        first, second = (pairs.draw(seeded(seed)) for pairs in (cached, uncached))
-        assert (first - second).abs().max() <= 2 / 255
+def test_in_memory_equals_from_the_file(videos):
+    in_memory, from_file = pairs_of(videos, cache_gib=1.0), pairs_of(videos)
+    assert in_memory.keep_in_memory() == 20 * 3 * 32 * 32 / 2**30
+    assert from_file.keep_in_memory() == 0
+    for first, second in zip(draw(in_memory, 8), draw(from_file, 8), strict=True):
+        assert (first.frames - second.frames).abs().max() <= 2 / 255
 
 
-def test_the_cache_takes_clips_while_they_fit(videos):
-    only_first = sampler(videos, cache_gib=(13 * 3 * 32 * 32) / 2**30)
-    assert only_first.cached_bytes == 12 * 3 * 32 * 32
+def test_clips_are_kept_in_memory_while_they_fit_and_progress_is_told(videos):
+    pairs, told = pairs_of(videos, cache_gib=(13 * 3 * 32 * 32) / 2**30), []
+    pairs.keep_in_memory(lambda done, total: told.append((done, total)))
+    assert [clip.path.name for clip in pairs.frames_in_memory] == ["ann__1.mp4"]
+    assert told == [(1, 2)]
 
 
-def test_drawing_is_reproducible_by_its_seed(videos):
-    pairs = sampler(videos, augmentation=AugmentationConfig(crop=0.8, own_crop=0.5))
-    first, second, other = (pairs.batch(4, seeded(seed)) for seed in (7, 7, 8))
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
-    assert not torch.equal(first[0], other[0])
+def test_a_pair_depends_on_the_seed_and_its_number_alone(videos):
+    augmentation = AugmentationConfig(window=(0.8, 1.0), own_window=0.5)
+    pairs = pairs_of(videos, augmentation=augmentation)
+    first = pairs[7, 0]
+    pairs[3, 1], pairs[4, 0]
+    assert torch.equal(pairs[7, 0].frames, first.frames)
+    assert torch.equal(pairs[7, 0].transform.theta, first.transform.theta)
+    assert not torch.equal(pairs[8, 0].frames, first.frames)
+    assert not torch.equal(pairs_of(videos, seed=1, augmentation=augmentation)[7, 0].frames, first.frames)
 
 
-def test_an_identity_counts_once_however_many_clips_it_has(tmp_path):
+def test_an_entry_is_an_identity_or_a_clip(tmp_path):
     for name in ("ann__1", "ann__2", "ann__3", "bob"):
-        write_video(tmp_path / f"{name}.mp4", counting_frames(2, RED if name != "bob" else BLUE))
-    pairs, generator = sampler(tmp_path), seeded(0)
-    assert pairs.identities == ["ann", "bob"]
-    assert pairs.clip_count == 4
-    blue = sum(int(pairs.draw(generator)[0].mean(dim=(1, 2)).argmax() == BLUE) for _ in range(200))
-    assert 70 < blue < 130
+        write_video(tmp_path / f"{name}.mp4", counting_frames(2, RED))
+    people, clips = pairs_of(tmp_path), pairs_of(tmp_path, by_identity=False)
+    assert (len(people.entries), len(clips.entries)) == (2, 4)
+    assert len(people) == 2 * 150
+    assert {people[number, 0].clip for number in range(20)} == {"ann__1.mp4", "ann__2.mp4", "ann__3.mp4"}
+    assert {clips[number, 3].clip for number in range(5)} == {"bob.mp4"}
 
 
-def test_progress_is_told_of_every_clip(videos):
-    seen = []
-    PairSampler(find_clips(videos, "train"), 16, DataConfig(), lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 2), (2, 2)]
-
-
-def test_a_clip_of_one_frame_is_refused(tmp_path):
+def test_a_clip_that_cannot_be_read_is_replaced_and_named(videos, tmp_path):
+    (tmp_path / "ann__1.mp4").symlink_to(videos / "ann__1.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 50)
     write_video(tmp_path / "short.mp4", counting_frames(1, RED))
-    with pytest.raises(InputError, match=r"short\.mp4' has 1 frame: a training clip needs two"):
-        sampler(tmp_path)
+    pairs = pairs_of(tmp_path)
+    assert [clips[0].identity for clips in pairs.entries] == ["ann", "broken", "short"]
+    for entry, said in ((1, "broken.mp4"), (2, "short.mp4 has 1 frame: a training clip needs two")):
+        pair = pairs[0, entry]
+        assert pair.clip == "ann__1.mp4"
+        assert said in pair.skipped[0]
 
 
-def test_a_file_that_is_no_video_is_refused(tmp_path):
+def test_where_nothing_can_be_read_it_is_said(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video" * 50)
+    pairs = pairs_of(tmp_path)
+    unreadable = pairs[0, 0]
+    assert isinstance(unreadable, Unreadable)
+    assert "a.mp4" in unreadable.message
     with pytest.raises(InputError, match=r"a\.mp4"):
-        sampler(tmp_path)
+        next(load_batches(pairs, start=0, processes=0, pinned=False))
+
+
+# Batches
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_batches_are_the_same_however_many_processes_decode(videos, processes):
+    here = load_batches(pairs_of(videos), start=5, processes=0, pinned=False)
+    there = load_batches(pairs_of(videos), start=5, processes=processes, pinned=False)
+    for _ in range(3):
+        first, second = next(here), next(there)
+        assert first.source.shape == (4, 3, 32, 32)
+        assert first.transform.theta.shape == (4, 2, 3)
+        assert torch.equal(first.source, second.source)
+        assert torch.equal(first.driving, second.driving)
+        assert torch.equal(first.transform.weights, second.transform.weights)
+        assert first.clips == second.clips
+    del there

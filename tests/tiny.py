@@ -22,6 +22,7 @@ from mtanimate.config import (
 )
 from mtanimate.data.clips import Split, find_clips
 from mtanimate.models.animator import Animator
+from mtanimate.training.meter import Meter
 from mtanimate.training.run import Run
 from mtanimate.training.workers import Workers
 from mtanimate.video import VideoWriter
@@ -95,18 +96,25 @@ def tiny_config(loss=None, data=None, **training):
     )
 
 
-def make_run(folder, videos, *, init=None, workers=None, said=None, **settings):
+def make_run(folder, videos, *, init=None, workers=None, said=None, run_precision="fp32", **settings):
     """A run of `tiny_config(**settings)`. said: a list that gets what the run says."""
     config = tiny_config(**settings)
     say = (lambda line: None) if said is None else said.append
     workers = workers or Workers(torch.device("cpu"))
-    return Run(folder, config, Split(find_clips(videos), [], ""), workers, init=init, say=say)
+    return Run(folder, config, Split(find_clips(videos), [], ""), workers, precision=run_precision, init=init, say=say)
 
 
 def train(run):
     reports = []
     path = run.train(reports.append)
     return path, reports
+
+
+def take_steps(run, count):
+    """The steps' outcomes, without a folder."""
+    run.stepper.trainee.train()
+    batches, meter = run._load(), Meter()
+    return [run._step(batches, meter, stop=False) for _ in range(count)]
 
 
 def weights(run):

@@ -36,8 +36,13 @@ class Keeper:
             whose = "held-out people" if self.split.test else "the training clips themselves: no people are held out"
             self.say(f"validation on {len(validation.clips)} clips of {whose}")
 
-    def keep(self) -> tuple[Path, Score | None]:
-        """The checkpoint and its score. Raises MTAnimateError where it cannot be written; older files stay."""
+    @property
+    def path(self) -> Path:
+        """The checkpoint of the step that the run is at."""
+        return self.checkpoints / f"step-{self.state.step:07d}.safetensors"
+
+    def keep(self) -> Score | None:
+        """Write state and checkpoints. Raises MTAnimateError where that fails; what is older stays."""
         animator = averaged(self.state.model, self.state.ema)
         score = self.validation(animator) if self.validation else None
         about: dict[str, Any] = {
@@ -49,20 +54,19 @@ class Keeper:
         }
         if score is not None:
             about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.repeating:.5f}"}
-        path = self.checkpoints / f"step-{self.state.step:07d}.safetensors"
-        write_checkpoint(path, animator, self.config, about)
+        write_checkpoint(self.path, animator, self.config, about)
         if score is not None and score.error <= self.state.best:
             self.state.best = score.error
             write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
         self.state.save(self.state_file)
         for old in sorted(self.checkpoints.glob("step-*.safetensors"))[: -self.config.training.keep]:
             old.unlink(missing_ok=True)
-        return path, score
+        return score
 
     def try_to_keep(self) -> Score | None:
         """As `keep`, but where the disk is full the run goes on: what was kept before is whole."""
         try:
-            return self.keep()[1]
+            return self.keep()
         except MTAnimateError as error:
             again = self.state.step + self.config.training.checkpoint_every
             self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")

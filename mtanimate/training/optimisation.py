@@ -8,6 +8,7 @@ from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtanimate.config import TrainingConfig
+from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
 from mtanimate.training.objective import Phase
 
@@ -15,6 +16,8 @@ from mtanimate.training.objective import Phase
 def make_optimizer(animator: Animator, config: TrainingConfig, device: torch.device) -> optim.Adam:
     """Adam over what is not frozen, fused into one pass over memory where PyTorch has that."""
     trained = [parameter for parameter in animator.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError("nothing is left to train: freeze fewer parts")
     fused = device.type in ("cpu", "cuda")
     return optim.Adam(trained, lr=config.learning_rate, betas=config.betas, fused=fused)
 

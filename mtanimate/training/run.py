@@ -123,7 +123,7 @@ class Run:
                         f"stopped at step {self.state.step}, saved: the same command goes on",
                         stop.signal or signal.SIGTERM,
                     )
-        return self.keeper.keep()[0] if journal is not None else self.folder
+        return self.keeper.path
 
     def _open_folder(self) -> Journal:
         for name in ("pictures", "state", "checkpoints"):
@@ -170,11 +170,12 @@ class Run:
         """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run."""
         training, number = self.config.training, self.state.step
         log.add(step)
-        due = number % training.checkpoint_every == 0 and number < self.steps and not step.bad
+        last = number == self.steps
+        due = (number % training.checkpoint_every == 0 and not step.bad) or last
         if due:
-            log.score = self.keeper.try_to_keep() or log.score
+            log.score = (self.keeper.keep() if last else self.keeper.try_to_keep()) or log.score
         try:
-            if number % training.log_every == 0 or number == self.steps or due:
+            if number % training.log_every == 0 or due:
                 journal.write(log.entry(number, self.state.pairs, meter, with_score=due))
             if step.scene is not None and number % training.picture_every == 0 and not step.bad:
                 journal.draw(step.scene, number)

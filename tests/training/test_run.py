@@ -1,47 +1,70 @@
 """A run stops, goes on exactly, and leaves what it says it leaves."""
 
 import json
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 from golden import close
-from tiny import CONFIG, MODEL, assert_equal, checkpoint, make_run, tiny_animator, train, weights
+from tiny import CONFIG, MODEL, assert_equal, checkpoint, make_run, tiny_animator, tiny_config, train, weights
 
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import Config, from_mapping
-from mtanimate.data.clips import find_clips
-from mtanimate.data.pairs import PairSampler
-from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.training.run import Run
+from mtanimate.errors import InputError, Interrupted
 
 # Stopping and going on
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_stopped_and_resumed_equals_not_stopped(tmp_path, videos, ema):
-    options = {"steps": 6, "ema": ema, "warmup_steps": 3, "log_every": 1}
+    options = {"steps": 6, "ema": ema, "warmup_steps": 3}
     whole = make_run(tmp_path / "whole", videos, **options)
     train(whole)
 
     def stop(report):
         if report.step == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGTERM)
 
     stopped = make_run(tmp_path / "parts", videos, **options)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="stopped at step 5, saved: the same command goes on") as caught:
         stopped.train(stop)
+    assert caught.value.exit_code == 143
     resumed = make_run(tmp_path / "parts", videos, **options)
     torch.manual_seed(99)  # the state brings its own
     assert resumed.resume()
-    assert resumed.state.step == 4
+    assert resumed.state.step == 5
     train(resumed)
     assert_equal(weights(whole), weights(resumed))
     assert_equal(checkpoint(tmp_path / "whole", 6), checkpoint(tmp_path / "parts", 6))
-    assert resumed.state.samples == whole.state.samples
-    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert resumed.state.pairs == whole.state.pairs == 24
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def losses(folder):
+    """(step, loss) of every line of the log."""
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(entry["step"], entry["loss"]) for entry in entries]
+
+
+def test_signals_are_as_before_after_a_run(tmp_path, videos):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(make_run(tmp_path, videos, steps=1))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_lines_of_steps_that_were_lost_are_dropped(tmp_path, videos):
+    """A run that was killed between two saves takes those steps again."""
+    run = make_run(tmp_path, videos, steps=4, checkpoint_every=2)
+    train(run)
+    expected = losses(tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 5, "loss": 1}\n{"step": 6, "lo')
+    again = make_run(tmp_path, videos, steps=4)
+    again.resume()
+    train(again)
+    assert losses(tmp_path) == expected
 
 
 def test_a_finished_run_takes_no_more_steps(tmp_path, videos):
@@ -68,40 +91,46 @@ def test_nothing_to_resume(tmp_path, videos):
 )
 def test_a_broken_state_is_refused(tmp_path, videos, content):
     run = make_run(tmp_path, videos)
-    run.state_file.parent.mkdir(parents=True)
-    run.state_file.write_bytes(content)
+    run.keeper.state_file.parent.mkdir(parents=True)
+    run.keeper.state_file.write_bytes(content)
     with pytest.raises(InputError, match="cannot resume from") as caught:
         run.resume()
     assert "\n" not in str(caught.value)
 
 
-def test_the_state_of_another_network_is_refused(tmp_path, videos):
+def test_a_state_of_other_settings_is_refused_by_name_unless_it_is_asked_for(tmp_path, videos):
     train(make_run(tmp_path, videos, steps=1))
-    other = make_run(tmp_path, videos)
-    other.state.model = torch.nn.Linear(2, 2)
-    with pytest.raises(InputError, match="cannot resume from"):
+    other = make_run(tmp_path, videos, steps=1, learning_rate=0.5, log_every=7)
+    with pytest.raises(InputError, match=r"other settings \(training.learning_rate: 0.001 -> 0.5\)"):
         other.resume()
+    said = []
+    other = make_run(tmp_path, videos, steps=1, learning_rate=0.5, said=said)
+    assert other.resume(other.keeper.state_file)
+    assert said == ["changed: training.learning_rate: 0.001 -> 0.5"]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_state(tmp_path, videos):
-    train(make_run(tmp_path, videos, steps=2))
-    state = tmp_path / "state" / "last.pt"
-    before = state.read_bytes()
-    run = make_run(tmp_path, videos, steps=4)
-    run.resume()
-    with torch.no_grad():
-        run.animator.generator.final.bias.fill_(float("nan"))
-    with pytest.raises(MTAnimateError, match=r"the loss is nan at step 3: .*is kept"):
-        train(run)
-    assert state.read_bytes() == before
-    assert not (tmp_path / "checkpoints" / "step-0000003.safetensors").exists()
+def test_a_state_of_other_clips_is_refused(tmp_path, videos):
+    train(make_run(tmp_path / "run", videos, steps=1))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "other.mp4").symlink_to(videos / "one.mp4")
+    with pytest.raises(InputError, match=r"clips: 2 \(\w+\) -> 1 \(\w+\)"):
+        make_run(tmp_path / "run", tmp_path / "videos", steps=1).resume()
+
+
+def test_the_state_of_another_network_is_refused(tmp_path, videos, monkeypatch):
+    train(make_run(tmp_path, videos, steps=1))
+    monkeypatch.setattr("tiny.CONFIG", replace(CONFIG, model=replace(MODEL, num_keypoints=6)))
+    other = make_run(tmp_path, videos)
+    for file in (None, other.keeper.state_file):
+        with pytest.raises(InputError, match=r"another network \(model.num_keypoints: 4 -> 6\)"):
+            other.resume(file)
 
 
 # What a run leaves
 
 
 def test_the_run_folder(tmp_path, videos):
-    path, reports = train(make_run(tmp_path, videos, steps=5))
+    path, reports = train(make_run(tmp_path, videos, steps=5, log_every=2, keep=2))
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "checkpoints",
         "config.yaml",
@@ -110,18 +139,38 @@ def test_the_run_folder(tmp_path, videos):
         "state",
     ]
     written = from_mapping(Config, yaml.safe_load((tmp_path / "config.yaml").read_text()))
-    assert written == replace(CONFIG, training=replace(CONFIG.training, steps=5))
-    names = [f"step-{step:07d}.safetensors" for step in (2, 4, 5)]
-    assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == names
-    assert path.name == names[-1]
+    assert written == tiny_config(steps=5, log_every=2, keep=2)
+    kept = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["best.safetensors", "step-0000004.safetensors", "step-0000005.safetensors"]
+    assert path.name == kept[-1]
     assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == ["0000002.png", "0000004.png"]
     assert [file.name for file in (tmp_path / "state").iterdir()] == ["last.pt"]
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in entries] == [2, 4, 5] == [report.step for report in reports]
+    assert [entry["step"] for entry in entries] == [2, 4, 5]
+    assert [report.step for report in reports] == [1, 2, 3, 4, 5]
     for entry in entries:
         assert entry["loss"] == pytest.approx(entry["pixel"] + entry["equivariance_keypoints"])
         assert entry["samples"] == 4 * entry["step"]
         assert entry["samples_per_second"] > 0
+        assert 0 < entry["data_wait"] < 1
+    mean = sum(report.losses["pixel"] for report in reports[:2]) / 2
+    assert entries[0]["pixel"] == pytest.approx(mean)
+
+
+def test_the_best_checkpoint_has_the_lowest_validation_error(tmp_path, videos):
+    run = make_run(tmp_path, videos, steps=8, checkpoint_every=1, learning_rate=5e-3, keep=100)
+    train(run)
+    errors = {}
+    for file in (tmp_path / "checkpoints").glob("step-*"):
+        about = read_checkpoint(file).about
+        errors[file] = float(about["validation_error"])
+        assert errors[file] == pytest.approx(run.keeper.validation(read_checkpoint(file).animator).error, abs=1e-5)
+    best = read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")
+    assert float(best.about["validation_error"]) == min(errors.values())
+    assert run.state.best == pytest.approx(min(errors.values()), abs=1e-5)
+    assert len(set(errors.values())) > 2
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in logged if "validation_error" in entry] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_the_checkpoint_tells_its_origin(tmp_path, videos):
@@ -156,7 +205,7 @@ def test_a_backbone_begins_from_weights_in_a_file(tmp_path, videos):
     file = tmp_path / "hrnet.pth"
     torch.save({**state, "classifier.weight": torch.zeros(2)}, file)
     run = make_run(tmp_path / "run", videos, backbone_file=str(file))
-    assert_equal(run.animator.motion_estimator.backbone.state_dict(), state)
+    assert_equal(run.stepper.animator.motion_estimator.backbone.state_dict(), state)
 
 
 def test_a_backbone_file_of_another_network_is_refused(tmp_path, videos):
@@ -168,13 +217,18 @@ def test_a_backbone_file_of_another_network_is_refused(tmp_path, videos):
         assert "\n" not in str(caught.value)
 
 
-def test_init_from_another_network_is_refused_in_one_line(tmp_path, videos):
+def test_init_from_another_network_is_refused_in_one_line(tmp_path, videos, monkeypatch):
     path, _ = train(make_run(tmp_path / "first", videos, steps=1))
-    config = replace(CONFIG, model=replace(MODEL, num_keypoints=6))
-    sampler = PairSampler(find_clips(videos, "train"), 64, config.data)
-    with pytest.raises(InputError) as caught:
-        Run(tmp_path / "second", config, sampler, torch.device("cpu"), path)
+    monkeypatch.setattr("tiny.CONFIG", replace(CONFIG, model=replace(MODEL, num_keypoints=6)))
+    with pytest.raises(InputError, match="has another network") as caught:
+        make_run(tmp_path / "second", videos, init=path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "parts"), [(4, 3), (1, 2)])
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, videos, size, parts):
+    with pytest.raises(InputError, match="cannot be shared evenly"):
+        make_run(tmp_path, videos, batch_size=size, accumulate=parts)
 
 
 def test_epochs_count_pairs_of_all_clips(tmp_path, videos):
