@@ -47,6 +47,8 @@ def number(frame, count):
         ("id10283#abc#001#20.mp4", "id10283"),
         ("ann_smith__x__y.MOV", "ann_smith"),
         ("one_two.gif", "one_two"),
+        ("id10283#ab__c#001#20.mp4", "id10283"),
+        ("__c-ab#001#20.mp4", "__c-ab"),
     ],
 )
 def test_identity_ends_before_two_underscores_or_a_hash(tmp_path, name, identity):

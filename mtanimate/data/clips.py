@@ -1,6 +1,5 @@
 """Which videos a data set has, and whose they are."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,14 @@ class Clip:
     identity: str
 
 
+def identity_of(name: str) -> str:
+    """Whose clip of this name it is: what stands before the first `#`, or without one before the first `__`.
+
+    The field joins person, video and frames by `#`, and its video codes may have `__` in them.
+    """
+    return name.partition("#" if "#" in name else "__")[0]
+
+
 def find_clips(folder: Path, split: str) -> list[Clip]:
     """The videos below `folder`, or below `folder/split` where that exists, sorted by name.
 
@@ -28,4 +35,4 @@ def find_clips(folder: Path, split: str) -> list[Clip]:
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not paths:
         raise InputError(f"no videos in '{root}' (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
-    return [Clip(path, re.split("__|#", path.stem)[0]) for path in paths]
+    return [Clip(path, identity_of(path.stem)) for path in paths]
