@@ -113,8 +113,6 @@ def test_other_files_are_refused(tmp_path):
     ("written", "real", "span"),
     [
         ("25", Fraction(25), (100, 200)),
-        ("29.97", NTSC, (100, 200)),
-        ("23.97", Fraction(24000, 1001), (100, 200)),
         ("25", Fraction(50), (200, 400)),
         ("50", Fraction(25), (50, 100)),
         ("25", Fraction(30), (120, 240)),
@@ -124,6 +122,13 @@ def test_other_files_are_refused(tmp_path):
 )
 def test_frames_are_those_of_the_same_time(written, real, span):
     assert row(100, 200, fps=Fraction(written)).span(real) == span
+
+
+@pytest.mark.parametrize(
+    ("written", "real"), [("29.97", NTSC), ("23.97", Fraction(24000, 1001)), ("15.79", Fraction(15787, 1000))]
+)
+def test_a_rate_that_was_rounded_loses_no_frame(written, real):
+    assert row(20_000, 30_000, fps=Fraction(written)).span(real) == (20_000, 30_000)
 
 
 @given(st.integers(0, 10**5), st.integers(1, 10**4), st.integers(1, 60), st.integers(1, 60))

@@ -1,6 +1,7 @@
 """Raw videos become clips once, whatever happens on the way."""
 
 import csv
+import subprocess
 from fractions import Fraction
 
 import pytest
@@ -14,6 +15,7 @@ from mtanimate.data.prepare import prepare
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.faces import find_faces
+from mtanimate.video.ffmpeg import executable
 
 HEADER = "video_id,start,end,bbox,fps,width,height,partition"
 
@@ -118,6 +120,25 @@ def test_wrong_options_leave_no_folder(raw, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="--out"):
         prepare(raw, tmp_path / "file", metadata=table(tmp_path, line("a", 0, 20)))
+
+
+def test_an_interruption_ends_what_is_under_way(raw, tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes((raw / "a.mp4").read_bytes())
+    long = ["-f", "lavfi", "-i", "testsrc2=s=640x480:d=40", "-c:v", "libx264", "-preset", "ultrafast"]
+    subprocess.run([executable(), "-loglevel", "error", *long, folder / "long.mp4"], check=True)
+    metadata = table(tmp_path, line("a", 0, 20), line("long", 0, 1000))
+
+    def progress(done, total, note=""):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(folder, tmp_path / "out", metadata=metadata, size=512, workers=2, progress=progress)
+    assert list(manifest(tmp_path / "out")) == ["train/a#000000#000020.mp4"]
+    assert sorted(path.name for path in tmp_path.rglob("*#*")) == ["a#000000#000020.mp4"]
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.fixture(scope="module")
