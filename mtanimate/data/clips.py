@@ -1,7 +1,6 @@
 """Which clips a data set has, whose they are, and which are held out."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".gif", ".mpg
 
 @dataclass(frozen=True)
 class Clip:
-    """A video, or a folder of frames, and its subject: its name before `__` or `#`, as in the field's data sets."""
+    """A video, or a folder of frames, and its subject, by its name."""
 
     path: Path
     identity: str
@@ -24,6 +23,14 @@ class Clip:
     def open(self) -> VideoReader | FrameFolder:
         """Raises InputError where it is broken."""
         return FrameFolder(self.path) if self.path.is_dir() else VideoReader(self.path)
+
+
+def identity_of(name: str) -> str:
+    """Whose clip of this name it is: what stands before the first `#`, or without one before the first `__`.
+
+    The field joins person, video and frames by `#`, and its video codes may have `__` in them.
+    """
+    return name.partition("#" if "#" in name else "__")[0]
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,8 @@ class Split:
 def find_clips(folder: Path) -> list[Clip]:
     """The videos and the folders of frames at any depth below `folder`, sorted by path.
 
-    A folder that holds pictures is one clip; nothing below it is looked at. Raises InputError where the folder
-    or any clip in it is missing.
+    A folder that holds pictures and nothing else to look at, no video and no folder, is one clip. Raises
+    InputError where the folder or any clip in it is missing.
     """
     if not folder.is_dir():
         raise InputError(f"no data folder '{folder}': say where the videos are with --data")
@@ -47,19 +54,14 @@ def find_clips(folder: Path) -> list[Clip]:
     for name, folders, files in os.walk(folder, followlinks=True):
         here = Path(name)
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        if any(is_picture(here / file) for file in files):
-            paths.append(here)
-            folders.clear()
-        paths += [here / file for file in files if _is_video(here / file)]
+        videos = [here / file for file in files if _is_video(here / file)]
+        if not videos and not folders and any(is_picture(here / file) for file in files):
+            videos = [here]
+        paths += videos
     if not paths:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"no videos and no folders of frames in '{folder}' (videos end in {suffixes})")
-    return [Clip(path, identity(path)) for path in sorted(paths)]
-
-
-def identity(path: Path) -> str:
-    name = path.name if path.is_dir() else path.stem
-    return re.split("__|#", name.removesuffix(".mp4"))[0]
+    return [Clip(path, identity_of(path.stem)) for path in sorted(paths)]
 
 
 def split_clips(folder: Path, test_share: float, seed: int) -> Split:

@@ -1,30 +1,11 @@
 """Between a picture of any shape and the network's square."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class Square:
-    """A square of a picture, in pixels: its left and top edges and its side."""
-
-    x: int
-    y: int
-    side: int
-
-    def cut(self, frames: np.ndarray) -> np.ndarray:
-        """(..., H, W, 3) -> (..., side, side, 3), a view."""
-        return frames[..., self.y : self.y + self.side, self.x : self.x + self.side, :]
-
-
-def centred_square(width: int, height: int) -> Square:
-    """The largest square in the middle of a picture: nothing is ever stretched."""
-    side = min(width, height)
-    return Square((width - side) // 2, (height - side) // 2, side)
+from mtanimate.video.square import centred_square
 
 
 def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:

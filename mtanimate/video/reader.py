@@ -44,16 +44,16 @@ class VideoReader:
         if gpu:
             self._try_gpu()
 
-    def batches(self, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Frames start ... stop - 1 (to the end by default) in order; the last batch may be shorter.
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames start ... stop - 1 (to the end by default); the last batch may be shorter.
 
         Yields uint8 RGB (B, H, W, 3) with B <= batch_size; a batch is the caller's to keep or change.
         One batch is in memory at a time. Raises InputError on reaching damage in the file.
         """
         stop = self.frame_count if stop is None else stop
-        if batch_size < 1 or not 0 <= start <= stop <= self.frame_count:
+        if batch_size < 1 or step < 1 or not 0 <= start <= stop <= self.frame_count:
             raise ValueError(f"no batches of {batch_size} from {start} to {stop} of {self.frame_count} frames")
-        return self._batches(batch_size, start, stop)
+        return self._batches(batch_size, range(start, stop, step))
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """The frames of these numbers, in any order, repeated or not: uint8 RGB (N, H, W, 3).
@@ -72,36 +72,38 @@ class VideoReader:
             source = self._decord_frames(numbers)
         else:
             numbers = range(first, last + 1)
-            source = self._ffmpeg_frames(first, last + 1)
+            source = self._ffmpeg_frames(numbers)
         for number, frame in zip(numbers, source, strict=True):
             frames[wanted == number] = frame
         return frames
 
-    def _batches(self, batch_size: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        on_gpu = self.decoder != "cpu"
-        source = self._decord_frames(range(start, stop)) if on_gpu else self._ffmpeg_frames(start, stop)
+    def _batches(self, batch_size: int, numbers: range) -> Iterator[np.ndarray]:
+        source = self._ffmpeg_frames(numbers) if self.decoder == "cpu" else self._decord_frames(numbers)
         with closing(source):
-            for first in range(start, stop, batch_size):
-                batch = np.empty((min(batch_size, stop - first), self.height, self.width, 3), np.uint8)
+            for done in range(0, len(numbers), batch_size):
+                batch = np.empty((min(batch_size, len(numbers) - done), self.height, self.width, 3), np.uint8)
                 for row in batch:
                     row[...] = next(source)
                 yield batch
 
-    def _ffmpeg_frames(self, start: int, stop: int) -> Generator[np.ndarray, None, None]:
-        """Frames start ... stop - 1, each (H, W, 3). Raises InputError on damage or an early end."""
-        if start == stop:
+    def _ffmpeg_frames(self, numbers: range) -> Generator[np.ndarray, None, None]:
+        """The frames of these numbers, each (H, W, 3). Raises InputError on damage or an early end."""
+        if not numbers:
             return
+        chosen = f"trim=start_frame={numbers[0]}:end_frame={numbers[-1] + 1}"
+        if numbers.step > 1:
+            chosen += f",select='not(mod(n,{numbers.step}))'"
         # -xerror: a frame that ffmpeg had to patch up is an error. passthrough: none is doubled or dropped.
         arguments = ["-nostdin", "-xerror", *ONLY_FILES, "-i", local(self.path)]
-        arguments += ["-map", "0:V:0", "-vf", f"trim=start_frame={start}:end_frame={stop}"]
+        arguments += ["-map", "0:V:0", "-vf", chosen]
         arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         ffmpeg = FFmpeg(arguments)
         size = self.height * self.width * 3
         try:
             assert ffmpeg.process.stdout is not None
-            for number in range(start, stop):
+            for number in numbers:
                 pixels = ffmpeg.process.stdout.read(size)
-                failed = number == stop - 1 and ffmpeg.finish() != 0
+                failed = number == numbers[-1] and ffmpeg.finish() != 0
                 if failed or len(pixels) < size or ffmpeg.said(DAMAGE):
                     raise self._damaged(number)
                 yield np.frombuffer(pixels, np.uint8).reshape(self.height, self.width, 3)

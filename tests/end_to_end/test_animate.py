@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from conftest import ffmpeg, interrupted, run
+from commands import ffmpeg, interrupted, run
 
 import mtanimate
 from mtanimate.video import VideoReader

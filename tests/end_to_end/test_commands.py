@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from conftest import moving_disc, run, tiny_config
+from commands import moving_disc, run, tiny_config
 
 from mtanimate.config import to_mapping
 from mtanimate.video import VideoWriter
@@ -23,13 +23,14 @@ def test_help_is_fast_and_does_not_import_torch():
         assert done.returncode == 0
     assert "animate" in done.stdout
     assert statistics.median(seconds) < 0.6  # 0.17 s on an idle machine, tests run on busy ones
-    code = "import sys, mtanimate, mtanimate.cli; print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    heavy = ("torch", "numpy", "PIL", "dlib")
+    code = f"import sys, mtanimate, mtanimate.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["animate", "train", "models", "doctor"])
+@pytest.mark.parametrize("command", ["animate", "train", "models", "doctor", "data prepare"])
 def test_every_command_has_help_with_an_example(command):
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
     assert done.returncode == 0
     assert f"mtanimate {command}" in done.stdout.partition("Example:")[2]
 

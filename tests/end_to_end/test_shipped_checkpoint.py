@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 import torch
-from conftest import moving_disc
+from commands import moving_disc
 from golden import SHARED
 
 import mtanimate

@@ -39,6 +39,15 @@ def test_the_rate_of_very_short_videos(make_video, count: int) -> None:
     assert (reader.fps, reader.frame_count) == (Fraction(30000, 1001), count)
 
 
+@pytest.mark.parametrize("step", [1, 4, 100])
+def test_every_nth_frame(make_video, step: int) -> None:
+    reader = VideoReader(make_video("a.mp4", options=X264))
+    found = np.concatenate(list(reader.batches(3, start=2, stop=20, step=step)))
+    np.testing.assert_array_equal(found, _all(reader)[2:20:step])
+    with pytest.raises(ValueError, match="no batches"):
+        reader.batches(3, step=0)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

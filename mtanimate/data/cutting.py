@@ -1,0 +1,118 @@
+"""Clips cut out of a raw video by ffmpeg: decoded once for many clips, each written whole or not at all."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Lock
+
+from mtanimate.data.journal import Cut
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
+from mtanimate.video.files import hidden_beside
+from mtanimate.video.probe import probe
+
+# Each clip's encoder takes 12 MB, from the start of a pass to its end.
+_CLIPS_A_PASS = 32
+
+
+class Stopped(Exception):
+    """The work was called off."""
+
+
+class Cutter:
+    """Cuts clips in any number of threads, until it is stopped."""
+
+    def __init__(self) -> None:
+        self._stopped = Event()
+        self._running: set[FFmpeg] = set()
+        self._lock = Lock()
+
+    def stop(self) -> None:
+        """Ends every ffmpeg at once; whoever waits for one gets Stopped. Nothing unfinished stays."""
+        with self._lock:
+            self._stopped.set()
+            for ffmpeg in self._running:
+                ffmpeg.process.kill()
+
+    def check(self) -> None:
+        """Raises Stopped once it is stopped."""
+        if self._stopped.is_set():
+            raise Stopped
+
+    def cut(self, video: Path, cuts: Sequence[Cut], out: Path, done: Callable[[Cut], None]) -> None:
+        """Makes the clips `out`/`cut.file` of a raw video; calls done(cut) as soon as one has its name.
+
+        Raises InputError for a damaged video, MTAnimateError where a clip cannot be written, Stopped.
+        """
+        in_order = sorted(cuts, key=lambda cut: cut.end)
+        for start in range(0, len(in_order), _CLIPS_A_PASS):
+            self._pass(video, in_order[start : start + _CLIPS_A_PASS], out, done)
+
+    def _pass(self, video: Path, cuts: Sequence[Cut], out: Path, done: Callable[[Cut], None]) -> None:
+        # .part: no data set takes an unfinished clip for a video
+        temporary = {cut: hidden_beside((out / cut.file).with_suffix(".part")) for cut in cuts}
+        try:
+            self._run(video, cuts, [temporary[cut] for cut in cuts])
+            for cut, file in temporary.items():
+                if probe(file).frame_count != cut.frames:
+                    raise InputError(f"{video} ends before frame {cut.end}: copy or download the video again")
+                os.replace(file, out / cut.file)
+                done(cut)
+        except OSError as error:
+            raise MTAnimateError(
+                f"{out}: a clip could not be written ({error.strerror}): choose another --out"
+            ) from error
+        finally:
+            for file in temporary.values():
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+
+    def _run(self, video: Path, cuts: Sequence[Cut], files: Sequence[Path]) -> None:
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self.check()
+            ffmpeg = FFmpeg(_arguments(video, cuts, files))
+            self._running.add(ffmpeg)
+        try:
+            status = ffmpeg.finish()
+        finally:
+            with self._lock:
+                self._running.discard(ffmpeg)
+        self.check()
+        if ffmpeg.said(["No space left on device"]):
+            raise MTAnimateError(f"{files[0].parent}: the disk is full: free some space or choose another --out")
+        if status != 0:
+            raise InputError(f"{video} cannot be decoded ({ffmpeg.reason()}): copy or download the video again")
+
+
+def _arguments(video: Path, cuts: Sequence[Cut], files: Sequence[Path]) -> list[str]:
+    """ffmpeg's: one decoder, a copy of its frames for each clip, and as many encoders."""
+    chain = f"[0:V:0]split={len(cuts)}" + "".join(f"[raw{number}]" for number in range(len(cuts)))
+    # -xerror: a frame that ffmpeg had to patch up is an error
+    arguments = ["-nostdin", "-y", "-xerror", "-threads", "2", *ONLY_FILES, "-i", local(video), "-filter_complex"]
+    outputs: list[str] = []
+    for number, (cut, file) in enumerate(zip(cuts, files, strict=True)):
+        chain += f";[raw{number}]{_filters(cut)}[clip{number}]"
+        outputs += ["-map", f"[clip{number}]", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p"]
+        # The four tags say what the filters make: see VideoWriter.
+        outputs += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+        # A key frame every 50 frames: single frames are picked from anywhere in a clip.
+        outputs += ["-c:v", "libx264", "-crf", "18", "-preset", "fast", "-g", "50", "-rc-lookahead", "10"]
+        outputs += ["-threads", "1", "-movflags", "+faststart", "-f", "mp4", local(file)]
+    return [*arguments, chain, *outputs]
+
+
+def _filters(cut: Cut) -> str:
+    square = cut.square
+    return ",".join(
+        [
+            f"trim=start_frame={cut.first}:end_frame={cut.end}",
+            # Times as exact as the rate: the raw file's may be rounded to milliseconds, or vary.
+            f"settb={1 / cut.fps},setpts=N",
+            f"crop={square.side}:{square.side}:{square.x}:{square.y}:exact=1",
+            f"scale={cut.size}:{cut.size}:flags=lanczos+accurate_rnd+full_chroma_int"
+            ":out_color_matrix=bt709:out_range=tv,setsar=1",
+        ]
+    )

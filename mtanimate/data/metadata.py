@@ -1,0 +1,122 @@
+"""The field's lists of clips: a CSV that names, for each clip, a raw video, a span of frames and a box."""
+
+import csv
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from mtanimate.errors import InputError
+from mtanimate.video.faces import Box
+from mtanimate.video.files import check_readable
+from mtanimate.video.square import Square, square_around
+
+_COLUMNS = ("video_id", "start", "end", "bbox", "fps", "width", "height")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip. video: the raw file's name without its ending. name: the clip's, as the field names it.
+
+    start, end: frames at `fps` frames a second, end excluded. box: in pixels of a `width` x `height` picture.
+    partition: "train" or "test".
+    """
+
+    video: str
+    name: str
+    start: int
+    end: int
+    box: Box
+    fps: Fraction
+    width: int
+    height: int
+    partition: str
+
+    def span(self, fps: Fraction) -> tuple[int, int]:
+        """The first frame and the end (excluded) in a video of `fps` frames a second: the same time."""
+        # Rates are written with two decimals: 29.97 is 30000/1001, and no frame is to be lost by that.
+        if abs(fps - self.fps) < Fraction(1, 100):
+            return self.start, self.end
+        first, end = (math.ceil(number * fps / self.fps - Fraction(1, 10)) for number in (self.start, self.end))
+        return first, max(end, first)
+
+    def square(self, width: int, height: int) -> Square | None:
+        """The square of a `width` x `height` picture; None where the box lies outside of it.
+
+        The box's part within the picture, its shorter side enlarged about the same centre.
+        """
+        across, down = width / self.width, height / self.height
+        box = Box(self.box.left * across, self.box.top * down, self.box.right * across, self.box.bottom * down)
+        inside = box.common(Box(0, 0, width, height))
+        if not inside.area:
+            return None
+        return square_around(*inside.centre, max(inside.width, inside.height), width, height)
+
+
+def read_metadata(path: Path) -> list[Row]:
+    """The clips that a CSV lists, in its order. Columns: video_id, start, end, bbox, fps, width, height.
+
+    `partition` may be missing (train), `person_id` names the person; others are not looked at.
+    Raises InputError, with the line, for a missing column or a cell that cannot be read.
+    """
+    check_readable(path, "CSV file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(_rows(path, csv.DictReader(file)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV file ({error}): give one with {','.join(_COLUMNS)}") from error
+    if not rows:
+        raise InputError(f"{path} lists no clips: there is nothing below its first line")
+    return rows
+
+
+def _rows(path: Path, table: "csv.DictReader[str]") -> Iterator[Row]:
+    missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
+    if missing:
+        raise InputError(f"{path} has no column {', '.join(missing)}: its first line must name {','.join(_COLUMNS)}")
+    for cells in table:
+        try:
+            yield _row({name: (cell or "").strip() for name, cell in cells.items() if isinstance(name, str)})
+        except ValueError as error:
+            raise InputError(f"{path}, line {table.line_num}: {error}: correct or remove the line") from error
+
+
+def _row(cells: dict[str, str]) -> Row:
+    """Raises ValueError that says what is wrong with which cell."""
+    video, *rest = cells["video_id"].split("#")
+    if not video:
+        raise ValueError("video_id is empty")
+    start, end, width, height = (_number(cells, name) for name in ("start", "end", "width", "height"))
+    if end <= start:
+        raise ValueError(f"end {end} does not come after start {start}")
+    if not width or not height:
+        raise ValueError(f"width x height is {width} x {height}")
+    partition = cells.get("partition") or "train"
+    if partition not in ("train", "test"):
+        raise ValueError(f"partition '{partition}' is neither train nor test")
+    # person#video#start#end: a video_id may be video#person, and later lists have the person in a column
+    owner = [cells["person_id"]] if cells.get("person_id") else []
+    name = "#".join([*owner, *reversed(rest), video, f"{start:06}", f"{end:06}"])
+    return Row(video, name, start, end, _box(cells["bbox"]), _rate(cells["fps"]), width, height, partition)
+
+
+def _number(cells: dict[str, str], name: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", cells[name]):
+        raise ValueError(f"{name} '{cells[name]}' is not a whole number")
+    return int(cells[name])
+
+
+def _rate(text: str) -> Fraction:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]*)?", text) or not Fraction(text):
+        raise ValueError(f"fps '{text}' is not a rate above 0")
+    return Fraction(text)
+
+
+def _box(text: str) -> Box:
+    sides = re.fullmatch("([0-9]{1,6})-([0-9]{1,6})-([0-9]{1,6})-([0-9]{1,6})", text)
+    box = Box(*map(int, sides.groups())) if sides else None
+    if box is None or box.width <= 0 or box.height <= 0:
+        raise ValueError(f"bbox '{text}' is not left-top-right-bottom in pixels")
+    return box

@@ -1,0 +1,90 @@
+"""Faces in a picture, found by dlib's frontal face detector (HOG), which needs no model file."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mtanimate.errors import InputError
+
+# The detector sees faces of about 80 pixels and more: those of a tenth of the picture's longer side.
+_LONGER_SIDE = 800
+
+# A detector keeps its working memory in itself, and dlib lets other threads run meanwhile: one a thread.
+_of_this_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels from the picture's top left corner; right and bottom lie just outside of it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """x, y."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    @property
+    def area(self) -> float:
+        return max(0, self.width) * max(0, self.height)
+
+    def common(self, other: "Box") -> "Box":
+        """What lies in both; its area is 0 where nothing does."""
+        return Box(
+            max(self.left, other.left),
+            max(self.top, other.top),
+            min(self.right, other.right),
+            min(self.bottom, other.bottom),
+        )
+
+    def likeness(self, other: "Box") -> float:
+        """Intersection over union: 1 for the same box, 0 for boxes apart."""
+        both = self.common(other).area
+        return both / (self.area + other.area - both) if both else 0.0
+
+
+def check_installed() -> None:
+    """Raises InputError, naming the extra to install, where dlib is missing."""
+    _detector()
+
+
+def find_faces(frame: np.ndarray) -> list[Box]:
+    """The upright faces in uint8 RGB (H, W, 3), the largest first. Any thread may call it.
+
+    A box is about as wide and as high as the face is from brow to chin, and may reach beyond the picture.
+    Faces smaller than a tenth of the picture's longer side (80 pixels in a small picture) are not found.
+    Raises InputError where dlib is missing.
+    """
+    detect = _detector()
+    picture = Image.fromarray(frame).convert("L")
+    scale = max(1.0, max(picture.size) / _LONGER_SIDE)
+    if scale > 1:
+        width, height = (max(1, round(side / scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    found = detect(np.asarray(picture))
+    boxes = [Box(f.left() * scale, f.top() * scale, (f.right() + 1) * scale, (f.bottom() + 1) * scale) for f in found]
+    return sorted(boxes, key=lambda box: box.area, reverse=True)
+
+
+def _detector() -> Any:
+    if not hasattr(_of_this_thread, "detector"):
+        try:
+            import dlib
+        except ImportError as error:
+            raise InputError("finding faces needs dlib: pip install 'mtanimate[faces]'") from error
+        _of_this_thread.detector = dlib.get_frontal_face_detector()
+    return _of_this_thread.detector
