@@ -54,11 +54,15 @@ class Statistics:
     """A copy of a network's buffers, to take a step's effect on them back."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.buffers = list(network.buffers())
-        self.copies = [buffer.clone() for buffer in self.buffers]
+        by_type: dict[torch.dtype, list[Tensor]] = {}  # copied type by type: all at once on a GPU
+        for buffer in network.buffers():
+            by_type.setdefault(buffer.dtype, []).append(buffer)
+        self.groups = [(buffers, [buffer.clone() for buffer in buffers]) for buffers in by_type.values()]
 
     def save(self) -> None:
-        torch._foreach_copy_(self.copies, self.buffers)
+        for buffers, copies in self.groups:
+            torch._foreach_copy_(copies, buffers)
 
     def restore(self) -> None:
-        torch._foreach_copy_(self.buffers, self.copies)
+        for buffers, copies in self.groups:
+            torch._foreach_copy_(buffers, copies)

@@ -73,6 +73,7 @@ class Stepper:
             self.optimizer.zero_grad(set_to_none=True)
         else:
             self._update()
+        self.scaler.update()
         bad = self._describe(wrong, own, batches) if wrong else ""
         return Step(dict(zip(names, terms, strict=True)), length, bad, stopped > 0, scene)
 
@@ -95,7 +96,6 @@ class Stepper:
         if self.config.clip_gradient:
             nn.utils.clip_grad_norm_(self.animator.motion_estimator.parameters(), self.config.clip_gradient)
         self.scaler.step(self.optimizer)
-        self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.animator)
 
