@@ -41,10 +41,13 @@ class Keeper:
         """The checkpoint of the step that the run is at."""
         return self.checkpoints / f"step-{self.state.step:07d}.safetensors"
 
-    def keep(self) -> Score | None:
+    def score(self) -> Score | None:
+        """Of the weights that a checkpoint holds now; None without clips to validate on."""
+        return self.validation(averaged(self.state.model, self.state.ema)) if self.validation else None
+
+    def keep(self, score: Score | None) -> None:
         """Write state and checkpoints. Raises MTAnimateError where that fails; what is older stays."""
         animator = averaged(self.state.model, self.state.ema)
-        score = self.validation(animator) if self.validation else None
         about: dict[str, Any] = {
             "steps": self.state.step,
             "samples": self.state.pairs,
@@ -61,13 +64,11 @@ class Keeper:
         self.state.save(self.state_file)
         for old in sorted(self.checkpoints.glob("step-*.safetensors"))[: -self.config.training.keep]:
             old.unlink(missing_ok=True)
-        return score
 
-    def try_to_keep(self) -> Score | None:
+    def try_to_keep(self, score: Score | None) -> None:
         """As `keep`, but where the disk is full the run goes on: what was kept before is whole."""
         try:
-            return self.keep()
+            self.keep(score)
         except MTAnimateError as error:
             again = self.state.step + self.config.training.checkpoint_every
             self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
-            return None

@@ -118,7 +118,7 @@ class Run:
                     report(self._report(step, meter, log))
                 if step.stop:
                     if journal is not None:
-                        self.keeper.keep()
+                        self.keeper.keep(self.keeper.score())
                     raise Interrupted(
                         f"stopped at step {self.state.step}, saved: the same command goes on",
                         stop.signal or signal.SIGTERM,
@@ -167,13 +167,16 @@ class Run:
         return step
 
     def _record(self, step: Step, meter: Meter, journal: Journal, log: "Log") -> None:
-        """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run."""
+        """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run.
+
+        The state comes last: a run that is killed before goes on from an earlier one, and logs this step again.
+        """
         training, number = self.config.training, self.state.step
         log.add(step)
         last = number == self.steps
         due = (number % training.checkpoint_every == 0 and not step.bad) or last
         if due:
-            log.score = (self.keeper.keep() if last else self.keeper.try_to_keep()) or log.score
+            log.score = self.keeper.score()
         try:
             if number % training.log_every == 0 or due:
                 journal.write(log.entry(number, self.state.pairs, meter, with_score=due))
@@ -181,6 +184,8 @@ class Run:
                 journal.draw(step.scene, number)
         except (OSError, MTAnimateError) as error:
             self.say(f"not written at step {number}: {error}")
+        if due:
+            (self.keeper.keep if last else self.keeper.try_to_keep)(log.score)
 
     def _report(self, step: Step, meter: Meter, log: "Log") -> Report:
         left = (self.steps - self.state.step) * meter.seconds_per_step
