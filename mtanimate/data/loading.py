@@ -122,6 +122,7 @@ def load_batches(
         pin_memory=pinned,
         prefetch_factor=AHEAD if processes else None,
         worker_init_fn=_start_process,
+        generator=torch.Generator(),  # it draws a seed at each start; not from the run's generator
     )
     for batch in loader:
         if isinstance(batch, Unreadable):
