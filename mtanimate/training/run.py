@@ -18,7 +18,7 @@ from mtanimate.data.clips import Clip, Split
 from mtanimate.data.loading import Batch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import PARTIAL, replacing
 from mtanimate.models.animator import Animator
 from mtanimate.models.hrnet import load_imagenet_weights
 from mtanimate.models.weights import read_weights
@@ -126,13 +126,20 @@ class Run:
         return self.keeper.path
 
     def _open_folder(self) -> Journal:
-        for name in ("pictures", "state", "checkpoints"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / "config.yaml") as partial:
-            partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
+        try:
+            for name in (".", "pictures", "state", "checkpoints"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                for half_written in (self.folder / name).glob(PARTIAL):  # by a process that was killed
+                    half_written.unlink()
+            with replacing(self.folder / "config.yaml") as partial:
+                partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
+            journal = Journal(self.folder, self.config.training.tensorboard)
+            journal.resume(self.state.step)
+        except OSError as error:
+            raise InputError(
+                f"--out: cannot write in '{self.folder}' ({error.strerror}): make room, or choose another folder"
+            ) from error
         self.keeper.prepare()
-        journal = Journal(self.folder, self.config.training.tensorboard)
-        journal.resume(self.state.step)
         return journal
 
     def _load(self) -> Iterator[Batch]:
