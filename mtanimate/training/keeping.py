@@ -59,10 +59,12 @@ class Keeper:
             about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.repeating:.5f}"}
         write_checkpoint(self.path, animator, self.config, about)
         if score is not None and score.error <= self.state.best:
-            self.state.best = score.error
             write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
+            self.state.best = score.error
         self.state.save(self.state_file)
-        for old in sorted(self.checkpoints.glob("step-*.safetensors"))[: -self.config.training.keep]:
+        # Later ones, of a run that goes on from an older state, are replaced as it gets there.
+        kept = sorted(file for file in self.checkpoints.glob("step-*.safetensors") if file <= self.path)
+        for old in kept[: -self.config.training.keep]:
             old.unlink(missing_ok=True)
 
     def try_to_keep(self, score: Score | None) -> None:
