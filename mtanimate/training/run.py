@@ -119,10 +119,9 @@ class Run:
                 if step.stop:
                     if journal is not None:
                         self.keeper.keep(self.keeper.score())
-                    raise Interrupted(
-                        f"stopped at step {self.state.step}, saved: the same command goes on",
-                        stop.signal or signal.SIGTERM,
-                    )
+                    self.workers.wait()  # a launcher ends all as soon as one has ended
+                    said = f"stopped at step {self.state.step}, saved: the same command goes on"
+                    raise Interrupted(said if self.workers.first else "", stop.signal or signal.SIGTERM)
         return self.keeper.path
 
     def _open_folder(self) -> Journal:
