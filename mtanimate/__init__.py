@@ -6,6 +6,8 @@ mtanimate.animate(source="face.jpg", driving="talk.mp4", out="result.mp4")
 animator = mtanimate.load("default", device="auto")  # an nn.Module that carries its configuration
 encoded = animator.encode_source(picture)            # once; picture: (1, 3, R, R) in [0, 1]
 frames = animator.drive(encoded, animator.estimate_motion(driving))  # often
+
+mtanimate.train("videos/", out="runs/mine", init="default")
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from mtanimate.models.animator import Animator
 
 __version__ = "0.1.0"
-__all__ = ["animate", "load"]
+__all__ = ["animate", "load", "train"]
 
 
 def animate(source: Any, driving: Any, out: Any, **options: Any) -> Result:
@@ -34,3 +36,10 @@ def load(checkpoint: str = "default", device: str = "auto") -> Animator:
     from mtanimate.devices import choose_device
 
     return read_checkpoint(resolve(checkpoint), choose_device(device)).animator
+
+
+def train(dataset: Any, **options: Any) -> dict[str, Any]:
+    """See `mtanimate.training.train.train` and `plan` beside it, which have all options."""
+    from mtanimate.training.train import train as run
+
+    return run(dataset, **options)

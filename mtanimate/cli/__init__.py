@@ -2,7 +2,7 @@
 
 import typer
 
-from mtanimate.cli import animate, doctor, models, train
+from mtanimate.cli import animate, data, doctor, models, train
 
 app = typer.Typer(
     name="mtanimate",
@@ -33,6 +33,8 @@ def options(
 
 for module in (animate, train, models, doctor):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+
+app.add_typer(data.app)
 
 
 def main() -> None:

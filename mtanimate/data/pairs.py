@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -54,13 +53,8 @@ class PairDataset(Dataset[Pair | Unreadable]):
         self.clips = clips
         self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
         self.frames_in_memory: dict[Clip, Tensor] = {}
-
-    @cached_property
-    def _opened(self) -> dict[Clip, VideoReader | FrameFolder]:
-        return {}  # a process's own; finding out about a clip costs more than reading two frames of it
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_opened"}
+        # Finding out how long a video is costs more than reading two frames of it: once in each process.
+        self.readers: dict[Clip, VideoReader | FrameFolder] = {}
 
     def keep_in_memory(self, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
         """Decode the first clips, as many as fit into `data.cache_gib`, for all workers; returns GiB taken.
@@ -122,9 +116,9 @@ class PairDataset(Dataset[Pair | Unreadable]):
         return square_frames(self._reader(clip).frames([first, second]), self.config.model.resolution)
 
     def _reader(self, clip: Clip) -> VideoReader | FrameFolder:
-        if clip not in self._opened:
-            self._opened[clip] = clip.open()
-        return self._opened[clip]
+        if clip not in self.readers:
+            self.readers[clip] = clip.open()
+        return self.readers[clip]
 
 
 def group(clips: list[Clip]) -> list[list[Clip]]:

@@ -43,10 +43,13 @@ def plan(
 ) -> Plan:
     """dataset: a preset's name, a folder of videos, or a YAML file; data: where the videos are, when it is not
     the folder (default: `data/NAME`). settings: `key=value` over all else. resume: auto, none or a state's file.
-    init: a checkpoint's name or file. Raises InputError for what is wrong or missing.
+    init: a checkpoint's name or file; the phases for fresh networks are left out then.
+    Raises InputError for what is wrong or missing.
     """
     name, config, videos = _recipe(dataset, preset, data)
-    config = override(config, settings or [])
+    # The first phases bring a fresh network to its feet: one that walks needs them only where it is said.
+    walks = ["training.equivariance_steps=0", "training.warmup_steps=0"] if init is not None else []
+    config = override(config, [*walks, *(settings or [])])
     split = split_clips(videos, config.data.test_share, config.training.seed)
     if not split.train:
         raise InputError(f"'{videos}' has no clips to train on besides those that are held out")

@@ -126,7 +126,8 @@ class VideoReader:
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
-        return decord.VideoReader(str(self.path.resolve()), ctx=decord.gpu(0) if gpu else decord.cpu(0))
+        # One thread: for two frames out of a clip others cost more than they bring.
+        return decord.VideoReader(str(self.path.resolve()), decord.gpu(0) if gpu else decord.cpu(0), num_threads=1)
 
     def _tight(self, frame: np.ndarray) -> np.ndarray:
         """Undoes decord's mistake of taking the padding of rows for a fourth channel (widths 32, 96)."""

@@ -120,3 +120,16 @@ def test_bad_training_input(clips, tmp_path, changes, said):
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_data_check(clips, tmp_path):
+    done = run("data", "check", clips, "--json")
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)
+    assert (findings["train"], findings["identities"], findings["frames"], findings["problems"]) == (3, 2, 36, [])
+    assert findings["samples_per_second"] > 0
+    (tmp_path / "broken.mp4").write_text("no video")
+    done = run("data", "check", tmp_path)
+    assert done.returncode == 1
+    assert "broken.mp4 is not a video" in done.stderr
+    assert "no clip can be trained on" in done.stdout

@@ -1,0 +1,114 @@
+"""What a step of `mtanimate train` costs beside the bare network, and how much faster the loader is than both.
+
+    python benchmarks/train_overhead.py DATA [--preset small] [--rounds 10] [--device auto]
+
+Bare: forward, losses, backward and fused Adam on a batch that is there already, the same network and precision.
+Whole: `Run`'s own step: drawing and augmenting the batch, moving it, gradient norm and clipping, the check for what
+is not finite, the running mean of the weights, the log. Rounds of both alternate; the ratio is the median of the
+rounds' ratios. The loader is measured alone, from files and from memory, with 0 and 2 processes that decode.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from machine import describe
+
+from mtanimate.config import Config, load_preset, override
+from mtanimate.data.checking import samples_per_second
+from mtanimate.data.clips import Split, split_clips
+from mtanimate.data.pairs import PairDataset
+from mtanimate.devices import choose_device, choose_training_precision
+from mtanimate.training.meter import Meter
+from mtanimate.training.objective import Phase
+from mtanimate.training.optimisation import make_optimizer
+from mtanimate.training.run import Log, Run
+from mtanimate.training.train import default_processes
+from mtanimate.training.workers import Workers
+
+
+def bare_step(run: Run) -> Callable[[], None]:
+    trainee, device = run.stepper.trainee, run.workers.device
+    optimizer = make_optimizer(trainee.animator, run.config.training, device)
+    batch = next(run._load()).to(device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        terms = trainee(batch, Phase.FULL).terms
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def whole_step(run: Run) -> Callable[[], None]:
+    journal, meter, log, batches = run._open_folder(), Meter(), Log(), run._load()
+
+    def step() -> None:
+        run._record(run._step(batches, meter, stop=False), meter, journal, log)
+
+    return step
+
+
+def seconds(step: Callable[[], None], count: int, device: torch.device) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / count
+
+
+def loader_table(config: Config, split: Split) -> dict[str, float]:
+    from_files = PairDataset(split.train, override(config, ["data.cache_gib=0"]))
+    for clip in split.train:
+        from_files.readers[clip] = clip.open()
+    in_memory = PairDataset(split.train, config)
+    in_memory.keep_in_memory()
+    return {
+        "from files, no process": samples_per_second(from_files, 0),
+        "from files, 2 processes": samples_per_second(from_files, 2),
+        "from memory, no process": samples_per_second(in_memory, 0),
+        "from memory, 2 processes": samples_per_second(in_memory, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=2, help="of each kind in a round")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    options = parser.parse_args()
+    phases = ["training.equivariance_steps=0", "training.warmup_steps=0", "training.steps=1000000"]
+    config = override(load_preset(options.preset), [*phases, *options.settings])
+    split = split_clips(options.data, config.data.test_share, 0)
+    here = Workers(choose_device(options.device))
+    precision = choose_training_precision(config.training.precision, here.device)
+    print(describe())
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), config, split, here, precision=precision, processes=default_processes(here))
+        run.dataset.keep_in_memory()
+        run.stepper.trainee.train()
+        bare, whole = bare_step(run), whole_step(run)
+        seconds(bare, 2, here.device), seconds(whole, 2, here.device)
+        pairs = []
+        for _ in range(options.rounds):
+            pairs.append((seconds(bare, options.steps, here.device), seconds(whole, options.steps, here.device)))
+            print(f"bare {pairs[-1][0]:.3f} s, whole {pairs[-1][1]:.3f} s", flush=True)
+    ratio = statistics.median(whole / bare for bare, whole in pairs)
+    used = config.training.batch_size / statistics.median(whole for _, whole in pairs)
+    print(f"{options.preset}, {here.device.type}, {precision}: a step is {ratio:.3f} times the bare one")
+    print(f"training uses {used:.2f} samples/s; the loader alone delivers")
+    for how, rate in loader_table(config, split).items():
+        print(f"  {how}: {rate:.1f} samples/s, {rate / used:.0f} times as many")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""`mtanimate data`: what is done to data sets before training."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, remark, reports_errors
+
+if TYPE_CHECKING:
+    from mtanimate.data.checking import Findings
+
+app = typer.Typer(name="data", help="Make data sets to train on, and look them over.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: mtanimate data check videos/")
+@reports_errors
+def check(
+    folder: Path = typer.Argument(..., help="A folder of videos or of folders of frames.", show_default=False),
+    preset: str = typer.Option("small", help="The settings that the data are for."),
+    workers: int = typer.Option(0, min=0, help="Processes that decode while the loader is measured."),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Decode every clip, name what is broken or odd, and measure how fast pairs can be drawn.
+
+    Exit code 1 where training would skip a clip.
+    """
+    from mtanimate.config import load_preset
+    from mtanimate.data.checking import check_dataset
+
+    with progress_bar("checking", "clips", quiet) as progress:
+        findings = check_dataset(folder.expanduser(), load_preset(preset), processes=workers, progress=progress)
+    say = remark(quiet)
+    for line in findings.problems:
+        say(f"broken: {line}")
+    for line in findings.warnings:
+        say(f"odd: {line}")
+    if json:
+        print_json(asdict(findings))
+    elif not quiet:
+        _print(findings)
+    if findings.problems:
+        raise SystemExit(1)
+
+
+def _print(findings: "Findings") -> None:
+    speed = findings.samples_per_second
+    print(f"{findings.train} clips to train on, {findings.test} to test, {findings.split}")
+    print(f"{findings.identities} identities, {findings.frames} frames, {timedelta(seconds=round(findings.seconds))}")
+    print("sizes: " + ", ".join(f"{size} ({count})" for size, count in list(findings.sizes.items())[:8]))
+    print(f"the loader delivers {speed:.1f} samples/s" if speed else "no clip can be trained on")
+    print(f"{len(findings.problems)} broken, {len(findings.warnings)} odd")

@@ -1,0 +1,150 @@
+"""Look a data set over before training: what is broken, what is odd, and how fast it can be read."""
+
+import hashlib
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtanimate.config import Config
+from mtanimate.data.clips import Clip, split_clips
+from mtanimate.data.loading import load_batches
+from mtanimate.data.pairs import PairDataset
+from mtanimate.errors import InputError
+from mtanimate.video import VideoReader
+from mtanimate.video.folder import FrameFolder
+
+MEASURED_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """One clip, every frame of it decoded. problem: why training would skip it, or ""."""
+
+    clip: Clip
+    reader: VideoReader | FrameFolder | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    digest: str = ""
+    problem: str = ""
+
+
+@dataclass
+class Findings:
+    """problems: of clips that training would skip. warnings: of clips that it takes, but perhaps should not.
+
+    sizes: clips by "WIDTHxHEIGHT". seconds: of the videos; folders of frames have no rate and count for none.
+    samples_per_second: pairs of frames, decoded at random positions and augmented; None where no clip is whole.
+    """
+
+    train: int
+    test: int
+    split: str
+    identities: int
+    frames: int = 0
+    seconds: float = 0.0
+    sizes: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    samples_per_second: float | None = None
+
+
+def check_dataset(
+    folder: Path,
+    config: Config,
+    *,
+    processes: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Findings:
+    """Decode every clip below `folder` once and draw pairs for a few seconds, as training would.
+
+    processes: that decode when pairs are drawn; 0: none but this one. progress(clips looked at, clips in all).
+    Raises InputError where the folder is missing or has no clips.
+    """
+    split = split_clips(folder, config.data.test_share, config.training.seed)
+    clips = split.train + split.test
+    looks = _look_at(clips, progress)
+    findings = Findings(len(split.train), len(split.test), split.how, identities=len({clip.identity for clip in clips}))
+    good = [look for look in looks if not look.problem]
+    findings.problems = [look.problem for look in looks if look.problem]
+    findings.frames = sum(look.frames for look in good)
+    findings.seconds = sum(look.seconds for look in good)
+    findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(look.size for look in good).most_common()}
+    findings.warnings = [
+        *(line for look in good for line in _odd(look, config.model.resolution)),
+        *_duplicates(good),
+        *_in_both({clip.identity for clip in split.train}, {clip.identity for clip in split.test}),
+    ]
+    readers = {look.clip: look.reader for look in good if look.reader is not None}
+    train = [clip for clip in split.train if clip in readers]
+    if train:
+        dataset = PairDataset(train, config)
+        dataset.readers = readers
+        findings.samples_per_second = samples_per_second(dataset, processes)
+    return findings
+
+
+def samples_per_second(dataset: PairDataset, processes: int) -> float:
+    """Pairs a second that the loader delivers when nothing else runs, over a few seconds."""
+    batches = load_batches(dataset, start=0, processes=processes, pinned=False)
+    next(batches)  # processes start
+    started, pairs = time.monotonic(), 0
+    while time.monotonic() - started < MEASURED_SECONDS:
+        pairs += len(next(batches).clips)
+    return pairs / (time.monotonic() - started)
+
+
+def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[Look]:
+    looks: dict[Clip, Look] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # ffmpeg decodes in processes of its own
+        futures = [pool.submit(look_at, clip) for clip in clips]
+        for future in as_completed(futures):
+            look = future.result()
+            looks[look.clip] = look
+            progress(len(looks), len(clips))
+    return [looks[clip] for clip in clips]
+
+
+def look_at(clip: Clip) -> Look:
+    try:
+        reader = clip.open()
+        for _ in reader.batches(8):
+            pass
+    except InputError as error:
+        return Look(clip, problem=str(error))
+    if reader.frame_count < 2:
+        return Look(clip, problem=f"{clip.path} has {reader.frame_count} frame: a training clip needs two")
+    seconds = 0.0 if isinstance(reader, FrameFolder) else float(reader.frame_count / reader.fps)
+    return Look(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), _digest(clip.path))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _odd(look: Look, resolution: int) -> list[str]:
+    width, height = look.size
+    lines = []
+    if min(width, height) < resolution:
+        lines.append(f"{look.clip.path} is {width} x {height}: smaller than the {resolution} it is trained at, blurred")
+    if width != height:
+        lines.append(f"{look.clip.path} is {width} x {height}: its rims beside the centred square are not used")
+    return lines
+
+
+def _duplicates(looks: list[Look]) -> list[str]:
+    same = defaultdict(list)
+    for look in looks:
+        same[look.digest].append(str(look.clip.path))
+    return [f"{paths[0]} is the same as {', '.join(paths[1:])}" for paths in same.values() if len(paths) > 1]
+
+
+def _in_both(train: set[str], test: set[str]) -> list[str]:
+    return [f"identity '{name}' is in train and in test: scores will flatter" for name in sorted(train & test)]
