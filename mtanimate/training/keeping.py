@@ -25,8 +25,8 @@ class Keeper:
         self.config, self.split, self.state, self.say = config, split, state, say
         self.validation: Validation | None = None
 
-    def prepare(self) -> None:
-        """Decode the clips to validate on."""
+    def prepare(self) -> list[str]:
+        """Decode the clips to validate on; returns which could not be read, and why."""
         count = self.config.training.validation_clips
         validation = Validation(self.split.test or self.split.train, count, self.config.model.resolution)
         for line in validation.skipped:
@@ -35,6 +35,7 @@ class Keeper:
             self.validation = validation
             whose = "held-out people" if self.split.test else "the training clips themselves: no people are held out"
             self.say(f"validation on {len(validation.clips)} clips of {whose}")
+        return validation.skipped
 
     @property
     def path(self) -> Path:

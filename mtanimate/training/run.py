@@ -25,6 +25,7 @@ from mtanimate.models.weights import read_weights
 from mtanimate.training.journal import Journal
 from mtanimate.training.keeping import Keeper
 from mtanimate.training.meter import Meter
+from mtanimate.training.optimisation import check_phases
 from mtanimate.training.state import RunState
 from mtanimate.training.step import Step, Stepper
 from mtanimate.training.stopping import StopRequest
@@ -78,6 +79,7 @@ class Run:
                 f"a batch of {training.batch_size} pairs cannot be shared evenly by {workers.count} workers in "
                 f"{training.accumulate} parts each: change --batch-size"
             )
+        check_phases(config)
         torch.manual_seed(training.seed)
         animator = make_animator(config, init).to(workers.device).channels_last()
         self.stepper = Stepper(Trainee(animator, config, precision, workers), training, workers)
@@ -138,7 +140,7 @@ class Run:
             raise InputError(
                 f"--out: cannot write in '{self.folder}' ({error.strerror}): make room, or choose another folder"
             ) from error
-        self.keeper.prepare()
+        self.skipped.update(self.keeper.prepare())  # said once, whoever draws them again
         return journal
 
     def _load(self) -> Iterator[Batch]:

@@ -121,11 +121,11 @@ def _slurm() -> dict[str, str]:
 
 
 def first_host(nodes: str) -> str:
-    """The first of SLURM's compressed list of hosts: `gpu[07-09,12],cpu1` -> `gpu07`."""
-    found = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes)
-    if not found:
+    """The first of SLURM's compressed list of hosts: `gpu[07-09,12],cpu1` -> `gpu07`, `r[0-3]n[1-8]` -> `r0n1`."""
+    first = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).split(",")[0].strip()
+    if not first:
         raise InputError(f"SLURM_STEP_NODELIST is '{nodes}': set MASTER_ADDR to the first node's name")
-    return found[1] + (found[2] or "")
+    return first
 
 
 def launch(count: int, arguments: list[str]) -> int:
