@@ -42,7 +42,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, animator: Animator) -> Score:
-        training = animator.training
+        modes = [(module, module.training) for module in animator.modules()]  # frozen parts do not train
         animator.eval()
         errors, repeating = [], []
         for frames in self.clips:
@@ -53,7 +53,8 @@ class Validation:
             prediction = animator.drive(animator.encode_source(source), motion, background)
             errors.append((prediction - driving).abs().mean().item())
             repeating.append((source - driving).abs().mean().item())
-        animator.train(mode=training)
+        for module, training in modes:
+            module.training = training
         return Score(sum(errors) / len(errors), sum(repeating) / len(repeating))
 
 
