@@ -15,6 +15,7 @@ from tiny import tiny_config
 
 from mtanimate.video import VideoWriter
 
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # the same sums each time, and no waiting on a busy machine
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "talking-heads" / "train"
 
 
@@ -44,7 +45,7 @@ def start(*arguments) -> subprocess.Popen:
     return subprocess.Popen(
         [COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=ONE_THREAD,
     )  # fmt: skip
 
 
@@ -54,16 +55,16 @@ def steps_taken(folder: Path) -> int:
 
 
 def test_ten_clips_to_an_animation(clips, settings, media, tmp_path):
-    trained = run(
-        "train", "--dataset", settings, "--data", clips, "--out", tmp_path / "run", "--device", "cpu", "--json"
-    )
+    options = ["--dataset", settings, "--data", clips, "--out", tmp_path / "run", "--device", "cpu", "--json"]
+    trained = run("train", *options, env=ONE_THREAD)
     assert trained.returncode == 0, trained.stderr
     result = json.loads(trained.stdout)
     assert result["steps"] == 4
     assert result["skipped"] == []
     done = run(
         "animate", "--source", media / "face.png", "--driving", media / "silent.mp4",
-        "--out", tmp_path / "o.mp4", "--checkpoint", result["checkpoint"],
+        "--out", tmp_path / "o.mp4", "--checkpoint", result["checkpoint"], "--device", "cpu",
+        env=ONE_THREAD,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "o.mp4").stat().st_size > 1000
@@ -72,19 +73,8 @@ def test_ten_clips_to_an_animation(clips, settings, media, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="signals to a process group")
 def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings, tmp_path):
     """Each time the same command, but for the decoding processes: at its end as if nothing had been."""
-    options = [
-        "train",
-        "--dataset",
-        settings,
-        "--data",
-        clips,
-        "--device",
-        "cpu",
-        "--steps",
-        40,
-        "--checkpoint-every",
-        3,
-    ]
+    options = ["train", "--dataset", settings, "--data", clips, "--device", "cpu", "--steps", 40]
+    options += ["--checkpoint-every", 3]
     folder = tmp_path / "run"
     endings = [(signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGTERM, 0), (signal.SIGKILL, 0), (signal.SIGINT, 0)]
     for number, processes in endings:
@@ -106,8 +96,8 @@ def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings,
             assert stderr.splitlines()[-1] == f"mtanimate: stopped at step {step}, saved: the same command goes on"
             assert "Traceback" not in stderr
         wait_for_the_group_to_end(process.pid)
-    assert run(*options, "--out", folder).returncode == 0
-    assert run(*options, "--out", tmp_path / "whole").returncode == 0
+    assert run(*options, "--out", folder, env=ONE_THREAD).returncode == 0
+    assert run(*options, "--out", tmp_path / "whole", env=ONE_THREAD).returncode == 0
     assert log(folder) == log(tmp_path / "whole")
     assert [entry["step"] for entry in log(folder)] == list(range(1, 41))
     states = [torch.load(each / "state" / "last.pt", weights_only=True) for each in (folder, tmp_path / "whole")]
