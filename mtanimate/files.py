@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # names of files half written, as a process that was killed leaves them
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

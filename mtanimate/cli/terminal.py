@@ -46,7 +46,8 @@ def reports_errors(command: Command) -> Command:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"mtanimate: {' '.join(message.split())}", file=sys.stderr)
+    if message:  # none: another worker says it
+        print(f"mtanimate: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.equivariance import Transform
 
 AHEAD = 4  # batches that a reading process prepares
@@ -101,7 +101,7 @@ def load_batches(
     """Batches without end from pair number `start` on, of worker `rank` of `count`.
 
     processes: that decode ahead; 0: decoding happens when a batch is asked for. The batches are the same.
-    Raises InputError where no clip can be read.
+    Raises InputError where no clip can be read, MTAnimateError where the system ends such a process.
     """
     training = dataset.config.training
     epochs = EndlessEpochs(
@@ -122,11 +122,17 @@ def load_batches(
         pin_memory=pinned,
         prefetch_factor=AHEAD if processes else None,
         worker_init_fn=_start_process,
+        generator=torch.Generator(),  # it draws a seed at each start; not from the run's generator
     )
-    for batch in loader:
-        if isinstance(batch, Unreadable):
-            raise InputError(batch.message)
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, Unreadable):
+                raise InputError(batch.message)
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise MTAnimateError("a process that decodes was ended: is memory short? Then lower --workers") from error
 
 
 def _start_process(number: int) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from mtanimate.config import Config
 from mtanimate.data.augmentation import augment
 from mtanimate.data.clips import Clip
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.equivariance import Transform
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import square_frames
@@ -55,11 +55,13 @@ class PairDataset(Dataset[Pair | Unreadable]):
         self.frames_in_memory: dict[Clip, Tensor] = {}
         # Finding out how long a video is costs more than reading two frames of it: once in each process.
         self.readers: dict[Clip, VideoReader | FrameFolder] = {}
+        self.unreadable: dict[Clip, str] = {}
 
     def keep_in_memory(self, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
         """Decode the first clips, as many as fit into `data.cache_gib`, for all workers; returns GiB taken.
 
         progress(clips looked at, clips in all). A clip that cannot be read is left for `__getitem__` to name.
+        Raises MTAnimateError where shared memory has no room.
         """
         room = self.config.data.cache_gib * 2**30
         resolution = self.config.model.resolution
@@ -73,7 +75,10 @@ class PairDataset(Dataset[Pair | Unreadable]):
                 frames = torch.cat([square_frames(batch, resolution) for batch in reader.batches(32)])
             except InputError:
                 continue
-            self.frames_in_memory[clip] = frames.share_memory_()
+            try:
+                self.frames_in_memory[clip] = frames.share_memory_()
+            except RuntimeError as error:
+                raise MTAnimateError(f"no room for data.cache_gib in shared memory ({error}): lower it") from error
             taken += size
             progress(index + 1, len(self.clips))
         return taken / 2**30
@@ -116,8 +121,14 @@ class PairDataset(Dataset[Pair | Unreadable]):
         return square_frames(self._reader(clip).frames([first, second]), self.config.model.resolution)
 
     def _reader(self, clip: Clip) -> VideoReader | FrameFolder:
+        if clip in self.unreadable:
+            raise InputError(self.unreadable[clip])
         if clip not in self.readers:
-            self.readers[clip] = clip.open()
+            try:
+                self.readers[clip] = clip.open()
+            except InputError as error:
+                self.unreadable[clip] = str(error)
+                raise
         return self.readers[clip]
 
 

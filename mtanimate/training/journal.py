@@ -1,6 +1,7 @@
 """What a run writes for people: log.jsonl, TensorBoard, pictures."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ class Journal:
             partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
     def write(self, entry: dict[str, Any]) -> None:
-        """entry: with `step`. Raises OSError where the disk is full."""
-        with self.file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(entry) + "\n")
+        """entry: with `step`. Raises OSError where the disk is full; then no half of a line is left."""
+        whole = self.file.stat().st_size if self.file.exists() else 0
+        try:
+            with self.file.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+        except OSError:
+            os.truncate(self.file, whole)
+            raise
         if self.board is not None:
             for name, value in entry.items():
                 if name != "step" and isinstance(value, (int, float)):

@@ -25,8 +25,8 @@ class Keeper:
         self.config, self.split, self.state, self.say = config, split, state, say
         self.validation: Validation | None = None
 
-    def prepare(self) -> None:
-        """Decode the clips to validate on."""
+    def prepare(self) -> list[str]:
+        """Decode the clips to validate on; returns which could not be read, and why."""
         count = self.config.training.validation_clips
         validation = Validation(self.split.test or self.split.train, count, self.config.model.resolution)
         for line in validation.skipped:
@@ -35,16 +35,20 @@ class Keeper:
             self.validation = validation
             whose = "held-out people" if self.split.test else "the training clips themselves: no people are held out"
             self.say(f"validation on {len(validation.clips)} clips of {whose}")
+        return validation.skipped
 
     @property
     def path(self) -> Path:
         """The checkpoint of the step that the run is at."""
         return self.checkpoints / f"step-{self.state.step:07d}.safetensors"
 
-    def keep(self) -> Score | None:
+    def score(self) -> Score | None:
+        """Of the weights that a checkpoint holds now; None without clips to validate on."""
+        return self.validation(averaged(self.state.model, self.state.ema)) if self.validation else None
+
+    def keep(self, score: Score | None) -> None:
         """Write state and checkpoints. Raises MTAnimateError where that fails; what is older stays."""
         animator = averaged(self.state.model, self.state.ema)
-        score = self.validation(animator) if self.validation else None
         about: dict[str, Any] = {
             "steps": self.state.step,
             "samples": self.state.pairs,
@@ -56,18 +60,18 @@ class Keeper:
             about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.repeating:.5f}"}
         write_checkpoint(self.path, animator, self.config, about)
         if score is not None and score.error <= self.state.best:
-            self.state.best = score.error
             write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
+            self.state.best = score.error
         self.state.save(self.state_file)
-        for old in sorted(self.checkpoints.glob("step-*.safetensors"))[: -self.config.training.keep]:
+        # Later ones, of a run that goes on from an older state, are replaced as it gets there.
+        kept = sorted(file for file in self.checkpoints.glob("step-*.safetensors") if file <= self.path)
+        for old in kept[: -self.config.training.keep]:
             old.unlink(missing_ok=True)
-        return score
 
-    def try_to_keep(self) -> Score | None:
+    def try_to_keep(self, score: Score | None) -> None:
         """As `keep`, but where the disk is full the run goes on: what was kept before is whole."""
         try:
-            return self.keep()
+            self.keep(score)
         except MTAnimateError as error:
             again = self.state.step + self.config.training.checkpoint_every
             self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
-            return None

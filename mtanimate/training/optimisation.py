@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mtanimate.config import TrainingConfig
+from mtanimate.config import Config, TrainingConfig
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
 from mtanimate.training.objective import Phase
@@ -20,6 +20,22 @@ def make_optimizer(animator: Animator, config: TrainingConfig, device: torch.dev
         raise InputError("nothing is left to train: freeze fewer parts")
     fused = device.type in ("cpu", "cuda")
     return optim.Adam(trained, lr=config.learning_rate, betas=config.betas, fused=fused)
+
+
+def check_phases(config: Config) -> None:
+    """Raises InputError where a phase would have nothing to train."""
+    loss, training = config.loss, config.training
+    frozen = {"motion_estimator", "dense_motion"} & set(training.freeze)
+    of_the_estimator = loss.equivariance_keypoints or loss.equivariance_affine or loss.anchor
+    if training.equivariance_steps and ("motion_estimator" in frozen or not of_the_estimator):
+        raise InputError(
+            "training.equivariance_steps: they train the estimator alone, which is frozen or has no loss of its own "
+            "(loss.equivariance_keypoints, loss.equivariance_affine, loss.anchor): set them to 0"
+        )
+    if training.warmup_steps and len(frozen) == 2:
+        raise InputError("training.warmup_steps: what they train is frozen: set them to 0")
+    if not (of_the_estimator or loss.perceptual or loss.pixel):
+        raise InputError("every loss has weight 0: set loss.perceptual or loss.pixel above it")
 
 
 def make_ema(animator: Animator, config: TrainingConfig) -> AveragedModel | None:

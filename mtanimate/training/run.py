@@ -18,13 +18,14 @@ from mtanimate.data.clips import Clip, Split
 from mtanimate.data.loading import Batch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import PARTIAL, replacing
 from mtanimate.models.animator import Animator
 from mtanimate.models.hrnet import load_imagenet_weights
 from mtanimate.models.weights import read_weights
 from mtanimate.training.journal import Journal
 from mtanimate.training.keeping import Keeper
 from mtanimate.training.meter import Meter
+from mtanimate.training.optimisation import check_phases
 from mtanimate.training.state import RunState
 from mtanimate.training.step import Step, Stepper
 from mtanimate.training.stopping import StopRequest
@@ -78,6 +79,7 @@ class Run:
                 f"a batch of {training.batch_size} pairs cannot be shared evenly by {workers.count} workers in "
                 f"{training.accumulate} parts each: change --batch-size"
             )
+        check_phases(config)
         torch.manual_seed(training.seed)
         animator = make_animator(config, init).to(workers.device).channels_last()
         self.stepper = Stepper(Trainee(animator, config, precision, workers), training, workers)
@@ -118,21 +120,27 @@ class Run:
                     report(self._report(step, meter, log))
                 if step.stop:
                     if journal is not None:
-                        self.keeper.keep()
-                    raise Interrupted(
-                        f"stopped at step {self.state.step}, saved: the same command goes on",
-                        stop.signal or signal.SIGTERM,
-                    )
+                        self.keeper.keep(self.keeper.score())
+                    self.workers.wait()  # a launcher ends all as soon as one has ended
+                    said = f"stopped at step {self.state.step}, saved: the same command goes on"
+                    raise Interrupted(said if self.workers.first else "", stop.signal or signal.SIGTERM)
         return self.keeper.path
 
     def _open_folder(self) -> Journal:
-        for name in ("pictures", "state", "checkpoints"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / "config.yaml") as partial:
-            partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
-        self.keeper.prepare()
-        journal = Journal(self.folder, self.config.training.tensorboard)
-        journal.resume(self.state.step)
+        try:
+            for name in (".", "pictures", "state", "checkpoints"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                for half_written in (self.folder / name).glob(PARTIAL):  # by a process that was killed
+                    half_written.unlink()
+            with replacing(self.folder / "config.yaml") as partial:
+                partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
+            journal = Journal(self.folder, self.config.training.tensorboard)
+            journal.resume(self.state.step)
+        except OSError as error:
+            raise InputError(
+                f"--out: cannot write in '{self.folder}' ({error.strerror}): make room, or choose another folder"
+            ) from error
+        self.skipped.update(self.keeper.prepare())  # said once, whoever draws them again
         return journal
 
     def _load(self) -> Iterator[Batch]:
@@ -167,13 +175,16 @@ class Run:
         return step
 
     def _record(self, step: Step, meter: Meter, journal: Journal, log: "Log") -> None:
-        """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run."""
+        """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run.
+
+        The state comes last: a run that is killed before goes on from an earlier one, and logs this step again.
+        """
         training, number = self.config.training, self.state.step
         log.add(step)
         last = number == self.steps
         due = (number % training.checkpoint_every == 0 and not step.bad) or last
         if due:
-            log.score = (self.keeper.keep() if last else self.keeper.try_to_keep()) or log.score
+            log.score = self.keeper.score()
         try:
             if number % training.log_every == 0 or due:
                 journal.write(log.entry(number, self.state.pairs, meter, with_score=due))
@@ -181,6 +192,8 @@ class Run:
                 journal.draw(step.scene, number)
         except (OSError, MTAnimateError) as error:
             self.say(f"not written at step {number}: {error}")
+        if due:
+            (self.keeper.keep if last else self.keeper.try_to_keep)(log.score)
 
     def _report(self, step: Step, meter: Meter, log: "Log") -> Report:
         left = (self.steps - self.state.step) * meter.seconds_per_step

@@ -1,6 +1,7 @@
 """One step of the optimiser, on one process or on many."""
 
 import math
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -50,9 +51,11 @@ class Stepper:
     def _distributed(self) -> nn.Module:
         # Only in the first phases are there parts without a gradient; looking for them costs time.
         phases = self.config.equivariance_steps + self.config.warmup_steps > 0
-        return DistributedDataParallel(
-            self.trainee, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=phases
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # broadcast_buffers has another name in newer PyTorch
+            return DistributedDataParallel(
+                self.trainee, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=phases
+            )
 
     def take(self, batches: list[Batch], step: int, steps: int, stop: bool = False) -> Step:
         """Step `step` (from 0) of `steps` on the parts of this worker's share. stop: ask all workers to end."""

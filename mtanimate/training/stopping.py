@@ -7,8 +7,9 @@ from typing import Any
 
 
 class StopRequest:
-    """While it is entered, remembers the first of SIGINT and SIGTERM; a second one ends the process as usual.
+    """While it is entered, remembers the first of SIGINT and SIGTERM; a Ctrl-C after it ends the process as usual.
 
+    Another SIGTERM does not: launchers and batch systems send it to a worker that has had its own.
     signal: its number, 0 while there is none. Outside the main thread signals are left alone.
     """
 
@@ -29,6 +30,5 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        for other, handler in self._before.items():
-            signal.signal(other, handler)
+        self.signal = self.signal or number
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])

@@ -42,7 +42,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, animator: Animator) -> Score:
-        training = animator.training
+        modes = [(module, module.training) for module in animator.modules()]  # frozen parts do not train
         animator.eval()
         errors, repeating = [], []
         for frames in self.clips:
@@ -53,7 +53,8 @@ class Validation:
             prediction = animator.drive(animator.encode_source(source), motion, background)
             errors.append((prediction - driving).abs().mean().item())
             repeating.append((source - driving).abs().mean().item())
-        animator.train(mode=training)
+        for module, training in modes:
+            module.training = training
         return Score(sum(errors) / len(errors), sum(repeating) / len(repeating))
 
 
@@ -69,7 +70,7 @@ def _some_frames(clip: Clip, resolution: int) -> Tensor:
     """The first frame and up to `FRAMES` later ones: uint8 (N, 3, R, R)."""
     reader = clip.open()
     if reader.frame_count < 2:
-        raise InputError(f"{clip.path} has {reader.frame_count} frame: nothing to compare")
+        raise InputError(f"{clip.path} has {reader.frame_count} frame: a training clip needs two")
     last = reader.frame_count - 1
     later = sorted({round(last * index / FRAMES) for index in range(1, FRAMES + 1)} - {0})
     return square_frames(reader.frames([0, *later]), resolution)

@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_reduce
 
 from mtanimate.devices import choose_device
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, MTAnimateError
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Workers:
         """As `mean`, and the gradient reaches every worker's own values."""
         if self.count == 1:
             return values
-        return all_reduce(values) / self.count
+        return _Sum.apply(values) / self.count
 
     def gather(self, lines: list[str]) -> list[str]:
         """The lines of all workers, on each of them."""
@@ -51,13 +51,34 @@ class Workers:
         distributed.all_gather_object(gathered, lines)
         return [line for each in gathered for line in each]
 
+    def wait(self) -> None:
+        """Until all workers are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+class _Sum(torch.autograd.Function):
+    """Over all workers; so is its gradient."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
 
 @contextmanager
 def join(device: str) -> Iterator[Workers]:
     """This process alone, or as one of those that torchrun or SLURM's srun started.
 
     device: as `choose_device` takes it; of a kind with several devices each worker gets its own. Raises
-    InputError where it is not there.
+    InputError where it is not there, MTAnimateError where another worker is lost.
     """
     environment = os.environ if "RANK" in os.environ else _slurm()
     if "RANK" not in environment:
@@ -75,6 +96,10 @@ def join(device: str) -> Iterator[Workers]:
     try:
         local_count = int(environment.get("LOCAL_WORLD_SIZE", 1))
         yield Workers(chosen, distributed.get_rank(), distributed.get_world_size(), local_count)
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise MTAnimateError("another worker of this run ended: what it said tells why") from error
+        raise
     finally:
         distributed.destroy_process_group()
 
@@ -96,11 +121,11 @@ def _slurm() -> dict[str, str]:
 
 
 def first_host(nodes: str) -> str:
-    """The first of SLURM's compressed list of hosts: `gpu[07-09,12],cpu1` -> `gpu07`."""
-    found = re.match(r"([^\[,]+)(?:\[([^\],-]+))?", nodes)
-    if not found:
+    """The first of SLURM's compressed list of hosts: `gpu[07-09,12],cpu1` -> `gpu07`, `r[0-3]n[1-8]` -> `r0n1`."""
+    first = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).split(",")[0].strip()
+    if not first:
         raise InputError(f"SLURM_STEP_NODELIST is '{nodes}': set MASTER_ADDR to the first node's name")
-    return found[1] + (found[2] or "")
+    return first
 
 
 def launch(count: int, arguments: list[str]) -> int:
@@ -121,7 +146,7 @@ def run_workers(count: int, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     # The launcher's own log of an ended worker is a page long, and comes after the worker's one line.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()
     warnings.filterwarnings("ignore", module="torch.distributed")
     try:
         run.run(run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", "mtanimate", *arguments]))

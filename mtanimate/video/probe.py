@@ -40,7 +40,8 @@ def probe(path: Path) -> Video:
     # text, and the first frame decoded, for its size after rotation.
     command += [*ONLY_FILES, "-i", local(path), "-map", "0:V:0", "-c", "copy", "-f", "framecrc", "-"]
     command += ["-map", "0:V:0", "-frames:v", "1", "-f", "null", "-"]
-    ran = subprocess.run(command, capture_output=True, check=False)
+    # A session of its own: Ctrl-C would end ffmpeg, and a whole file seem damaged.
+    ran = subprocess.run(command, capture_output=True, check=False, start_new_session=True)
     said = ran.stderr.decode(errors="replace")
 
     container = re.search(r"^Input #0, (\S+), from", said, re.MULTILINE)

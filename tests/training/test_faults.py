@@ -1,0 +1,480 @@
+"""Kills, full disks, numbers that are not finite, broken clips: what a run survives, and how it says so."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lives import Life, assert_same_end, differing, load_all, log, write_settings
+from tiny import checkpoint, make_run, moving_square, tiny_animator, tiny_config, weights, write_video
+
+from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.training.stopping import StopRequest
+from mtanimate.training.train import plan, train
+from mtanimate.video import VideoReader, write_image
+
+STEPS = 24
+
+
+def wide_config(**training):
+    """All phases, a running mean, a checkpoint at every step."""
+    return tiny_config(
+        steps=STEPS, equivariance_steps=3, warmup_steps=3, ema=0.9, precision="fp32", picture_every=5,
+        **{"checkpoint_every": 1, "validation_clips": 1, "data": {"cache_gib": 0.1}} | training,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory):
+    return write_settings(tmp_path_factory.mktemp("settings") / "tiny.yaml", wide_config())
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, videos, settings):
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert Life(folder, dataset=settings, data=videos).end() == 0
+    return folder
+
+
+# Kills
+
+
+def test_twenty_kills_change_nothing(tmp_path, videos, settings, whole):
+    """Half at random moments, half between two operations on files, where a state would break."""
+    chance = random.Random(5)
+    folder = tmp_path / "run"
+    kills = 0
+    for number in range(20):
+        if number % 2:
+            life = Life(folder, dataset=settings, data=videos, at_event=chance.randint(1, 40))
+        else:
+            life = Life(folder, dataset=settings, data=videos)
+            assert life.began.wait(60)
+            life.process.join(chance.uniform(0, 0.2))
+            life.kill()
+        kills += life.end() == -signal.SIGKILL
+        load_all(folder)
+    assert kills == 20
+    assert Life(folder, dataset=settings, data=videos).end() == 0
+    assert [entry["step"] for entry in log(folder)] == list(range(1, STEPS + 1))
+    assert_same_end(whole, folder)
+
+
+def test_a_decoding_process_that_is_killed_is_said(tmp_path, videos, settings):
+    life = Life(tmp_path / "run", dataset=settings, data=videos, workers=1, settings=["training.steps=10000"])
+    assert life.began.wait(60)
+    children = Path(f"/proc/{life.process.pid}/task/{life.process.pid}/children")
+    if not children.exists():
+        life.kill()
+        pytest.skip("finds the decoding process in Linux's /proc")
+    decoding = int(children.read_text().split()[0])
+    os.kill(decoding, signal.SIGKILL)
+    assert life.end() == 1
+    assert life.said()[-1].startswith("a process that decodes was ended")
+    assert load_all(tmp_path / "run") > 2
+
+
+# Signals
+
+
+def test_a_second_sigterm_changes_nothing_and_a_second_ctrl_c_ends():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_ctrl_c_does_not_reach_the_ffmpeg_that_looks_at_a_clip(tmp_path, videos, monkeypatch):
+    from mtanimate.video import probe
+
+    script = tmp_path / "ffmpeg"
+    script.write_text(f'#!/bin/sh\nps -o pgid= -p $$ > "{tmp_path}/group"\nexec "{probe.executable()}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(probe, "executable", lambda: str(script))
+    assert VideoReader(videos / "one.mp4").frame_count == 16
+    assert int((tmp_path / "group").read_text()) != os.getpgrp()
+
+
+# Full disks
+
+
+def test_no_room_for_the_state(tmp_path, videos, settings, whole):
+    """No file may grow beyond 700 kB: training goes on, and says what it could not save."""
+    pytest.importorskip("resource")
+    folder = tmp_path / "run"
+    life = Life(folder, dataset=settings, data=videos, limit=700_000)
+    assert life.end() == 1
+    lines = life.said()
+    for step in range(1, STEPS):
+        assert sum(line.startswith(f"not saved at step {step}: cannot write the run's state") for line in lines) == 1
+    assert lines[-1].startswith("cannot write the run's state")
+    assert list((folder / "state").iterdir()) == []
+    assert load_all(folder) > 0
+    assert Life(folder, dataset=settings, data=videos).end() == 0
+    assert_same_end(whole, folder)
+
+
+def test_no_room_for_the_log(tmp_path, videos, settings):
+    """The log is cut at a whole line, and training goes on."""
+    pytest.importorskip("resource")
+    options = {"dataset": settings, "data": videos, "settings": ["data.cache_gib=0"]}
+    life = Life(tmp_path / "run", limit=4000, **options)
+    assert life.end() == 1
+    steps = [entry["step"] for entry in log(tmp_path / "run")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert any(line.startswith(f"not written at step {len(steps) + 1}: ") for line in life.said())
+    assert (tmp_path / "run" / "log.jsonl").read_text("utf-8").endswith("}\n")
+
+
+def test_no_room_for_anything(tmp_path, videos, settings):
+    pytest.importorskip("resource")
+    life = Life(tmp_path / "run", dataset=settings, data=videos, limit=1000)
+    assert life.end() == 1
+    assert life.said()[-1].startswith("no room for data.cache_gib in shared memory")
+    options = {"dataset": settings, "data": videos, "settings": ["data.cache_gib=0"]}
+    life = Life(tmp_path / "run", limit=1000, **options)
+    assert life.end() == 2
+    assert "--out: cannot write in" in life.said()[-1]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", folder):
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def mount(*arguments) -> int:
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode
+
+
+def test_a_full_disk(disk, videos, settings, whole):
+    """One state and its checkpoints fit, no second: that one stays whole, and the run goes on from it."""
+    folder = disk / "run"
+    life = Life(folder, dataset=settings, data=videos)
+    assert life.end() == 1
+    lines = life.said()
+    assert sum(line.startswith("not saved at step") for line in lines) > STEPS // 2
+    assert lines[-1].startswith("cannot write")
+    assert load_all(folder) >= 2
+    assert torch.load(folder / "state" / "last.pt", weights_only=True)["step"] >= 1
+    assert [entry["step"] for entry in log(folder)] == list(range(1, STEPS + 1))
+    assert mount("-o", "remount,size=40m", disk) == 0
+    life = Life(folder, dataset=settings, data=videos)
+    assert life.end() == 0
+    assert any(line.startswith("resuming at step") for line in life.said())
+    assert_same_end(whole, folder)
+
+
+def test_out_is_a_file(tmp_path, videos, settings):
+    (tmp_path / "run").touch()
+    with pytest.raises(InputError, match="--out: cannot write in"):
+        train(settings, data=videos, out=tmp_path / "run", device="cpu")
+
+
+def test_an_older_state_does_not_delete_the_checkpoint_it_makes(tmp_path, videos):
+    """Three later checkpoints are there; the one of step 3 is new, and stays."""
+    run = make_run(tmp_path, videos, steps=2, keep=3)
+    run.train()
+    for step in (10, 20, 30):
+        shutil.copy(
+            tmp_path / "checkpoints" / "step-0000002.safetensors",
+            tmp_path / "checkpoints" / f"step-{step:07d}.safetensors",
+        )
+    again = make_run(tmp_path, videos, steps=3, keep=3)
+    assert again.resume()
+    assert read_checkpoint(again.train()).about["steps"] == "3"
+
+
+def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, videos, monkeypatch):
+    from mtanimate.training import keeping
+
+    run = make_run(tmp_path, videos, steps=2, checkpoint_every=1)
+
+    def full(path, *arguments):
+        if run.state.step == 1:
+            raise MTAnimateError("full")
+        write_checkpoint(path, *arguments)
+
+    monkeypatch.setattr(keeping, "write_checkpoint", full)
+    monkeypatch.setattr(run.keeper, "score", lambda: keeping.Score(error=float(run.state.step), repeating=1.0))
+    run.train()
+    assert (tmp_path / "checkpoints" / "best.safetensors").exists()
+
+
+# Numbers that are not finite
+
+
+def poisoned(run, steps):
+    """The run, with a NaN in one pixel of the batches of these steps (from 1)."""
+    loaded = run._load
+
+    def load():
+        for number, batch in enumerate(loaded(), start=1):
+            if number in steps:
+                batch.source[0, 0, 0, 0] = float("nan")
+            yield batch
+
+    run._load = load
+    return run
+
+
+def test_a_step_that_is_not_finite_changes_nothing(tmp_path, videos):
+    lines = []
+    run = poisoned(make_run(tmp_path, videos, steps=4, ema=0.9, checkpoint_every=1, said=lines), {3})
+    states = {}
+
+    def remember(at):
+        states[at.step] = torch.load(tmp_path / "state" / "last.pt", weights_only=True) if at.step != 3 else None
+        states[at.step, "now"] = (
+            json.loads(json.dumps(at.losses)),
+            weights(run),
+            optimizer(run),
+            weights_of(run.stepper.ema),
+        )
+
+    run.train(remember)
+    for part in (1, 2, 3):
+        assert differing(states[2, "now"][part], states[3, "now"][part]) == []
+        assert differing(states[3, "now"][part], states[4, "now"][part]) != []
+    told = [line for line in lines if "not finite" in line]
+    assert len(told) == 1
+    assert told[0].startswith("step 3 skipped: equivariance_keypoints, pixel not finite (clips ")
+    assert ".mp4" in told[0]
+    third = log(tmp_path)[2]
+    assert third["loss"] is None
+    assert third["skipped_steps"] == 1
+    assert run.state.step == 4
+    assert not (tmp_path / "checkpoints" / "step-0000003.safetensors").exists()
+
+
+def weights_of(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def optimizer(run):
+    state = run.stepper.optimizer.state_dict()["state"]
+    return {number: {name: tensor.clone() for name, tensor in values.items()} for number, values in state.items()}
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, videos):
+    lines = []
+    run = make_run(tmp_path, videos, steps=1, said=lines)
+    next(run.stepper.animator.generator.parameters()).register_hook(lambda gradient: gradient / 0)
+    before = weights(run)
+    run.train()
+    assert differing(before, weights(run)) == []
+    assert any(line.startswith("step 1 skipped: the gradient not finite (clips ") for line in lines)
+
+
+def test_nine_bad_steps_in_a_row_and_the_run_goes_on(tmp_path, videos):
+    run = poisoned(make_run(tmp_path, videos, steps=22), {*range(2, 11), *range(12, 21)})
+    run.train()
+    losses = [entry["loss"] for entry in log(tmp_path)]
+    assert [loss is None for loss in losses] == [step in (*range(2, 11), *range(12, 21)) for step in range(1, 23)]
+
+
+def test_ten_bad_steps_in_a_row_end_the_run(tmp_path, videos):
+    run = poisoned(make_run(tmp_path, videos, steps=30, checkpoint_every=1), range(3, 30))
+    with pytest.raises(MTAnimateError, match="the last 10 steps, to step 12, were not finite") as caught:
+        run.train()
+    assert caught.value.exit_code == 1
+    assert torch.load(tmp_path / "state" / "last.pt", weights_only=True)["step"] == 2
+    again = make_run(tmp_path, videos, steps=4)
+    assert again.resume()
+    again.train()
+    assert all(entry["loss"] is not None for entry in log(tmp_path))
+    assert [entry["step"] for entry in log(tmp_path)] == [1, 2, 3, 4]
+
+
+# Clips
+
+
+@pytest.fixture(scope="session")
+def damaged(tmp_path_factory, videos):
+    """Two good clips and five that are not."""
+    folder = tmp_path_factory.mktemp("damaged")
+    for name in ("one.mp4", "two.mp4"):
+        shutil.copy(videos / name, folder / name)
+    content = (videos / "one.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(content[: len(content) // 2])
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video\n" * 100)
+    write_video(folder / "short.mp4", moving_square(1, 0.3))
+    for number, size in enumerate((64, 64, 32)):
+        (folder / "frames").mkdir(exist_ok=True)
+        write_image(folder / "frames" / f"{number}.png", np.full((size, size, 3), 40 * number, np.uint8))
+    return folder
+
+
+def test_broken_clips_are_skipped_and_named_once(tmp_path, damaged):
+    """The same with 0, 1 and 2 decoding processes."""
+    path = write_settings(tmp_path / "tiny.yaml", wide_config(data={}, checkpoint_every=50))
+    given = {"dataset": path, "data": damaged, "settings": ["training.steps=12"]}
+    for processes in (0, 1, 2):
+        place = tmp_path / str(processes)
+        place.mkdir()
+        life = Life(place / "run", workers=processes, **given)
+        assert life.end() == 0
+        skipped = json.loads((place / "result.json").read_text())["skipped"]
+        lines = [line.removeprefix("skipped: ") for line in life.said() if line.startswith("skipped: ")]
+        assert sorted(lines) == skipped
+        for name in ("cut.mp4", "empty.mp4", "text.mp4", "short.mp4", "frames"):
+            assert sum(f"/{name}" in line for line in skipped) == 1, name
+        assert len(skipped) == 5
+        assert_same_end(tmp_path / "0" / "run", place / "run")
+
+
+def test_nothing_but_broken_clips(tmp_path, damaged):
+    for name in ("cut.mp4", "text.mp4"):
+        (tmp_path / "clips").mkdir(exist_ok=True)
+        shutil.copy(damaged / name, tmp_path / "clips" / name)
+    path = write_settings(tmp_path / "tiny.yaml", wide_config())
+    for processes in (0, 1):
+        life = Life(tmp_path / "run", dataset=path, data=tmp_path / "clips", workers=processes)
+        assert life.end() == 2
+        assert life.said()[-1].startswith("50 clips in a row could not be read; the last: ")
+
+
+# What a run may go on with, and from
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, videos):
+    """A run of two steps, and how `train` got it."""
+    folder = tmp_path_factory.mktemp("finished")
+    path = write_settings(folder / "tiny.yaml", tiny_config(steps=2, precision="fp32"))
+    given = {"dataset": path, "data": videos, "out": folder / "run", "device": "cpu"}
+    train(**given)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"settings": ["training.learning_rate=0.01"]}, "training.learning_rate: 0.001 -> 0.01"),
+        ({"settings": ["training.seed=4", "loss.pixel=2"]}, "loss.pixel: 10.0 -> 2.0; training.seed: 0 -> 4"),
+        ({"settings": ["model.num_keypoints=6"]}, "is of another network (model.num_keypoints: 4 -> 6"),
+        ({"resume": "none"}, "holds a run already"),
+        ({"resume": "nowhere.pt"}, "no such file"),
+    ],
+)
+def test_other_settings_are_refused_by_name(finished, change, said):
+    state = finished["out"] / "state" / "last.pt"
+    before = state.read_bytes()
+    with pytest.raises(InputError) as caught:
+        train(**finished, **change)
+    assert said in str(caught.value)
+    assert state.read_bytes() == before
+
+
+def test_other_clips_are_refused(finished, videos, tmp_path):
+    shutil.copy(videos / "one.mp4", tmp_path / "other.mp4")
+    with pytest.raises(InputError, match=r"other settings \(clips: 2 \(.*\) -> 1 \("):
+        train(**{**finished, "data": tmp_path})
+
+
+def test_a_named_state_allows_all_but_the_network(finished, videos, tmp_path):
+    shutil.copy(videos / "one.mp4", tmp_path / "other.mp4")
+    state = finished["out"] / "state" / "last.pt"
+    given = {**finished, "data": tmp_path, "out": tmp_path / "run", "resume": state}
+    lines = []
+    changes = ["training.learning_rate=0.01", "training.steps=3"]
+    assert train(**given, settings=changes, say=lines.append)["steps"] == 3
+    assert {line.split(":")[1].strip() for line in lines if line.startswith("changed")} == {
+        "training.learning_rate",
+        "clips",
+    }
+    with pytest.raises(InputError, match="another network"):
+        train(**given, settings=["model.num_keypoints=6"])
+
+
+def test_steps_may_grow(finished, tmp_path):
+    shutil.copytree(finished["out"], tmp_path / "run")
+    assert train(**{**finished, "out": tmp_path / "run"}, settings=["training.steps=3"])["steps"] == 3
+    assert [entry["step"] for entry in log(tmp_path / "run")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training: {steps: many}", "training.steps: expected a whole number, not 'many'"),
+        ("training: {stepz: 3}", "unknown setting 'training.stepz'; did you mean 'steps'?"),
+        ("preset: smal", "no preset 'smal'; did you mean 'small'?"),
+        ("training: [", "is no YAML"),
+        ("- 3", "expected settings"),
+    ],
+)
+def test_a_file_of_settings_is_checked_first(tmp_path, videos, text, said):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        train(path, data=videos, out=tmp_path / "run", device="cpu")
+    assert said in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_may_build_on_a_preset(tmp_path, videos):
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: small\ntraining: {steps: 7}\n")
+    planned = plan(path, data=videos)
+    assert planned.config.training.steps == 7
+    assert planned.config.model == plan(videos).config.model
+    with pytest.raises(InputError, match="cannot read the configuration"):
+        plan(tmp_path / "none.yaml", data=videos)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["training.freeze=[motion_estimator]", "training.equivariance_steps=2"], "training.equivariance_steps"),
+        (["loss.equivariance_keypoints=0", "training.equivariance_steps=2"], "training.equivariance_steps"),
+        (["training.freeze=[motion_estimator,dense_motion]", "training.warmup_steps=2"], "training.warmup_steps"),
+        (["loss.equivariance_keypoints=0", "loss.pixel=0"], "every loss has weight 0"),
+        (["training.freeze=[motion_estimator,dense_motion,generator]"], "nothing is left to train"),
+    ],
+)
+def test_what_trains_nothing_is_refused(finished, tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        train(**{**finished, "out": tmp_path / "run"}, settings=changes)
+
+
+def test_frozen_parts_keep_weights_and_statistics_of_the_checkpoint_they_begin_from(finished, tmp_path):
+    """In every phase; what is not frozen changes."""
+    file = tmp_path / "begin.safetensors"
+    animator = tiny_animator(seed=3)
+    write_checkpoint(file, animator, tiny_config(), {})
+    changes = ["training.steps=3", "training.equivariance_steps=1", "training.warmup_steps=1"]
+    frozen = ["training.freeze=[dense_motion,backbone]"]
+    train(**{**finished, "out": tmp_path / "run"}, init=file, settings=[*changes, *frozen])
+    start, end = animator.state_dict(), checkpoint(tmp_path / "run", 3)
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert not [name for name in changed if name.startswith(("dense_motion.", "motion_estimator.backbone."))]
+    assert any(name.startswith("generator.") and name.endswith("running_mean") for name in changed)
+    assert any(name.startswith("motion_estimator.") for name in changed)
+
+
+def test_init_of_another_network_is_refused(finished, tmp_path):
+    other = replace(tiny_config().model, num_keypoints=6)
+    config = replace(tiny_config(), model=other)
+    write_checkpoint(tmp_path / "other.safetensors", type(tiny_animator())(other), config, {})
+    with pytest.raises(InputError, match="has another network"):
+        train(**{**finished, "out": tmp_path / "run"}, init=tmp_path / "other.safetensors")
