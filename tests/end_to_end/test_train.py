@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import COMMAND, moving_disc, run
+from commands import COMMAND, moving_disc, run
 from lives import differing, load_all, log, write_settings
 from tiny import tiny_config
 
