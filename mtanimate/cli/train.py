@@ -53,7 +53,7 @@ def command(
 ) -> None:
     """Train a Motion Transformer on a folder of videos. The same command goes on where it was stopped."""
     from mtanimate.training.train import plan, train
-    from mtanimate.training.workers import launch
+    from mtanimate.training.workers import check_gpus, run_workers
 
     options = {
         "training.steps": steps,
@@ -79,9 +79,12 @@ def command(
         "resume": resume,
         "init": init,
     }
-    if gpus is not None and gpus > 1 and "RANK" not in os.environ:
+    if gpus is not None and "RANK" not in os.environ:
         plan(dataset, **chosen)  # what is wrong is said once, not by every worker
-        raise SystemExit(launch(gpus, sys.argv[1:]))
+        check_gpus(gpus)
+        if gpus > 1:
+            raise SystemExit(run_workers(gpus, sys.argv[1:]))
+        device = "cuda" if device == "auto" else device
     first = os.environ.get("RANK", "0") == "0"
     with training_display(quiet or not first) as display:
         result = train(

@@ -2,14 +2,45 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mtanimate.drawing.scenes import draw_scene
 from mtanimate.errors import InputError
 from mtanimate.files import replacing
+from mtanimate.training.meter import Meter
 from mtanimate.training.objective import Scene
+from mtanimate.training.step import Step
+from mtanimate.training.validation import Score
 from mtanimate.video import write_image
+
+
+class Log:
+    """The lines of log.jsonl: means over the steps since the last."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.score: Score | None = None
+
+    def add(self, step: Step) -> None:
+        self.steps.append(replace(step, scene=None))  # pictures take memory
+
+    def entry(self, number: int, pairs: int, meter: Meter, with_score: bool) -> dict[str, Any]:
+        """Terms of steps that were skipped do not count; `loss` is null where all were."""
+        good = [step for step in self.steps if not step.bad]
+        names = good[-1].terms if good else ()
+        terms = {name: sum(step.terms.get(name, 0.0) for step in good) / len(good) for name in names}
+        entry: dict[str, Any] = {"step": number, "loss": sum(terms.values()) if good else None, **terms}
+        if len(good) < len(self.steps):
+            entry["skipped_steps"] = len(self.steps) - len(good)
+        if good:
+            entry["gradient_norm"] = sum(step.gradient_norm for step in good) / len(good)
+        entry |= {"samples": pairs, "samples_per_second": meter.pairs_per_second, "data_wait": meter.data_wait}
+        if with_score and self.score is not None:
+            entry |= {"validation_error": self.score.error, "validation_repeating": self.score.repeating}
+        self.steps = []
+        return entry
 
 
 class Journal:

@@ -7,22 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
-from mtanimate.checkpoints.file import mismatches, read_checkpoint
 from mtanimate.config import Config, to_mapping
 from mtanimate.data.clips import Clip, Split
 from mtanimate.data.loading import Batch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
 from mtanimate.files import PARTIAL, replacing
-from mtanimate.models.animator import Animator
-from mtanimate.models.hrnet import load_imagenet_weights
-from mtanimate.models.weights import read_weights
-from mtanimate.training.journal import Journal
+from mtanimate.training.beginning import make_animator
+from mtanimate.training.journal import Journal, Log
 from mtanimate.training.keeping import Keeper
 from mtanimate.training.meter import Meter
 from mtanimate.training.optimisation import check_phases
@@ -198,50 +194,6 @@ class Run:
     def _report(self, step: Step, meter: Meter, log: "Log") -> Report:
         left = (self.steps - self.state.step) * meter.seconds_per_step
         return Report(self.state.step, self.steps, step.terms, meter.pairs_per_second, meter.data_wait, left, log.score)
-
-
-class Log:
-    """The lines of log.jsonl: means over the steps since the last."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.score: Score | None = None
-
-    def add(self, step: Step) -> None:
-        self.steps.append(step)
-
-    def entry(self, number: int, pairs: int, meter: Meter, with_score: bool) -> dict[str, Any]:
-        """Terms of steps that were skipped do not count; `loss` is null where all were."""
-        good = [step for step in self.steps if not step.bad]
-        names = good[-1].terms if good else ()
-        terms = {name: sum(step.terms.get(name, 0.0) for step in good) / len(good) for name in names}
-        entry: dict[str, Any] = {"step": number, "loss": sum(terms.values()) if good else None, **terms}
-        if len(good) < len(self.steps):
-            entry["skipped_steps"] = len(self.steps) - len(good)
-        if good:
-            entry["gradient_norm"] = sum(step.gradient_norm for step in good) / len(good)
-        entry |= {"samples": pairs, "samples_per_second": meter.pairs_per_second, "data_wait": meter.data_wait}
-        if with_score and self.score is not None:
-            entry |= {"validation_error": self.score.error, "validation_repeating": self.score.repeating}
-        self.steps = []
-        return entry
-
-
-def make_animator(config: Config, init: Path | None) -> Animator:
-    """A new network, or one that begins with another run's weights, whose settings may differ in what does not
-    show in weights. Raises InputError where they do not fit."""
-    animator = Animator(config.model)
-    if config.training.backbone_file:
-        file = Path(config.training.backbone_file).expanduser()
-        weights = read_weights(file, "ImageNet weights of HRNet", "check --backbone-weights")
-        load_imagenet_weights(animator.motion_estimator.backbone, weights)
-    if init is not None:
-        weights = read_checkpoint(init).animator.state_dict()
-        mismatched = mismatches(animator.state_dict(), weights)
-        if mismatched:
-            raise InputError(f"--init {init} has another network: {mismatched}")
-        animator.load_state_dict(weights)
-    return animator
 
 
 def fingerprint(clips: list[Clip]) -> str:

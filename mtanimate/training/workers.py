@@ -128,19 +128,18 @@ def first_host(nodes: str) -> str:
     return first
 
 
-def launch(count: int, arguments: list[str]) -> int:
-    """Run `mtanimate ARGUMENTS` in `count` processes by PyTorch's elastic launcher; returns the exit code.
-
-    Raises InputError where there are fewer GPUs.
-    """
+def check_gpus(count: int) -> None:
+    """Raises InputError where there are fewer GPUs."""
     there = torch.cuda.device_count()
     if count > there:
         raise InputError(f"--gpus {count}: PyTorch sees {there} here; 'mtanimate doctor' says what is missing")
-    return run_workers(count, arguments)
 
 
 def run_workers(count: int, arguments: list[str]) -> int:
-    """As `launch`, whatever the device. The workers themselves say on stderr what went wrong."""
+    """Run `mtanimate ARGUMENTS` in `count` processes by PyTorch's elastic launcher; returns the exit code.
+
+    The workers themselves say on stderr what went wrong.
+    """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

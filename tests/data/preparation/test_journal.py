@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from mtanimate.data.journal import Cut, Journal, Plan
+from mtanimate.data.preparation.journal import Cut, Journal, Plan
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video.square import Square
 
@@ -115,7 +115,7 @@ def test_a_manifest_is_written_whole_or_not_at_all(out, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mtanimate.data.journal.os.replace", full)
+    monkeypatch.setattr("mtanimate.data.preparation.journal.os.replace", full)
     with pytest.raises(MTAnimateError, match="No space left"):
         journal.write_manifest()
     assert (out / "manifest.csv").read_text() == old

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from telling import COUNT, HEIGHT, WIDTH, told, write_telling_video
 
-from mtanimate.data import cutting
-from mtanimate.data.cutting import Cutter, Stopped
-from mtanimate.data.journal import Cut
+from mtanimate.data.preparation import cutting
+from mtanimate.data.preparation.cutting import Cutter, Stopped
+from mtanimate.data.preparation.journal import Cut
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import VideoReader
 from mtanimate.video.ffmpeg import describe

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock
 
-from mtanimate.data.journal import Cut
+from mtanimate.data.preparation.journal import Cut
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
 from mtanimate.video.files import hidden_beside

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from mtanimate.data.clips import VIDEO_SUFFIXES, identity_of
-from mtanimate.data.journal import Cut, Plan
-from mtanimate.data.metadata import Row
-from mtanimate.data.tracking import SHORTEST_FRAMES, Sample, find_pieces, look
+from mtanimate.data.preparation.journal import Cut, Plan
+from mtanimate.data.preparation.metadata import Row
+from mtanimate.data.preparation.tracking import SHORTEST_FRAMES, Sample, find_pieces, look
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader
 

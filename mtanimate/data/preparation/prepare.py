@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mtanimate.data.cutting import Cutter
-from mtanimate.data.journal import Cut, Journal, Plan
-from mtanimate.data.metadata import Row, read_metadata
-from mtanimate.data.planning import clip_names, plan_by_face, plan_by_rows, raw_videos
+from mtanimate.data.preparation.cutting import Cutter
+from mtanimate.data.preparation.journal import Cut, Journal, Plan
+from mtanimate.data.preparation.metadata import Row, read_metadata
+from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import faces
 from mtanimate.video.files import check_folder, check_readable

@@ -7,7 +7,7 @@ from drawn_face import scene
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.tracking import Sample, face_square, find_pieces, look, sample_step
+from mtanimate.data.preparation.tracking import Sample, face_square, find_pieces, look, sample_step
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.faces import Box
 

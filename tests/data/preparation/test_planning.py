@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.metadata import Row
-from mtanimate.data.planning import clip_names, plan_by_face, plan_by_rows, raw_videos, safe_name
+from mtanimate.data.preparation.metadata import Row
+from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos, safe_name
 from mtanimate.errors import InputError
 from mtanimate.video import VideoWriter
 from mtanimate.video.faces import Box

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.metadata import Row, read_metadata
+from mtanimate.data.preparation.metadata import Row, read_metadata
 from mtanimate.errors import InputError
 from mtanimate.video.faces import Box
 

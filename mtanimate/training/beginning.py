@@ -1,0 +1,27 @@
+"""The network that a run begins with."""
+
+from pathlib import Path
+
+from mtanimate.checkpoints.file import mismatches, read_checkpoint
+from mtanimate.config import Config
+from mtanimate.errors import InputError
+from mtanimate.models.animator import Animator
+from mtanimate.models.hrnet import load_imagenet_weights
+from mtanimate.models.weights import read_weights
+
+
+def make_animator(config: Config, init: Path | None) -> Animator:
+    """A new network, or one that begins with another run's weights, whose settings may differ in what does not
+    show in weights. Raises InputError where they do not fit."""
+    animator = Animator(config.model)
+    if config.training.backbone_file:
+        file = Path(config.training.backbone_file).expanduser()
+        weights = read_weights(file, "ImageNet weights of HRNet", "check --backbone-weights")
+        load_imagenet_weights(animator.motion_estimator.backbone, weights)
+    if init is not None:
+        weights = read_checkpoint(init).animator.state_dict()
+        mismatched = mismatches(animator.state_dict(), weights)
+        if mismatched:
+            raise InputError(f"--init {init} has another network: {mismatched}")
+        animator.load_state_dict(weights)
+    return animator
