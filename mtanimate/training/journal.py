@@ -46,18 +46,18 @@ class Log:
 class Journal:
     """An object a line in `log.jsonl`; the same numbers to TensorBoard where asked for; `pictures/STEP.png`.
 
-    Raises InputError where TensorBoard is asked for and not installed.
+    step: that the run is at; what is there of later ones is forgotten, since a run that was killed goes on from
+    a state before them. Raises InputError where TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
         self.folder = folder
         self.file = folder / "log.jsonl"
-        self.board = _tensorboard(folder) if tensorboard else None
+        self.board = _tensorboard(folder, step) if tensorboard else None
+        if self.file.exists():
+            self._forget(step)
 
-    def resume(self, step: int) -> None:
-        """Forget lines after `step`: a run that was killed goes on from a state before them."""
-        if not self.file.exists():
-            return
+    def _forget(self, step: int) -> None:
         kept = [line for line in self.file.read_text("utf-8").splitlines() if _step_of(line) <= step]
         with replacing(self.file) as partial:
             partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
@@ -76,6 +76,10 @@ class Journal:
                 if name != "step" and isinstance(value, (int, float)):
                     self.board.add_scalar(name, value, entry["step"])
 
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
     def draw(self, scene: Scene, step: int) -> None:
         """Raises MTAnimateError where the picture cannot be written."""
         few = scene.first(4)
@@ -93,9 +97,9 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError("training.tensorboard=true needs TensorBoard: pip install 'mtanimate[tensorboard]'") from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

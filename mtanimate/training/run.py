@@ -105,22 +105,28 @@ class Run:
         Raises Interrupted on Ctrl-C or SIGTERM, the state saved; MTAnimateError where losses stay not finite.
         """
         journal = self._open_folder() if self.workers.first else None
-        meter, log = Meter(), Log()
-        batches = self._load()
-        self.stepper.trainee.train()
-        with StopRequest() as stop:
-            while self.state.step < self.steps:
-                step = self._step(batches, meter, stop.signal > 0)
-                if journal is not None:
-                    self._record(step, meter, journal, log)
-                    report(self._report(step, meter, log))
-                if step.stop:
-                    if journal is not None:
-                        self.keeper.keep(self.keeper.score())
-                    self.workers.wait()  # a launcher ends all as soon as one has ended
-                    said = f"stopped at step {self.state.step}, saved: the same command goes on"
-                    raise Interrupted(said if self.workers.first else "", stop.signal or signal.SIGTERM)
+        try:
+            with StopRequest() as stop:
+                self._take_steps(journal, report, stop)
+        finally:
+            if journal is not None:
+                journal.close()
         return self.keeper.path
+
+    def _take_steps(self, journal: Journal | None, report: Callable[[Report], None], stop: StopRequest) -> None:
+        meter, log, batches = Meter(), Log(), self._load()
+        self.stepper.trainee.train()
+        while self.state.step < self.steps:
+            step = self._step(batches, meter, stop.signal > 0)
+            if journal is not None:
+                self._record(step, meter, journal, log)
+                report(self._report(step, meter, log))
+            if step.stop:
+                if journal is not None:
+                    self.keeper.keep(self.keeper.score())
+                self.workers.wait()  # a launcher ends all as soon as one has ended
+                said = f"stopped at step {self.state.step}, saved: the same command goes on"
+                raise Interrupted(said if self.workers.first else "", stop.signal or signal.SIGTERM)
 
     def _open_folder(self) -> Journal:
         try:
@@ -130,8 +136,7 @@ class Run:
                     half_written.unlink()
             with replacing(self.folder / "config.yaml") as partial:
                 partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
-            journal = Journal(self.folder, self.config.training.tensorboard)
-            journal.resume(self.state.step)
+            journal = Journal(self.folder, self.state.step, self.config.training.tensorboard)
         except OSError as error:
             raise InputError(
                 f"--out: cannot write in '{self.folder}' ({error.strerror}): make room, or choose another folder"

@@ -2,12 +2,14 @@
 
 import json
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 from golden import close
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import CONFIG, MODEL, assert_equal, checkpoint, make_run, tiny_animator, tiny_config, train, weights
 
 from mtanimate.checkpoints.file import read_checkpoint
@@ -171,6 +173,23 @@ def test_the_best_checkpoint_has_the_lowest_validation_error(tmp_path, videos):
     assert len(set(errors.values())) > 2
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in logged if "validation_error" in entry] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_tensorboard_gets_the_same_numbers_and_the_pictures(tmp_path, videos):
+    train(make_run(tmp_path, videos, steps=3, tensorboard=True))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for name in ("loss", "pixel", "gradient_norm"):
+        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        assert shown == [(entry["step"], pytest.approx(entry[name], rel=1e-6)) for entry in logged]
+    assert [event.step for event in events.Images("scene")] == [2]
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, videos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match=r"pip install 'mtanimate\[tensorboard\]'"):
+        train(make_run(tmp_path, videos, steps=1, tensorboard=True))
 
 
 def test_the_checkpoint_tells_its_origin(tmp_path, videos):
