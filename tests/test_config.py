@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from unittest import mock
 
 import pytest
 import yaml
@@ -101,7 +102,8 @@ def test_overrides_of_known_settings_hold_and_survive_yaml(data):
     keys = data.draw(st.lists(st.sampled_from(sorted(SCALARS)), unique=True, max_size=8))
     chosen = {key: data.draw(values(SCALARS[key]), label=key) for key in keys}
     written = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in chosen.items()]
-    config = override(Config(), written)
+    with mock.patch("mtanimate.config.loading.check", lambda config: config):  # sizes need not fit each other here
+        config = override(Config(), written)
     for key, value in chosen.items():
         assert at(config, key) == value
         assert type(at(config, key)) is type(value)
@@ -138,6 +140,34 @@ def test_numbers_out_of_range_are_refused_by_name(data):
 )
 def test_ranges_by_hand(change, said):
     assert refused(change) == said
+
+
+# What does not fit together
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("model.resolution=250", "model.resolution: 250 does not suit model.estimator, which works on 250 pixels"),
+        ("model.estimator.heads=7", "model.estimator.dim: 192 cannot be shared by 7 heads"),
+        ("model.estimator={dim: 198, heads: 9}", "model.estimator.dim: 198 is not divisible by 4"),
+        ("model.estimator.patch_size=3", "and needs a multiple of 48"),
+        ("model.estimator.backbone.stage3_blocks=[1]", "stage3_blocks: 1 numbers, not one for each of 3 branches"),
+        ("model.dense_motion.num_blocks=9", "does not suit model.dense_motion, which works on 64 pixels"),
+        ("model.background={num_blocks: 9}", "does not suit model.background"),
+        ("data.augmentation.window=[1, 0.5]", "data.augmentation.window: [1, 0.5] begins above its end"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_named(change, said):
+    assert said in refused(change)
+
+
+@pytest.mark.parametrize(
+    ("preset", "resolutions"), [("small", [64, 128, 192, 256, 320, 384, 512]), ("taichi", [128, 256, 384, 512])]
+)
+def test_usual_resolutions_fit(preset, resolutions):
+    for resolution in resolutions:
+        assert override(load_preset(preset), [f"model.resolution={resolution}"]).model.resolution == resolution
 
 
 # Mappings

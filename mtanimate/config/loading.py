@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from mtanimate.config.consistency import check
 from mtanimate.config.model import BACKBONES, HRNetConfig
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
@@ -46,8 +47,10 @@ def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
 def from_checkpoint(values: dict[str, Any]) -> Config:
     """The configuration that a checkpoint carries, perhaps of another version: settings of its training that
     are unknown here are left out, since they do not change the network; the network's must all be known."""
+    if not (isinstance(values, dict) and "model" in values):
+        return from_mapping(Config, values)
     known = {name: _known(of, values[name]) for name, of in typing.get_type_hints(Config).items() if name in values}
-    return from_mapping(Config, known | {"model": values["model"]})
+    return check(from_mapping(Config, known | {"model": values["model"]}))
 
 
 def _known(kind: Any, values: Any) -> Any:
@@ -112,7 +115,7 @@ def preset_names() -> list[str]:
 
 def load_preset(name: str) -> Config:
     """The preset `name`: a YAML file in this package that says where it departs from the paper's defaults."""
-    return from_mapping(Config, _preset(name))
+    return check(from_mapping(Config, _preset(name)))
 
 
 def load_file(path: Path) -> Config:
@@ -121,7 +124,7 @@ def load_file(path: Path) -> Config:
     Raises InputError for a file that is missing or no YAML, an unknown key or a wrong value.
     """
     try:
-        return from_mapping(Config, _on_its_preset(_yaml(path.read_text("utf-8"), f"'{path}'")))
+        return check(from_mapping(Config, _on_its_preset(_yaml(path.read_text("utf-8"), f"'{path}'"))))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the configuration '{path}' ({error})") from error
 
@@ -193,7 +196,7 @@ def describe(config: Config) -> str:
 def override(config: Config, settings: list[str]) -> Config:
     """`config` with `key=value` settings applied, keys dotted (`training.steps=100`), values YAML.
 
-    Raises InputError for a setting without '=', an unknown key or a wrong value.
+    Raises InputError for a setting without '=', an unknown key, a wrong value, or values that do not fit together.
     """
     mapping = to_mapping(config)
     for setting in settings:
@@ -213,7 +216,7 @@ def override(config: Config, settings: list[str]) -> Config:
         if last not in target:
             raise InputError(f"--set: unknown setting '{key}'; {_nearest(last, target)}")
         target[last] = _parse(text)
-    return from_mapping(Config, mapping)
+    return check(from_mapping(Config, mapping))
 
 
 def _parse(text: str) -> Any:

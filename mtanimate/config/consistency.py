@@ -1,0 +1,55 @@
+"""Settings that are right one by one and do not fit each other: said before a network is built."""
+
+import math
+
+from mtanimate.config.model import EstimatorConfig, ModelConfig
+from mtanimate.config.training import Config
+from mtanimate.errors import InputError
+
+
+def check(config: Config) -> Config:
+    """The same configuration. Raises InputError, naming the settings, where no network can be made of it."""
+    _check_estimator(config.model.estimator)
+    _check_sizes(config.model)
+    low, high = config.data.augmentation.window
+    if low > high:
+        raise InputError(f"data.augmentation.window: [{low:g}, {high:g}] begins above its end")
+    return config
+
+
+def _check_estimator(config: EstimatorConfig) -> None:
+    if config.dim % config.heads:
+        raise InputError(f"model.estimator.dim: {config.dim} cannot be shared by {config.heads} heads")
+    if config.dim % 4:
+        raise InputError(f"model.estimator.dim: {config.dim} is not divisible by 4, as the sine code needs")
+    backbone = config.backbone
+    if not backbone.widths:
+        return
+    for name, found, wanted in (
+        ("widths", backbone.widths, 3),
+        ("stage2_blocks", backbone.stage2_blocks, 2),
+        ("stage3_blocks", backbone.stage3_blocks, 3),
+    ):
+        if len(found) != wanted:
+            raise InputError(
+                f"model.estimator.backbone.{name}: {len(found)} numbers, not one for each of {wanted} branches"
+            )
+
+
+def _check_sizes(config: ModelConfig) -> None:
+    """Each part halves its picture some times; halves must meet again on the way back."""
+    deepest = 16 if config.estimator.backbone.widths else 4
+    parts = {
+        "estimator": (config.estimator.scale_factor, math.lcm(deepest, 4 * config.estimator.patch_size)),
+        "dense_motion": (config.dense_motion.scale_factor, 2**config.dense_motion.num_blocks),
+        "generator": (1.0, 2**config.generator.num_down_blocks),
+    }
+    if config.background is not None:
+        parts["background"] = (1.0, 2**config.background.num_blocks)
+    for name, (scale, unit) in parts.items():
+        side = config.resolution * scale
+        if side % unit:
+            raise InputError(
+                f"model.resolution: {config.resolution} does not suit model.{name}, which works on {side:g} pixels "
+                f"and needs a multiple of {unit}"
+            )
