@@ -109,8 +109,8 @@ def test_a_small_window_shows_a_part_enlarged(seed, side):
 def test_a_large_window_shrinks_the_picture_and_repeats_its_edge(seed, side):
     ramp = torch.linspace(0, 1, 64).expand(2, 3, 64, 64)
     row = run(ramp, replace(STILL, window=(side, side)), seed)[0, 0, 32]
-    assert row[0].item() == pytest.approx(0, abs=1e-4)
-    assert row[-1].item() == pytest.approx(1, abs=1e-4)
+    assert row[0].item() == pytest.approx(0, abs=0.01)
+    assert row[-1].item() == pytest.approx(1, abs=0.01)
     inside = row.diff()[(row[:-1] > 0.1) & (row[1:] < 0.9)]
     close(inside, torch.full_like(inside, side / 63), atol=1e-3)
 

@@ -111,11 +111,16 @@ def test_numbers_outside_are_refused(reader: VideoReader) -> None:
 
 def test_leaving_early_ends_ffmpeg(make_video) -> None:
     reader = VideoReader(make_video("a.mp4", seconds=20, size="320x240", options=X264))
+    before = _children()
     batches = reader.batches(1)
     next(batches)
+    assert len(_children() - before) == 1
     batches.close()
-    running = [file.read_text() for file in Path("/proc/self/task").glob("*/children")]
-    assert not "".join(running)
+    assert _children() <= before
+
+
+def _children() -> set[str]:
+    return {child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()}
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
