@@ -9,13 +9,18 @@ from pathlib import Path
 PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # names of files half written, as a process that was killed leaves them
 
 
+def hidden_beside(path: Path) -> Path:
+    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
+    return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a hidden name beside `path` to write to; then that file, on disk to the last byte, becomes `path`.
+    """Yields a name from `hidden_beside` to write to; then that file, on disk to the last byte, becomes `path`.
 
     Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot.
     """
-    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.partial")
+    partial = hidden_beside(path)
     try:
         yield partial
         with partial.open("rb+") as file:

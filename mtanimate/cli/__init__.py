@@ -35,8 +35,6 @@ for module in (animate, train, models, doctor):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(data.app)
 
-app.add_typer(data.app)
-
 
 def main() -> None:
     """The console script."""

@@ -10,6 +10,7 @@ from mtanimate.cli.terminal import (
     DEVICE,
     JSON,
     QUIET,
+    Precision,
     print_json,
     progress_bar,
     remark,
@@ -22,13 +23,6 @@ EXAMPLE = "Example: mtanimate animate --source face.jpg --driving talk.mp4 --out
 class Mode(str, Enum):
     relative = "relative"
     absolute = "absolute"
-
-
-class Precision(str, Enum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 @reports_errors

@@ -2,23 +2,15 @@
 
 import os
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, DEVICE, JSON, QUIET, print_json, reports_errors
+from mtanimate.cli.terminal import DEBUG, DEVICE, JSON, QUIET, Precision, print_json, reports_errors
 from mtanimate.cli.training_display import training_display
 
 EXAMPLE = "Example: mtanimate train --dataset videos/ --out runs/mine"
-
-
-class Precision(str, Enum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 @reports_errors

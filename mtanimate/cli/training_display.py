@@ -1,5 +1,6 @@
 """A training run on the terminal: what it does, how well, how fast, how long still."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ class Smoothed:
     def rows(self, at: Any) -> list[tuple[str, str]]:
         """at: a `mtanimate.training.run.Report`."""
         for name, value in at.losses.items():
-            if value == value:  # a step that was skipped has terms that are not numbers
+            if math.isfinite(value):  # a step that was skipped has terms that are not
                 self.losses[name] = SMOOTH * self.losses.get(name, value) + (1 - SMOOTH) * value
         shown = {name: self.losses[name] for name in at.losses if name in self.losses}
         rows = [("loss", f"{sum(shown.values()):.4f}"), *((name, f"{value:.4f}") for name, value in shown.items())]

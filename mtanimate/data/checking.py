@@ -116,8 +116,6 @@ def look_at(clip: Clip) -> Look:
             pass
     except InputError as error:
         return Look(clip, problem=str(error))
-    if reader.frame_count < 2:
-        return Look(clip, problem=f"{clip.path} has {reader.frame_count} frame: a training clip needs two")
     seconds = 0.0 if isinstance(reader, FrameFolder) else float(reader.frame_count / reader.fps)
     return Look(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), _digest(clip.path))
 

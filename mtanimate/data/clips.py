@@ -21,8 +21,11 @@ class Clip:
     identity: str
 
     def open(self) -> VideoReader | FrameFolder:
-        """Raises InputError where it is broken."""
-        return FrameFolder(self.path) if self.path.is_dir() else VideoReader(self.path)
+        """Raises InputError where it is broken, or a single frame: nothing moves."""
+        reader = FrameFolder(self.path) if self.path.is_dir() else VideoReader(self.path)
+        if reader.frame_count < 2:
+            raise InputError(f"{self.path} has {reader.frame_count} frame: a training clip needs two")
+        return reader
 
 
 def identity_of(name: str) -> str:

@@ -109,8 +109,6 @@ class PairDataset(Dataset[Pair | Unreadable]):
         """Two frames in the order of time: (2, 3, R, R) uint8."""
         in_memory = self.frames_in_memory.get(clip)
         count = len(in_memory) if in_memory is not None else self._reader(clip).frame_count
-        if count < 2:
-            raise InputError(f"{clip.path} has {count} frame: a training clip needs two")
         first, second = sorted(random.integers(count, size=2).tolist())
         distance = min(self.config.data.min_distance, count // 2)
         if second - first < distance:

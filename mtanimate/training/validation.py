@@ -69,8 +69,6 @@ def averaged(animator: Animator, ema: nn.Module | None) -> Animator:
 def _some_frames(clip: Clip, resolution: int) -> Tensor:
     """The first frame and up to `FRAMES` later ones: uint8 (N, 3, R, R)."""
     reader = clip.open()
-    if reader.frame_count < 2:
-        raise InputError(f"{clip.path} has {reader.frame_count} frame: a training clip needs two")
     last = reader.frame_count - 1
     later = sorted({round(last * index / FRAMES) for index in range(1, FRAMES + 1)} - {0})
     return square_frames(reader.frames([0, *later]), resolution)

@@ -1,9 +1,9 @@
 """What every file that is read or written has in common."""
 
-import uuid
 from pathlib import Path
 
 from mtanimate.errors import InputError
+from mtanimate.files import hidden_beside
 
 
 def check_readable(path: Path, kind: str) -> None:
@@ -35,8 +35,3 @@ def check_folder(path: Path) -> None:
         raise InputError(
             f"{path}: cannot write in the folder {path.parent} ({error.strerror}): choose another"
         ) from error
-
-
-def hidden_beside(path: Path) -> Path:
-    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
-    return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")

@@ -1,6 +1,5 @@
 """Still pictures: any common file -> uint8 RGB, and back."""
 
-import os
 import warnings
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.video.files import check_folder, check_readable, hidden_beside
+from mtanimate.files import replacing
+from mtanimate.video.files import check_folder, check_readable
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -55,14 +55,11 @@ def write_image(path: str | Path, array: np.ndarray) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
     check_folder(path)
-    temporary = hidden_beside(path)
     try:
-        Image.fromarray(array).save(temporary)
-        os.replace(temporary, path)
+        with replacing(path) as partial:
+            Image.fromarray(array).save(partial)
     except (OSError, ValueError) as error:
         raise MTAnimateError(f"{path} could not be written ({_line(error)}): is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -8,8 +8,9 @@ from types import TracebackType
 import numpy as np
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import hidden_beside
 from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, audio_codec, describe, local
-from mtanimate.video.files import check_folder, check_readable, hidden_beside
+from mtanimate.video.files import check_folder, check_readable
 
 # The sound that each container takes as it is, and players play. Any other becomes AAC.
 _MP4_SOUND = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}

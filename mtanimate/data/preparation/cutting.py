@@ -8,8 +8,8 @@ from threading import Event, Lock
 
 from mtanimate.data.preparation.journal import Cut
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import hidden_beside
 from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
-from mtanimate.video.files import hidden_beside
 from mtanimate.video.probe import probe
 
 # Each clip's encoder takes 12 MB, from the start of a pass to its end.

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.video.files import hidden_beside
+from mtanimate.files import replacing
 from mtanimate.video.square import Square
 
 _COLUMNS = ["file", "identity", "partition", "source", "first_frame", "end_frame"]
@@ -124,18 +123,14 @@ class Journal:
     def write_manifest(self) -> Path:
         """`OUT/manifest.csv`: every finished clip, sorted by name; whole or not at all."""
         path = self.out / "manifest.csv"
-        temporary = hidden_beside(path)
         rows = [
             cut.as_row() for _, (cut, source_bytes) in sorted(self._cuts.items()) if self._finished(cut, source_bytes)
         ]
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
+            with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
-            os.replace(temporary, path)
         except OSError as error:
             raise _unwritable(path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     def _remember(self, plan: Plan) -> None:

@@ -115,7 +115,7 @@ def test_a_manifest_is_written_whole_or_not_at_all(out, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mtanimate.data.preparation.journal.os.replace", full)
+    monkeypatch.setattr("mtanimate.files.os.replace", full)
     with pytest.raises(MTAnimateError, match="No space left"):
         journal.write_manifest()
     assert (out / "manifest.csv").read_text() == old
