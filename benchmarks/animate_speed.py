@@ -19,7 +19,7 @@ import torch
 from machine import describe
 
 from mtanimate.animation.animate import BATCH_SIZE, animate
-from mtanimate.animation.performance import Performer
+from mtanimate.models.performer import Performer
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device

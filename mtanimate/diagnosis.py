@@ -1,6 +1,5 @@
 """What of this machine and installation works: the findings of `mtanimate doctor`."""
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -17,6 +16,7 @@ from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import entries
 from mtanimate.devices import choose_device, describe_device
 from mtanimate.errors import MTAnimateError
+from mtanimate.files import sha256
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.ffmpeg import executable
 
@@ -102,7 +102,7 @@ def _checkpoint(name: str) -> Finding:
     what = f"checkpoint {name}"
     if not entry.file.is_file():
         return Finding(what, False, True, f"{entry.file} is missing: reinstall mtanimate")
-    if hashlib.sha256(entry.file.read_bytes()).hexdigest() != entry.sha256:
+    if sha256(entry.file) != entry.sha256:
         return Finding(what, False, True, f"{entry.file} is not the file that was shipped: reinstall mtanimate")
     try:
         read_checkpoint(entry.file)

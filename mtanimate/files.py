@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files that appear whole or not at all, whatever happens while they are written; and what is in them, as a number."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,16 @@ PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # names of files half written, as a pro
 def hidden_beside(path: Path) -> Path:
     """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
     return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of these files' bytes, one after the other, in hexadecimal. Raises OSError for an unreadable one."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

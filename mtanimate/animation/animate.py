@@ -6,18 +6,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mtanimate.animation.performance import Performer
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
+from mtanimate.models.performer import BATCH_SIZE, Performer
 from mtanimate.video import VideoReader, VideoWriter, check_output, read_image
 from mtanimate.video.crop import square_frames, to_frames
 
 Mode = Literal["relative", "absolute"]
-
-# Frames computed at once. One more costs memory, not time, on a CPU.
-BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}
 
 
 @dataclass

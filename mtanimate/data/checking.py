@@ -1,6 +1,5 @@
 """Look a data set over before training: what is broken, what is odd, and how fast it can be read."""
 
-import hashlib
 import os
 import time
 from collections import Counter, defaultdict
@@ -117,14 +116,7 @@ def look_at(clip: Clip) -> Look:
     except InputError as error:
         return Look(clip, problem=str(error))
     seconds = 0.0 if isinstance(reader, FrameFolder) else float(reader.frame_count / reader.fps)
-    return Look(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), _digest(clip.path))
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return Look(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), clip.digest())
 
 
 def _odd(look: Look, resolution: int) -> list[str]:

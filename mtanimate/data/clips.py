@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mtanimate.errors import InputError
+from mtanimate.files import sha256
 from mtanimate.video import VideoReader
 from mtanimate.video.folder import FrameFolder, is_picture
 
@@ -24,8 +25,12 @@ class Clip:
         """Raises InputError where it is broken, or a single frame: nothing moves."""
         reader = FrameFolder(self.path) if self.path.is_dir() else VideoReader(self.path)
         if reader.frame_count < 2:
-            raise InputError(f"{self.path} has {reader.frame_count} frame: a training clip needs two")
+            raise InputError(f"{self.path} has {reader.frame_count} frame: a clip needs two, or nothing moves")
         return reader
+
+    def digest(self) -> str:
+        """The SHA-256 of what is in it, whatever its name."""
+        return sha256(*sorted(self.path.iterdir()) if self.path.is_dir() else [self.path])
 
 
 def identity_of(name: str) -> str:

@@ -27,10 +27,11 @@ class FrameFolder:
         self.frame_count = len(self.files)
         self.height, self.width = read_image(self.files[0]).shape[:2]
 
-    def batches(self, batch_size: int) -> Iterator[np.ndarray]:
-        """All frames in order: uint8 RGB (B, H, W, 3) with B <= batch_size. Raises InputError as `frames`."""
-        for start in range(0, self.frame_count, batch_size):
-            yield self.frames(range(start, min(start + batch_size, self.frame_count)))
+    def batches(self, batch_size: int, step: int = 1) -> Iterator[np.ndarray]:
+        """Every `step`-th frame, in order: uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`."""
+        numbers = range(0, self.frame_count, step)
+        for start in range(0, len(numbers), batch_size):
+            yield self.frames(numbers[start : start + batch_size])
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """The frames of these numbers: uint8 RGB (N, H, W, 3).

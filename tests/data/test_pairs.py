@@ -229,7 +229,7 @@ def test_a_clip_that_cannot_be_read_is_replaced_and_named(videos, tmp_path):
     write_video(tmp_path / "short.mp4", counting_frames(1, RED))
     pairs = pairs_of(tmp_path)
     assert [clips[0].identity for clips in pairs.entries] == ["ann", "broken", "short"]
-    for entry, said in ((1, "broken.mp4"), (2, "short.mp4 has 1 frame: a training clip needs two")):
+    for entry, said in ((1, "broken.mp4"), (2, "short.mp4 has 1 frame: a clip needs two")):
         pair = pairs[0, entry]
         assert pair.clip == "ann__1.mp4"
         assert said in pair.skipped[0]

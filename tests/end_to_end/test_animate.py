@@ -69,7 +69,7 @@ def test_relative_keeps_the_source_at_the_reference_frame(media, tmp_path):
     """In relative mode the first frame is the source driven by its own motion; in absolute mode it is not."""
     import torch
 
-    from mtanimate.animation.performance import Performer
+    from mtanimate.models.performer import Performer
     from mtanimate.checkpoints.file import read_checkpoint
     from mtanimate.video.crop import resize_frames
 

@@ -9,10 +9,15 @@ from mtanimate.devices import DTYPES
 from mtanimate.models.animator import Animator, EncodedSource
 from mtanimate.models.motion import Motion, movement_scale, transfer_relative
 
+# Frames computed at once. One more costs memory, not time, on a CPU.
+BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}
+
 
 class Performer:
-    """Encodes the source once, then drives it; the first driving frame is the reference of relative motion.
+    """Encodes the source once, then drives it.
 
+    relative: the driver's movement since the first driving frame is added to the source's own pose; else the driver's
+    pose is taken over, and the background moves as the network predicts, where it does.
     precision: what the network computes in; a batch that is not finite is computed again in float32, and
     so is all that follows.
     """
@@ -30,8 +35,9 @@ class Performer:
 
     @torch.inference_mode()
     def set_source(self, picture: Tensor) -> None:
-        """picture: uint8 (1, 3, R, R)."""
+        """picture: uint8 (1, 3, R, R). The next driving frame is the first of its performance."""
         self.source_frames = self._image(picture)
+        self.reference_frame = self.reference = None
         with self._autocast():
             self.source = self.animator.encode_source(self.source_frames)
 
@@ -52,12 +58,15 @@ class Performer:
         assert self.source is not None, "set_source comes first"
         with self._autocast():
             motion = self.animator.estimate_motion(image)
-            if self.relative:
-                if self.reference is None:
-                    self._set_reference(image[:1])
-                assert self.reference is not None
-                motion = transfer_relative(self.source.motion, motion, self.reference, self.scale)
-            return self.animator.drive(self.source, motion)
+            if not self.relative:
+                background = self.animator.predict_background(self.source.picture, image)
+                return self.animator.drive(self.source, motion, background)
+            if self.reference is None:
+                self._set_reference(image[:1])
+            assert self.reference is not None
+            return self.animator.drive(
+                self.source, transfer_relative(self.source.motion, motion, self.reference, self.scale)
+            )
 
     def _set_reference(self, first: Tensor) -> None:
         """Called again, with the same first frame, where the precision has changed."""

@@ -1,0 +1,138 @@
+"""What clips are measured with, and the walk through one clip: decode, generate, look."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from torch import Tensor
+
+from mtanimate.evaluation.keeping import Keeping
+from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.observer import Observer, Seen, TruthCache
+from mtanimate.models.performer import BATCH_SIZE, Performer
+from mtanimate.video import VideoReader
+from mtanimate.video.crop import square_frames, to_frames
+from mtanimate.video.folder import FrameFolder
+
+Reader = VideoReader | FrameFolder
+
+
+@dataclass(frozen=True)
+class Driven:
+    """Some frames of a clip and what the network made of them.
+
+    numbers: of the frames in the clip. driving: uint8 (B, 3, R, R). generated: (B, 3, R, R) in [0, 1]; pictures: the
+    same as uint8 (B, R, R, 3).
+    """
+
+    numbers: range
+    driving: Tensor
+    generated: Tensor
+    pictures: np.ndarray
+
+
+class Clock:
+    """Seconds spent, by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.seconds = {"generation": 0.0, "metrics": 0.0}
+
+    @contextmanager
+    def on(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every clip of an evaluation is measured with. every: of so many frames one is used, from the first on."""
+
+    performer: Performer
+    observer: Observer | None
+    lpips: Callable[[Tensor, Tensor], Tensor] | None
+    keeping: Keeping
+    every: int
+    say: Callable[[str], None]
+    cache: TruthCache = field(default_factory=TruthCache)
+
+    @property
+    def resolution(self) -> int:
+        return self.performer.animator.config.resolution
+
+    def fps(self, reader: Reader) -> Fraction:
+        """Of the frames that are used; 25 frames a second for a folder of frames."""
+        return (Fraction(25) if isinstance(reader, FrameFolder) else reader.fps) / self.every
+
+    def first_frame(self, reader: Reader) -> Tensor:
+        """uint8 (1, 3, R, R). Raises InputError for a broken clip."""
+        return square_frames(next(reader.batches(1)), self.resolution)
+
+    def drive(self, reader: Reader, source: Tensor, clock: Clock) -> Iterator[Driven]:
+        """The source, uint8 (1, 3, R, R), driven by all frames of the clip. Raises InputError for a broken clip."""
+        with clock.on("generation"):
+            self.performer.set_source(source)
+        done = 0
+        for batch in reader.batches(BATCH_SIZE[self.performer.animator.device.type], step=self.every):
+            driving = square_frames(batch, self.resolution)
+            with clock.on("generation"):
+                generated = self.performer.perform(driving).float()
+                pictures = to_frames(generated)
+            numbers = range(done * self.every, (done + len(driving)) * self.every, self.every)
+            yield Driven(numbers, driving, generated, pictures)
+            done += len(driving)
+
+    def look(self, name: str, driven: Driven) -> Seen | None:
+        """What is seen in generated frames; None without a detector."""
+        if self.observer is None:
+            return None
+        return self.observer.look(Frames(driven.pictures, name, driven.numbers, generated=True))
+
+
+class Sightings:
+    """What is seen in a clip's true frames, batch after batch: found now, or kept from an earlier evaluation."""
+
+    def __init__(self, bench: Bench, name: str, reader: Reader, digest: str) -> None:
+        self.bench, self.name = bench, name
+        self.parts: list[Seen] = []
+        self.kept: Seen | None = None
+        self.key = ""
+        if bench.observer is not None and not bench.observer.choice.stored:
+            self.key = bench.observer.key(digest, "centred square, bicubic", bench.resolution, bench.every)
+            self.kept = bench.cache.get(self.key, len(range(0, reader.frame_count, bench.every)))
+
+    def of(self, driven: Driven) -> Seen | None:
+        """In the next driving frames; None without a detector."""
+        if self.bench.observer is None:
+            return None
+        if self.kept is not None:
+            done = sum(map(len, self.parts))
+            seen = self.kept[done : done + len(driven.driving)]
+        else:
+            pictures = rgb(driven.driving)
+            seen = self.bench.observer.look(Frames(pictures, self.name, driven.numbers, generated=False))
+        self.parts.append(seen)
+        return seen
+
+    def keep(self) -> None:
+        """For the next evaluation. Says so where it cannot."""
+        if not self.key or self.kept is not None:
+            return
+        try:
+            self.bench.cache.put(self.key, Seen.joined(self.parts))
+        except OSError as error:
+            self.bench.say(f"warning: landmarks are not kept in {self.bench.cache.folder} ({error.strerror})")
+
+    @property
+    def without_subject(self) -> int:
+        return sum(part.without_subject for part in self.parts)
+
+
+def rgb(frames: Tensor) -> np.ndarray:
+    """uint8 (B, 3, R, R) -> uint8 (B, R, R, 3)."""
+    return frames.permute(0, 2, 3, 1).contiguous().numpy()

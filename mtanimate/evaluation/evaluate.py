@@ -1,0 +1,228 @@
+"""The use case `eval`: everything checked, every clip measured, the figures."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mtanimate.checkpoints.file import read_checkpoint, read_metadata
+from mtanimate.checkpoints.registry import resolve
+from mtanimate.config import from_checkpoint
+from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
+from mtanimate.errors import InputError
+from mtanimate.evaluation.bench import Bench
+from mtanimate.evaluation.datasets import reconstructions
+from mtanimate.evaluation.keeping import Keeping
+from mtanimate.evaluation.reconstruction import DEFINITION
+from mtanimate.evaluation.rows import Row, Rows
+from mtanimate.evaluation.shards import Shard
+from mtanimate.evaluation.statistics import METHOD
+from mtanimate.evaluation.summary import summarise
+from mtanimate.files import sha256
+from mtanimate.metrics.detectors import Choice, Detector, open_detector
+from mtanimate.metrics.lpips import Lpips
+from mtanimate.metrics.measures import DEFAULT, METRICS, Metric, parse_metrics
+from mtanimate.metrics.observer import Observer
+from mtanimate.models.performer import Performer
+
+Progress = Callable[..., None]
+Say = Callable[[str], None]
+
+
+class Task(Protocol):
+    """One clip, or pair of clips, to be measured."""
+
+    @property
+    def name(self) -> str: ...
+
+    def digest(self) -> str:
+        """The SHA-256 of the files' content."""
+
+    def measure(self, bench: Bench, digest: str) -> Row:
+        """Raises InputError for a broken clip."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: tasks, the metrics of each, how, in words, and whether motion is transferred relatively."""
+
+    kind: str
+    definition: str
+    tasks: Sequence[Task]
+    metrics: list[Metric]
+    relative: bool
+
+
+def evaluate(
+    checkpoint: str,
+    dataset: str | Path,
+    *,
+    data: str | Path | None = None,
+    metrics: str = ",".join(DEFAULT),
+    detector: str = "faces",
+    openpose: str | Path | None = None,
+    features: str | Path | None = None,
+    every: int = 1,
+    out: str | Path | None = None,
+    videos: str | Path | None = None,
+    frames: str | Path | None = None,
+    shard: str = "1/1",
+    device: str = "auto",
+    precision: Precision = "fp32",
+    workers: int | None = None,
+    progress: Progress = lambda done, total, note="": None,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Reconstruct the clips of a data set and measure how well: the figures, as `--json` prints them.
+
+    dataset: a folder of clips (its folder `test` where it has one), or a preset's name with the clips in `data`.
+    detector: `faces`, `face-alignment`, `bodies`, or `none`; openpose, features: folders of what other programs found.
+    every: use one of so many frames. out: where the figures go, and a row a clip, so that the same call goes on where
+    it was ended. videos, frames: folders for the reconstructions beside the truth. shard: `2/4` measures the second
+    of four parts only. workers: processes that look for landmarks. progress(done, total, note) counts clips.
+    Raises InputError for a wrong option or file, MTAnimateError where something cannot be written.
+    """
+    part = Shard.parse(shard)
+    names = parse_metrics(metrics)
+    file = resolve(checkpoint)
+    where, tasks = reconstructions(dataset, data, names)
+    plan = Plan("reconstruction", DEFINITION, tasks, [METRICS[name] for name in names], relative=False)
+    measuring = Measuring(file, plan, Choice(detector, _folder(openpose), _folder(features)), every, precision, device)
+    folder = _folder(out) or Path("runs") / f"eval-{_stem(checkpoint)}-{where.resolve().name}"
+    rows = Rows(folder, measuring.settings)
+    keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
+    own = part.of(plan.tasks)
+    measured, skipped = measuring.run(own, rows, keeping, workers or os.cpu_count() or 1, progress, say)
+    result: dict[str, Any] = {"checkpoint": checkpoint, "dataset": str(where), "out": str(folder)}
+    if part.count > 1:
+        return result | {"shard": shard, "videos": len(measured), "skipped": skipped}
+    if not measured:
+        raise InputError(f"no clip of '{where}' could be measured: {skipped[0]}")
+    result |= {"kind": plan.kind} | summarise(measured, plan.metrics, measuring.reasons)
+    result |= {"skipped": skipped, "definitions": measuring.definitions(), "settings": rows.settings}
+    rows.write_tables(measured, plan.metrics)
+    rows.write_result(result)
+    return result
+
+
+class Measuring:
+    """A checkpoint and what it is measured with; nothing is loaded until there is something to measure.
+
+    settings: all that figures depend on. reasons: why a metric cannot be measured, by its name.
+    Raises InputError where a detector or a package is missing, or the options do not fit each other.
+    """
+
+    def __init__(
+        self, checkpoint: Path, plan: Plan, choice: Choice, every: int, precision: Precision, device: str
+    ) -> None:
+        self.checkpoint, self.plan, self.choice, self.every = checkpoint, plan, choice, every
+        if every < 1:
+            raise InputError(f"--every {every}: one of so many frames, at least 1")
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        needs = {metric.needs for metric in plan.metrics}
+        observes = bool(needs & {"landmarks", "descriptors"}) and (choice.detector != "none" or bool(choice.openpose))
+        self.detector: Detector | None = open_detector(choice) if observes else None
+        self.describes = "descriptors" in needs
+        self.lpips = Lpips(self.device) if "lpips" in needs else None
+        self.resolution = from_checkpoint(json.loads(read_metadata(checkpoint)["config"])).model.resolution
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "kind": self.plan.kind,
+            "checkpoint": sha256(self.checkpoint),
+            "resolution": self.resolution,
+            "every": self.every,
+            "metrics": [metric.name for metric in self.plan.metrics],
+            "precision": self.precision,
+            "detector": self.detector and self.detector.name,
+            "identity": self.detector and self.describes and self.detector.identity,
+            "lpips": self.lpips and self.lpips.name,
+        }
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        if self.detector is None:
+            return {metric.name: "no detector: --detector none" for metric in self.plan.metrics}
+        if self.detector.identity is None:
+            return {"aed": self.detector.no_identity}
+        return {}
+
+    def definitions(self) -> dict[str, str]:
+        """What the figures are, in words."""
+        side = self.resolution
+        words = {
+            "kind": self.plan.definition,
+            "frames": "every frame" if self.every == 1 else f"one of {self.every} frames, from the first on",
+            "values": "RGB in [0, 1]; generated frames as the network gives them, not rounded, not encoded; detectors "
+            "see them rounded to 8 bits",
+            "size": f"the centred square of the true frame, {side} x {side} by anti-aliased bicubic resizing where it "
+            "is another size, rounded to 8 bits; pixels are of this size",
+            "mean": "a video's figure is over its frames, `metrics` the mean over videos, `over_frames` over all "
+            "frames of all videos together",
+            "interval": METHOD,
+            "precision": self.precision,
+        }
+        if self.detector is not None:
+            words["detector"] = self.detector.name
+            words["missing"] = (
+                "a landmark missing in either frame does not count for AKD; one missing in the generated frame alone "
+                "counts for MKR; a frame without a subject, true or generated, does not count for AED; a video where "
+                "nothing is left has no figure and does not count in the mean (`without_subject` counts frames)"
+            )
+            if self.describes and self.detector.identity:
+                words["identity"] = self.detector.identity
+        if self.lpips is not None:
+            words["lpips network"] = self.lpips.name
+        return words | {metric.name: metric.definition for metric in self.plan.metrics}
+
+    def run(
+        self, tasks: Sequence[Task], rows: Rows, keeping: Keeping, workers: int, progress: Progress, say: Say
+    ) -> tuple[list[Row], list[str]]:
+        """The rows of all tasks, measured before or now, and for each that could not be why."""
+        found: list[Row] = []
+        skipped: list[str] = []
+        digests = {task.name: task.digest() for task in tasks}
+        left = [task for task in tasks if rows.get(task.name, digests[task.name]) is None]
+        if len(left) < len(tasks):
+            say(f"{len(tasks) - len(left)} of {len(tasks)} videos were measured before")
+        with ExitStack() as stack:
+            bench = self._bench(stack, keeping, workers, say) if left else None
+            frames, seconds = 0, 0.0
+            for done, task in enumerate(tasks, 1):
+                row = rows.get(task.name, digests[task.name])
+                if row is None:
+                    assert bench is not None
+                    try:
+                        row = task.measure(bench, digests[task.name])
+                    except InputError as error:
+                        skipped.append(str(error))
+                        say(f"skipped: {error}")
+                        continue
+                    rows.put(row)
+                    frames, seconds = frames + row.frames, seconds + sum(row.seconds.values())
+                found.append(row)
+                progress(done, len(tasks), f"{frames / seconds:.1f} frames/s" if seconds else "")
+        return found, skipped
+
+    def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, say: Say) -> Bench:
+        animator = read_checkpoint(self.checkpoint, self.device).animator
+        performer = Performer(animator, self.precision, relative=self.plan.relative, warn=say)
+        observer = None
+        if self.detector is not None:
+            observer = stack.enter_context(Observer(self.choice, identity=self.describes, processes=workers))
+        say(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
+        return Bench(performer, observer, self.lpips, keeping, self.every, say)
+
+
+def _folder(path: str | Path | None) -> Path | None:
+    return Path(path).expanduser() if path is not None else None
+
+
+def _stem(checkpoint: str) -> str:
+    """A name for a folder: `default`, or `best` of runs/mine/checkpoints/best.safetensors."""
+    return Path(checkpoint).stem

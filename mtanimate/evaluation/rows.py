@@ -1,0 +1,116 @@
+"""What was measured of each clip, a file a clip, so that an evaluation that was ended at any moment goes on."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import replacing
+from mtanimate.metrics.measures import Metric, Sum
+
+
+@dataclass(frozen=True)
+class Row:
+    """Sums over one clip's frames.
+
+    name: the clip, below the data set. identity: whose it is. digest: of the files that it was measured on.
+    series: for what was measured (`generated`, `repeating`...) each metric's sum over its frames.
+    without_subject: in how many frames of which series no subject was found. seconds: of generation, of metrics.
+    """
+
+    name: str
+    identity: str
+    digest: str
+    frames: int
+    series: dict[str, dict[str, Sum]]
+    without_subject: dict[str, int]
+    seconds: dict[str, float]
+
+    def value(self, series: str, metric: Metric) -> float | None:
+        """This clip's figure; None where nothing could be counted."""
+        return metric.value(self.series[series].get(metric.name, (0.0, 0)))
+
+    def figures(self, metrics: Sequence[Metric]) -> dict[str, Any]:
+        """For a table: a line a clip, a column a series and metric."""
+        line: dict[str, Any] = {"video": self.name, "identity": self.identity, "frames": self.frames}
+        for series in self.series:
+            line |= {f"{series}.{metric.name}": self.value(series, metric) for metric in metrics}
+        return line | {f"without_subject.{series}": count for series, count in self.without_subject.items()}
+
+
+class Rows:
+    """The folder of an evaluation: `settings.json`, and `videos/NAME.json` for each clip.
+
+    settings: everything that figures depend on. Raises InputError where the folder holds an evaluation with others,
+    MTAnimateError where it cannot be written.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
+        self.out = out
+        self.settings = settings = json.loads(json.dumps(settings))
+        file = out / "settings.json"
+        if not file.exists():
+            _write(file, json.dumps(settings, indent=1, ensure_ascii=False))
+            return
+        there = _read(file)
+        different = [name for name in {**settings, **there} if there.get(name) != settings.get(name)]
+        if different:
+            name = different[0]
+            raise InputError(
+                f"--out {out} holds an evaluation where {name} is {there.get(name)}, not {settings.get(name)}: "
+                "choose another folder, or remove it"
+            )
+
+    def get(self, name: str, digest: str) -> Row | None:
+        """The row of this clip, unless it is still to be measured, or its file has changed since."""
+        file = self._file(name)
+        if not file.exists():
+            return None
+        row = Row(**_read(file))
+        return row if row.digest == digest else None
+
+    def put(self, row: Row) -> None:
+        _write(self._file(row.name), json.dumps(asdict(row), ensure_ascii=False))
+
+    def write_tables(self, rows: Sequence[Row], metrics: Sequence[Metric]) -> None:
+        """`videos.csv` and `videos.jsonl`, a line a clip."""
+        lines = [row.figures(metrics) for row in rows]
+        _write(self.out / "videos.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        try:
+            with replacing(self.out / "videos.csv") as partial, partial.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(lines)
+        except OSError as error:
+            raise _unwritable(self.out / "videos.csv", error) from error
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """`result.json`, as `--json` prints it."""
+        _write(self.out / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+    def _file(self, name: str) -> Path:
+        return self.out / "videos" / f"{name}.json"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not from 'eval' ({error}): remove it or choose another --out") from error
+    return values
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as partial:
+            partial.write_text(text, "utf-8")
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(file: Path, error: OSError) -> MTAnimateError:
+    return MTAnimateError(f"{file} could not be written ({error.strerror}): free some space or choose another --out")

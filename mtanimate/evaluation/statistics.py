@@ -1,0 +1,33 @@
+"""Means over videos, and how sure they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 10_000
+METHOD = (
+    f"95 % percentile bootstrap, {RESAMPLES} resamples of identities with all their videos (videos of one person are "
+    "not independent), seed 0"
+)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of the values that there are."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def interval(values: Sequence[float | None], identities: Sequence[str]) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of `mean`: a value and an identity a video; None for fewer than two identities."""
+    there = [(value, identity) for value, identity in zip(values, identities, strict=True) if value is not None]
+    names = sorted({identity for _, identity in there})
+    if len(names) < 2:
+        return None
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    for value, identity in there:
+        sums[names.index(identity)] += value
+        counts[names.index(identity)] += 1
+    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,62 @@
+"""What is measured on landmarks and descriptors: AKD, MKR, AED, and their like where there is no truth.
+
+Landmarks are (B, N, 2) in pixels, descriptors (B, D); NaN where nothing was found.
+"""
+
+import numpy as np
+
+
+def keypoint_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AKD: the Euclidean distance, in pixels, of landmarks that both have.
+
+    Two (B, N, 2) -> sums (B,) over a frame's landmarks, and of how many (B,).
+    """
+    distances = np.linalg.norm(truth - generated, axis=2)
+    both = np.isfinite(distances)
+    return np.where(both, distances, 0).sum(axis=1), both.sum(axis=1)
+
+
+def missing_keypoints(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """MKR: how many landmarks the truth has and the generated frame has not (B,), of how many of the truth (B,)."""
+    there = np.isfinite(truth).all(axis=2)
+    lost = there & ~np.isfinite(generated).all(axis=2)
+    return lost.sum(axis=1), there.sum(axis=1)
+
+
+def descriptor_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AED: the Euclidean distance of the descriptors that both have: two (B, D) -> sums (B,), counts (B,)."""
+    return _counted(np.linalg.norm(truth - generated, axis=1))
+
+
+def similarity(source: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine of descriptors, 1 for the same direction: two (B, D) -> sums (B,), counts (B,)."""
+    lengths = np.linalg.norm(source, axis=1) * np.linalg.norm(generated, axis=1)
+    return _counted((source * generated).sum(axis=1) / lengths)
+
+
+def pose_distance(driving: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far one subject's pose is from another's: two (B, N, 2) -> sums (B,), counts (B,).
+
+    Each frame's landmarks are centred on their mean and divided by their root mean square distance from it, so that
+    place and size do not count; then the mean Euclidean distance. Frames that lack a landmark do not count.
+    """
+    return _counted(np.linalg.norm(normalised(driving) - normalised(generated), axis=2).mean(axis=1))
+
+
+def normalised(landmarks: np.ndarray) -> np.ndarray:
+    """(B, N, 2) about their mean, in units of their root mean square distance from it."""
+    centred = landmarks - landmarks.mean(axis=1, keepdims=True)
+    return centred / np.sqrt(np.square(centred).sum(axis=2, keepdims=True).mean(axis=1, keepdims=True))
+
+
+def jitter(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The length of landmarks' second difference in time, |p(t+1) - 2 p(t) + p(t-1)|, in pixels.
+
+    (T, N, 2) of frames in a row -> means over landmarks (T - 2,), counts (T - 2,). It holds the detector's own noise.
+    """
+    return _counted(np.linalg.norm(np.diff(landmarks, n=2, axis=0), axis=2).mean(axis=1))
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    there = np.isfinite(values)
+    return np.where(there, values, 0), there.astype(int)

@@ -1,0 +1,133 @@
+"""Landmarks and descriptors of pictures, found by several processes; those of true frames are kept for next time."""
+
+import hashlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import platformdirs
+
+from mtanimate.files import replacing
+from mtanimate.metrics.detectors import Choice, Detector, Frames, open_detector
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a detector found in B pictures: landmarks (B, N, 2) in pixels, descriptors (B, D); NaN for nothing.
+
+    descriptors is None where none were asked for, or the detector knows no identity.
+    """
+
+    landmarks: np.ndarray
+    descriptors: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def __getitem__(self, part: slice) -> "Seen":
+        return Seen(self.landmarks[part], None if self.descriptors is None else self.descriptors[part])
+
+    def repeated(self, times: int) -> "Seen":
+        """The first picture's, so many times."""
+        rows = np.zeros(times, int)
+        return Seen(self.landmarks[rows], None if self.descriptors is None else self.descriptors[rows])
+
+    @property
+    def without_subject(self) -> int:
+        """In how many pictures nothing was found."""
+        return int(np.isnan(self.landmarks).all(axis=(1, 2)).sum())
+
+    @classmethod
+    def joined(cls, parts: list["Seen"]) -> "Seen":
+        descriptors = [part.descriptors for part in parts if part.descriptors is not None]
+        landmarks = np.concatenate([part.landmarks for part in parts])
+        return cls(landmarks, np.concatenate(descriptors) if descriptors else None)
+
+
+class Observer:
+    """Looks at pictures in processes of its own, since the detectors compute on one core each. Use it in a `with`.
+
+    identity: whether descriptors are wanted. Raises InputError as `open_detector`.
+    """
+
+    def __init__(self, choice: Choice, *, identity: bool, processes: int) -> None:
+        self.choice = choice
+        self.detector = open_detector(choice)
+        self.describes = identity and self.detector.identity is not None
+        self._processes = processes
+        # spawn: a forked copy of a process with PyTorch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(processes, context, _start_worker, (choice,))
+
+    def look(self, frames: Frames) -> Seen:
+        """What is found in these pictures. Raises InputError where stored files lack them."""
+        size = math.ceil(len(frames.pictures) / self._processes)
+        parts = [frames[start : start + size] for start in range(0, len(frames.pictures), size)]
+        return Seen.joined(list(self._pool.map(_look, parts, [self.describes] * len(parts))))
+
+    def key(self, digest: str, *framing: object) -> str:
+        """A name for what this detector finds in true frames: of a file of that SHA-256, framed so."""
+        made_of = [digest, *framing, self.detector.name, self.detector.identity if self.describes else "", "1"]
+        return hashlib.sha256("\n".join(map(str, made_of)).encode()).hexdigest()
+
+    def __enter__(self) -> "Observer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+_detector: Detector  # of this process
+
+
+def _start_worker(choice: Choice) -> None:
+    global _detector
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _detector = open_detector(choice)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot tell its workers, and they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _look(frames: Frames, describe: bool) -> Seen:
+    landmarks = _detector.landmarks(frames)
+    return Seen(landmarks, _detector.descriptors(frames, landmarks) if describe else None)
+
+
+class TruthCache:
+    """What was found in true frames, in the user's cache folder (MTANIMATE_CACHE, or the system's usual place)."""
+
+    def __init__(self) -> None:
+        self.folder = Path(os.environ.get("MTANIMATE_CACHE") or platformdirs.user_cache_dir("mtanimate")) / "landmarks"
+
+    def get(self, key: str, frames: int) -> Seen | None:
+        """None where it is not there, or broken."""
+        try:
+            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as stored:
+                seen = Seen(stored["landmarks"], stored.get("descriptors"))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        return seen if len(seen) == frames else None
+
+    def put(self, key: str, seen: Seen) -> None:
+        """Raises OSError where it cannot be written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptors = {} if seen.descriptors is None else {"descriptors": seen.descriptors}
+        with replacing(self.folder / f"{key}.npz") as partial:
+            np.savez_compressed(partial, allow_pickle=False, landmarks=seen.landmarks, **descriptors)
