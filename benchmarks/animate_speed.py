@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from machine import describe
 
-from mtanimate.animation.animate import BATCH_SIZE, animate
-from mtanimate.models.performer import Performer
+from mtanimate.animation.animate import animate
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device
+from mtanimate.models.performer import BATCH_SIZE, Performer
 from mtanimate.video import VideoWriter, write_image
 
 

@@ -69,8 +69,8 @@ def test_relative_keeps_the_source_at_the_reference_frame(media, tmp_path):
     """In relative mode the first frame is the source driven by its own motion; in absolute mode it is not."""
     import torch
 
-    from mtanimate.models.performer import Performer
     from mtanimate.checkpoints.file import read_checkpoint
+    from mtanimate.models.performer import Performer
     from mtanimate.video.crop import resize_frames
 
     animator = read_checkpoint(media / "tiny.safetensors").animator
