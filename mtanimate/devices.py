@@ -61,3 +61,10 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def check_gpus(count: int) -> None:
+    """Raises InputError where there are fewer GPUs."""
+    there = torch.cuda.device_count()
+    if count > there:
+        raise InputError(f"--gpus {count}: PyTorch sees {there} here; 'mtanimate doctor' says what is missing")

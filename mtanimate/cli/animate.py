@@ -1,6 +1,5 @@
 """`mtanimate animate`."""
 
-from enum import Enum
 from pathlib import Path
 
 import typer
@@ -10,6 +9,7 @@ from mtanimate.cli.terminal import (
     DEVICE,
     JSON,
     QUIET,
+    Mode,
     Precision,
     print_json,
     progress_bar,
@@ -18,11 +18,6 @@ from mtanimate.cli.terminal import (
 )
 
 EXAMPLE = "Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4"
-
-
-class Mode(str, Enum):
-    relative = "relative"
-    absolute = "absolute"
 
 
 @reports_errors

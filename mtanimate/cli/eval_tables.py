@@ -5,49 +5,93 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mtanimate.metrics.measures import METRICS
+from mtanimate.evaluation import cross
+from mtanimate.metrics.measures import METRICS, Metric
+
+KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in cross.METRICS}
+SERIES = {
+    "repeating": "repeating the first frame",
+    "source": "the source, unmoved",
+    "driving": "the driving clip itself",
+}
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """A row a metric: of the checkpoint and of repeating the first frame, with 95 % intervals; what is worst."""
+    """A row a metric: of the checkpoint and of what it is compared with, with 95 % intervals; what is worst."""
     if "metrics" not in result:
         print(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
         return
     console = Console()
     title = f"{result['checkpoint']} on {result['dataset']}: {result['videos']} videos, {result['frames']} frames"
     table = Table(title=title, title_justify="left")
-    for heading in ("", "this checkpoint", "95 % interval", "repeating the first frame", "95 % interval"):
-        table.add_column(heading, justify="right" if heading else "left")
+    columns = {"this checkpoint": result} | {SERIES[name]: result[name] for name in SERIES if name in result}
+    table.add_column("")
+    for heading in columns:
+        table.add_column(f"{heading}\n(95 % interval)", justify="right")
     for name in result["metrics"]:
-        table.add_row(_heading(name), *_with_interval(result, name), *_with_interval(result["repeating"], name))
+        table.add_row(heading_of(name), *(with_interval(figures, name) for figures in columns.values()))
     console.print(table)
     for name, reason in result["reasons"].items():
-        console.print(f"{METRICS[name].title}: none, {reason}")
-    for name in ("l1", "akd"):
-        if result["worst"].get(name):
-            videos = ", ".join(f"{each['video']} {number(each['value'])}" for each in result["worst"][name])
-            console.print(f"worst {METRICS[name].title}: {videos}")
+        console.print(f"{KNOWN[name].title}: none, {reason}")
+    for name, worst in list(result["worst"].items())[:2]:
+        videos = ", ".join(f"{each['video']} {number(each['value'])}" for each in worst)
+        console.print(f"worst {KNOWN[name].title}: {videos}" if worst else "", soft_wrap=True)
     lost = {series: count for series, count in result["without_subject"].items() if count}
     if lost:
         console.print("frames without a subject: " + ", ".join(f"{count} {series}" for series, count in lost.items()))
     for line in result["skipped"]:
-        console.print(f"skipped: {line}")
+        console.print(f"skipped: {line}", soft_wrap=True)
     spent = result["milliseconds_per_frame"]
     console.print(f"a frame took {spent['generation']:.0f} ms to generate, {spent['metrics']:.0f} ms to measure")
-    console.print(f"{result['out']}: result.json, videos.csv, videos.jsonl, strips (source, truth, generated)")
+    console.print(f"{result['out']}: result.json, videos.csv, videos.jsonl, strips/", soft_wrap=True)
 
 
-def _heading(name: str) -> str:
-    return METRICS[name].title + (" ↑" if METRICS[name].better == "higher" else " ↓")
+def heading_of(name: str) -> str:
+    return KNOWN[name].title + (" ↑" if KNOWN[name].better == "higher" else " ↓")
 
 
-def _with_interval(figures: dict[str, Any], name: str) -> tuple[str, str]:
+def with_interval(figures: dict[str, Any], name: str) -> str:
     value, bounds = figures["metrics"][name], figures["intervals"][name]
     if value is None:
-        return "-", ""
-    return number(value), f"{number(bounds[0])} to {number(bounds[1])}" if bounds else ""
+        return "-"
+    return number(value) + (f"\n({number(bounds[0])} to {number(bounds[1])})" if bounds else "")
 
 
 def number(value: float) -> str:
     """Three significant digits: 0.0321, 3.32, 25.2."""
-    return f"{value:.3g}" if abs(value) >= 0.001 or not value else f"{value:.1e}"
+    return f"{value:#.3g}" if abs(value) >= 0.001 else f"{value:.2g}"
+
+
+def print_comparison(result: dict[str, Any]) -> None:
+    """A row a metric: of each evaluation, the difference from the first under it; the paper's row, quoted."""
+    console = Console()
+    names = list(next(iter(result["figures"].values())))
+    table = Table(title=f"{result['videos']} videos in common", title_justify="left")
+    table.add_column("")
+    for title in result["figures"]:
+        table.add_column(title, justify="right")
+    for name in names:
+        cells = []
+        for title, figures in result["figures"].items():
+            difference = result["differences"].get(title, {}).get(name)
+            cells.append(_mean(figures[name]) + (f"\n{_mean(difference, sign='+')}" if difference else ""))
+        table.add_row(heading_of(name), *cells)
+    console.print(table)
+    if result["differences"]:
+        base = next(iter(result["figures"]))
+        console.print(f"second lines: the difference from {base} on the same videos, with its 95 % interval")
+    quoted = Table(title=result["quoted"]["remark"], title_justify="left")
+    for heading in ("", *(KNOWN[name].title for name in names)):
+        quoted.add_column(heading, justify="right" if heading else "left")
+    for title, figures in result["quoted"]["rows"].items():
+        quoted.add_row(title, *(f"{figures[name]:g}" if name in figures else "-" for name in names))
+    console.print(quoted)
+    console.print(f"{result['picture']}, and comparison.json beside it", soft_wrap=True)
+
+
+def _mean(figure: dict[str, Any], sign: str = "") -> str:
+    if figure["mean"] is None:
+        return "-"
+    bounds = figure["interval"]
+    interval = f" ({format(bounds[0], sign + '.3g')} to {format(bounds[1], sign + '.3g')})" if bounds and sign else ""
+    return f"{format(figure['mean'], sign + '#.3g')}{interval}"

@@ -22,6 +22,11 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+class Mode(str, Enum):
+    relative = "relative"
+    absolute = "absolute"
+
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps.")

@@ -44,8 +44,9 @@ def command(
     debug: bool = DEBUG,
 ) -> None:
     """Train a Motion Transformer on a folder of videos. The same command goes on where it was stopped."""
+    from mtanimate.devices import check_gpus
     from mtanimate.training.train import plan, train
-    from mtanimate.training.workers import check_gpus, run_workers
+    from mtanimate.training.workers import run_workers
 
     options = {
         "training.steps": steps,

@@ -5,7 +5,6 @@ from pathlib import Path
 from mtanimate.config import preset_names
 from mtanimate.data.clips import Clip, find_clips
 from mtanimate.errors import InputError
-from mtanimate.evaluation.reconstruction import Reconstruction
 
 
 def find_test_clips(dataset: str | Path, data: str | Path | None) -> tuple[Path, dict[str, Clip]]:
@@ -29,11 +28,3 @@ def find_test_clips(dataset: str | Path, data: str | Path | None) -> tuple[Path,
             raise InputError(f"{clip.path} and {clips[name].path} have the same name: rename one")
         clips[name] = clip
     return folder, clips
-
-
-def reconstructions(
-    dataset: str | Path, data: str | Path | None, metrics: list[str]
-) -> tuple[Path, list[Reconstruction]]:
-    """The folder, and each of its clips to be reconstructed. Raises InputError as `find_test_clips`."""
-    folder, clips = find_test_clips(dataset, data)
-    return folder, [Reconstruction(name, clip, metrics) for name, clip in clips.items()]

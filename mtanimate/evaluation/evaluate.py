@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mtanimate.checkpoints.file import read_checkpoint, read_metadata
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import from_checkpoint
+from mtanimate.data.clips import Clip
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
+from mtanimate.evaluation import cross as cross_identity
+from mtanimate.evaluation import reconstruction
 from mtanimate.evaluation.bench import Bench
-from mtanimate.evaluation.datasets import reconstructions
+from mtanimate.evaluation.datasets import find_test_clips
 from mtanimate.evaluation.keeping import Keeping
-from mtanimate.evaluation.reconstruction import DEFINITION
 from mtanimate.evaluation.rows import Row, Rows
 from mtanimate.evaluation.shards import Shard
 from mtanimate.evaluation.statistics import METHOD
@@ -28,6 +30,7 @@ from mtanimate.metrics.measures import DEFAULT, METRICS, Metric, parse_metrics
 from mtanimate.metrics.observer import Observer
 from mtanimate.models.performer import Performer
 
+Mode = Literal["relative", "absolute"]
 Progress = Callable[..., None]
 Say = Callable[[str], None]
 
@@ -61,10 +64,13 @@ def evaluate(
     dataset: str | Path,
     *,
     data: str | Path | None = None,
-    metrics: str = ",".join(DEFAULT),
+    metrics: str | None = None,
     detector: str = "faces",
     openpose: str | Path | None = None,
     features: str | Path | None = None,
+    cross: str | int | None = None,
+    mode: Mode = "relative",
+    seed: int = 0,
     every: int = 1,
     out: str | Path | None = None,
     videos: str | Path | None = None,
@@ -79,6 +85,8 @@ def evaluate(
     """Reconstruct the clips of a data set and measure how well: the figures, as `--json` prints them.
 
     dataset: a folder of clips (its folder `test` where it has one), or a preset's name with the clips in `data`.
+    metrics: `l1,akd,mkr,aed` unless given. cross: instead of reconstructing, drive people by others' clips: so many
+    random pairs, drawn by `seed`, or a CSV of pairs; by `mode`, as `animate` has it.
     detector: `faces`, `face-alignment`, `bodies`, or `none`; openpose, features: folders of what other programs found.
     every: use one of so many frames. out: where the figures go, and a row a clip, so that the same call goes on where
     it was ended. videos, frames: folders for the reconstructions beside the truth. shard: `2/4` measures the second
@@ -86,12 +94,17 @@ def evaluate(
     Raises InputError for a wrong option or file, MTAnimateError where something cannot be written.
     """
     part = Shard.parse(shard)
-    names = parse_metrics(metrics)
     file = resolve(checkpoint)
-    where, tasks = reconstructions(dataset, data, names)
-    plan = Plan("reconstruction", DEFINITION, tasks, [METRICS[name] for name in names], relative=False)
-    measuring = Measuring(file, plan, Choice(detector, _folder(openpose), _folder(features)), every, precision, device)
-    folder = _folder(out) or Path("runs") / f"eval-{_stem(checkpoint)}-{where.resolve().name}"
+    where, clips = find_test_clips(dataset, data)
+    choice = Choice(detector, _folder(openpose), _folder(features))
+    if cross is None:
+        plan = _reconstruction(clips, metrics or ",".join(DEFAULT))
+    elif metrics is not None:
+        raise InputError(f"--metrics {metrics}: motion between people has no truth that these could be measured on")
+    else:
+        plan = _between_people(clips, str(cross), mode, seed, choice)
+    measuring = Measuring(file, plan, choice, every, precision, device)
+    folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
     rows = Rows(folder, measuring.settings)
     keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
     own = part.of(plan.tasks)
@@ -106,6 +119,29 @@ def evaluate(
     rows.write_tables(measured, plan.metrics)
     rows.write_result(result)
     return result
+
+
+def default_folder(checkpoint: str, dataset: Path, kind: str) -> Path:
+    """`runs/eval-default-videos`, or `runs/eval-mine-best-videos` for runs/mine/checkpoints/best.safetensors."""
+    path = Path(checkpoint)
+    run = [path.parent.parent.name] if path.parent.name == "checkpoints" else []
+    kinds = [] if kind == "reconstruction" else [kind]
+    return Path("runs") / "-".join(["eval", *kinds, *run, path.stem, dataset.resolve().name])
+
+
+def _reconstruction(clips: dict[str, Clip], metrics: str) -> Plan:
+    names = parse_metrics(metrics)
+    tasks = [reconstruction.Reconstruction(name, clip, names) for name, clip in clips.items()]
+    chosen = [METRICS[name] for name in names]
+    return Plan("reconstruction", reconstruction.DEFINITION, tasks, chosen, relative=False)
+
+
+def _between_people(clips: dict[str, Clip], pairs: str, mode: Mode, seed: int, choice: Choice) -> Plan:
+    if choice.detector == "none" or choice.stored:
+        raise InputError("--cross needs a detector that looks at pictures: --detector faces or bodies")
+    tasks = cross_identity.transfers(pairs, clips, seed)
+    definition = f"{cross_identity.DEFINITION}. Motion is {mode}"
+    return Plan(f"cross-{mode}", definition, tasks, cross_identity.METRICS, relative=mode == "relative")
 
 
 class Measuring:
@@ -139,6 +175,7 @@ class Measuring:
             "every": self.every,
             "metrics": [metric.name for metric in self.plan.metrics],
             "precision": self.precision,
+            "subject": self.detector and self.detector.subject,
             "detector": self.detector and self.detector.name,
             "identity": self.detector and self.describes and self.detector.identity,
             "lpips": self.lpips and self.lpips.name,
@@ -149,7 +186,7 @@ class Measuring:
         if self.detector is None:
             return {metric.name: "no detector: --detector none" for metric in self.plan.metrics}
         if self.detector.identity is None:
-            return {"aed": self.detector.no_identity}
+            return {"aed": self.detector.no_identity, "similarity": self.detector.no_identity}
         return {}
 
     def definitions(self) -> dict[str, str]:
@@ -221,8 +258,3 @@ class Measuring:
 
 def _folder(path: str | Path | None) -> Path | None:
     return Path(path).expanduser() if path is not None else None
-
-
-def _stem(checkpoint: str) -> str:
-    """A name for a folder: `default`, or `best` of runs/mine/checkpoints/best.safetensors."""
-    return Path(checkpoint).stem

@@ -13,8 +13,8 @@ from mtanimate.video import VideoWriter, write_image
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where to: strips NAME.png (source, truth, generated); videos NAME.mp4 (truth beside generated); frames
-    truth/NAME/0000000.png and generated/NAME/0000000.png."""
+    """Where to: strips NAME.png (source, truth, generated) of the frame that is farthest from the first; videos
+    NAME.mp4 (truth beside generated); frames truth/NAME/0000000.png and generated/NAME/0000000.png."""
 
     strips: Path
     videos: Path | None = None
@@ -32,13 +32,16 @@ class Album:
         self._name = name
         self._fps = fps
         self._strip: np.ndarray | None = None
+        self._first: np.ndarray | None = None
         self._farthest = -1.0
         self._video: VideoWriter | None = None
         self._stack = ExitStack()
 
     def add(self, source: np.ndarray, truth: np.ndarray, generated: np.ndarray, numbers: range) -> None:
         """source: uint8 (R, R, 3); truth, generated: uint8 (B, R, R, 3), of the frames of these numbers."""
-        distances = np.abs(truth.astype(np.int16) - source).mean(axis=(1, 2, 3))
+        if self._first is None:
+            self._first = truth[0]
+        distances = np.abs(truth.astype(np.int16) - self._first).mean(axis=(1, 2, 3))
         farthest = int(distances.argmax())
         if distances[farthest] > self._farthest:
             self._farthest = float(distances[farthest])

@@ -53,7 +53,7 @@ class Rows:
         self.settings = settings = json.loads(json.dumps(settings))
         file = out / "settings.json"
         if not file.exists():
-            _write(file, json.dumps(settings, indent=1, ensure_ascii=False))
+            write_json(file, settings)
             return
         there = _read(file)
         different = [name for name in {**settings, **there} if there.get(name) != settings.get(name)]
@@ -73,7 +73,7 @@ class Rows:
         return row if row.digest == digest else None
 
     def put(self, row: Row) -> None:
-        _write(self._file(row.name), json.dumps(asdict(row), ensure_ascii=False))
+        write_json(self._file(row.name), asdict(row))
 
     def write_tables(self, rows: Sequence[Row], metrics: Sequence[Metric]) -> None:
         """`videos.csv` and `videos.jsonl`, a line a clip."""
@@ -89,10 +89,28 @@ class Rows:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """`result.json`, as `--json` prints it."""
-        _write(self.out / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
+        write_json(self.out / "result.json", result)
 
     def _file(self, name: str) -> Path:
         return self.out / "videos" / f"{name}.json"
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The result of a finished evaluation. Raises InputError where there is none."""
+    if not (folder / "result.json").is_file():
+        raise InputError(f"{folder} holds no finished evaluation: run eval with --out {folder} to its end")
+    return _read(folder / "result.json")
+
+
+def read_rows(folder: Path) -> dict[str, Row]:
+    """All rows of an evaluation, by name."""
+    rows = (Row(**_read(file)) for file in sorted((folder / "videos").rglob("[!.]*.json")))
+    return {row.name: row for row in rows}
+
+
+def write_json(file: Path, values: dict[str, Any]) -> None:
+    """Whole or not at all. Raises MTAnimateError where it cannot be written."""
+    _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def _read(file: Path) -> dict[str, Any]:

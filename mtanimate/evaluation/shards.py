@@ -3,8 +3,7 @@
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,22 +32,20 @@ class Shard:
         return list(items[self.index - 1 :: self.count])
 
 
-def run_shards(devices: Sequence[str], arguments: Sequence[str], progress: Callable[[], None]) -> None:
+def run_shards(devices: Sequence[str], arguments: Sequence[str]) -> None:
     """Run `mtanimate ARGUMENTS` once for each device, with its part of the clips, and wait for all of them.
 
-    progress: called about once a second. Raises MTAnimateError where one of them failed; it has said why.
+    The first shows its progress, all say what goes wrong. Raises MTAnimateError where one of them failed.
     """
-    count = len(devices)
     processes = []
     for index, device in enumerate(devices, 1):
-        own = ["--shard", f"{index}/{count}", "--device", device, "--quiet"]
-        processes.append(subprocess.Popen([sys.executable, "-m", "mtanimate", *arguments, *own]))
+        own = ["--shard", f"{index}/{len(devices)}", "--device", device, *["--quiet"] * (index > 1)]
+        command = [sys.executable, "-m", "mtanimate", *arguments, *own]
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
     try:
-        while any(process.poll() is None for process in processes):
-            progress()
-            time.sleep(1)
+        codes = [process.wait() for process in processes]
     finally:
         for process in processes:
             process.terminate()
-    if any(process.wait() for process in processes):
+    if any(codes):
         raise MTAnimateError("a part of the evaluation failed; what is measured is kept, and the same command goes on")

@@ -30,11 +30,12 @@ class Frames:
 class Detector(Protocol):
     """What finds a subject's landmarks in a picture and, where it can, describes who it is.
 
-    name: with version and model files. points: how many landmarks. identity: the name of the network behind
-    descriptors, or None. no_identity: why there is none.
+    name: with version and model files. subject: `faces` or `bodies`. points: how many landmarks.
+    identity: the name of the network behind descriptors, or None. no_identity: why there is none.
     """
 
     name: str
+    subject: str
     points: int
     identity: str | None
     no_identity: str

@@ -21,6 +21,7 @@ class Faces:
     Raises InputError, naming the extra, where either is missing.
     """
 
+    subject = "faces"
     points = 68
     no_identity = ""
 

@@ -43,6 +43,15 @@ def pose_distance(driving: np.ndarray, generated: np.ndarray) -> tuple[np.ndarra
     return _counted(np.linalg.norm(normalised(driving) - normalised(generated), axis=2).mean(axis=1))
 
 
+def movement_distance(driving: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `pose_distance`, of what has changed since the first frame in each: the subjects' shapes do not count.
+
+    Two (T, N, 2) of a clip from its first frame on -> sums (T,), counts (T,); all 0 where the first lacks a landmark.
+    """
+    changes = [normalised(landmarks) - normalised(landmarks[:1]) for landmarks in (driving, generated)]
+    return _counted(np.linalg.norm(changes[0] - changes[1], axis=2).mean(axis=1))
+
+
 def normalised(landmarks: np.ndarray) -> np.ndarray:
     """(B, N, 2) about their mean, in units of their root mean square distance from it."""
     centred = landmarks - landmarks.mean(axis=1, keepdims=True)

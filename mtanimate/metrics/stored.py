@@ -20,6 +20,7 @@ class OpenPose:
     TaiChiHD and TED-talks need; a keypoint of confidence 0 is not found.
     """
 
+    subject = "bodies"
     identity: str | None = None
     no_identity = "OpenPose finds keypoints and knows nobody; features of a re-identification network: --features"
 
@@ -64,7 +65,7 @@ class StoredFeatures:
         if not folder.is_dir():
             raise InputError(f"--features {folder}: no such folder")
         self.folder = folder
-        self.name, self.points = detector.name, detector.points
+        self.name, self.subject, self.points = detector.name, detector.subject, detector.points
         self.identity: str | None = "features from files"
         self.landmarks = detector.landmarks
 

@@ -128,13 +128,6 @@ def first_host(nodes: str) -> str:
     return first
 
 
-def check_gpus(count: int) -> None:
-    """Raises InputError where there are fewer GPUs."""
-    there = torch.cuda.device_count()
-    if count > there:
-        raise InputError(f"--gpus {count}: PyTorch sees {there} here; 'mtanimate doctor' says what is missing")
-
-
 def run_workers(count: int, arguments: list[str]) -> int:
     """Run `mtanimate ARGUMENTS` in `count` processes by PyTorch's elastic launcher; returns the exit code.
 

@@ -1,0 +1,165 @@
+"""Several evaluations side by side: paired differences on the videos that all of them have."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtanimate.drawing.grids import labelled_grid
+from mtanimate.errors import InputError
+from mtanimate.evaluation.evaluate import evaluate
+from mtanimate.evaluation.quoted import REMARK, table_2_for
+from mtanimate.evaluation.reconstruction import GENERATED, REPEATING
+from mtanimate.evaluation.rows import Row, read_result, read_rows, write_json
+from mtanimate.evaluation.statistics import METHOD, interval, mean
+from mtanimate.metrics.measures import METRICS, Metric
+from mtanimate.video import read_image, write_image
+
+PICTURES = 6  # rows of the grid
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished one: its folder, its result and its rows by video."""
+
+    folder: Path
+    result: dict[str, Any]
+    rows: dict[str, Row]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        return [METRICS[name] for name in self.result["settings"]["metrics"]]
+
+
+def compare(
+    evaluations: Sequence[str],
+    out: str | Path,
+    *,
+    dataset: str | Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Compare evaluations with the first of them: the figures, as `--json` prints them, and `OUT/comparison.png`.
+
+    evaluations: folders that `eval` wrote, or checkpoints, which are evaluated first on `dataset`, with `options` as
+    `evaluate` has them. Raises InputError where they were measured in different ways, or have no video in common.
+    """
+    if len(evaluations) < 2:
+        raise InputError("--compare needs two or more: folders that eval wrote, or checkpoints")
+    every = {
+        title: _finished(name, dataset, say, options)
+        for title, name in zip(_titles(evaluations), evaluations, strict=True)
+    }
+    first = next(iter(every.values()))
+    _check_alike(every)
+    common = [
+        name for name, row in first.rows.items() if all(_same(row, each.rows.get(name)) for each in every.values())
+    ]
+    if not common:
+        raise InputError(f"{' and '.join(every)} have no video in common")
+    values = {name: _values(each, GENERATED, common) for name, each in every.items()}
+    identities = [first.rows[name].identity for name in common]
+    base, *others = every
+    differences = {
+        name: {metric: _difference(values[base][metric], values[name][metric], identities) for metric in values[name]}
+        for name in others
+    }
+    values["repeating the first frame"] = _values(first, REPEATING, common)
+    figures = {name: {metric: _figure(each, identities) for metric, each in of.items()} for name, of in values.items()}
+    picture = Path(out).expanduser() / "comparison.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    write_image(picture, _grid(every, _spread(values[base], common)))
+    result = {
+        "videos": len(common),
+        "not_in_all": sorted({name for each in every.values() for name in each.rows} - set(common)),
+        "figures": figures,
+        "differences": differences,
+        "quoted": {"remark": REMARK, "rows": table_2_for(first.result["settings"]["subject"])},
+        "definitions": first.result["definitions"]
+        | {"differences": f"mean over videos of a figure less that of {base} on the same video; {METHOD}"},
+        "picture": str(picture),
+    }
+    write_json(picture.with_name("comparison.json"), result)
+    return result
+
+
+def _titles(evaluations: Sequence[str]) -> list[str]:
+    """Their last names, where those differ."""
+    short = [Path(each).stem for each in evaluations]
+    titles = short if len(set(short)) == len(short) else list(evaluations)
+    if len(set(titles)) < len(titles):
+        raise InputError("--compare: the same evaluation is named twice")
+    return titles
+
+
+def _finished(name: str, dataset: str | Path | None, say: Callable[[str], None], options: dict[str, Any]) -> Evaluation:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if dataset is None:
+            raise InputError(f"--compare {name}: no folder of an evaluation; a checkpoint needs --dataset")
+        say(f"evaluating {name}")
+        folder = Path(evaluate(name, dataset, say=say, **options)["out"])
+    result, rows = read_result(folder), read_rows(folder)
+    if result["kind"] != "reconstruction":
+        raise InputError(
+            f"--compare {name}: it holds {result['kind']}, and only reconstructions have a truth to compare"
+        )
+    return Evaluation(folder, result, rows)
+
+
+def _check_alike(every: dict[str, Evaluation]) -> None:
+    """Raises InputError where anything but the checkpoint differs."""
+    (base, first), *others = every.items()
+    for name, other in others:
+        settings = first.result["settings"], other.result["settings"]
+        for key in settings[0]:
+            if key != "checkpoint" and settings[0][key] != settings[1].get(key):
+                raise InputError(
+                    f"{base} and {name} cannot be compared: {key} is {settings[0][key]} and {settings[1].get(key)}"
+                )
+
+
+def _same(row: Row, other: Row | None) -> bool:
+    """Whether both are of the same video."""
+    return other is not None and other.digest == row.digest
+
+
+def _values(evaluation: Evaluation, series: str, videos: Sequence[str]) -> dict[str, list[float | None]]:
+    return {
+        metric.name: [evaluation.rows[video].value(series, metric) for video in videos] for metric in evaluation.metrics
+    }
+
+
+def _figure(values: Sequence[float | None], identities: Sequence[str]) -> dict[str, Any]:
+    return {"mean": mean(values), "interval": interval(values, identities)}
+
+
+def _difference(
+    base: Sequence[float | None], other: Sequence[float | None], identities: Sequence[str]
+) -> dict[str, Any]:
+    """Of videos that have both figures."""
+    pairs = zip(base, other, strict=True)
+    return _figure([None if a is None or b is None else b - a for a, b in pairs], identities)
+
+
+def _spread(values: dict[str, list[float | None]], videos: Sequence[str]) -> list[str]:
+    """Up to `PICTURES` videos, evenly from the best to the worst by the first metric."""
+    ranked = [video for _, video in sorted(zip(next(iter(values.values())), videos, strict=True), key=str)]
+    return [ranked[i] for i in np.linspace(0, len(ranked) - 1, min(PICTURES, len(ranked))).round().astype(int)]
+
+
+def _grid(every: dict[str, Evaluation], videos: Sequence[str]) -> np.ndarray:
+    """A row a video: source, truth, what each made of it, at the frame that is farthest from the first."""
+    strips = {
+        name: [_thirds(each.folder / "strips" / f"{video}.png") for video in videos] for name, each in every.items()
+    }
+    first = next(iter(strips.values()))
+    columns = {"source": [source for source, _, _ in first], "truth": [truth for _, truth, _ in first]}
+    return labelled_grid(columns | {name: [generated for _, _, generated in each] for name, each in strips.items()})
+
+
+def _thirds(strip: Path) -> list[np.ndarray]:
+    picture = read_image(strip)
+    return np.split(picture, 3, axis=1)
