@@ -146,7 +146,8 @@ def _difference(
 
 def _spread(values: dict[str, list[float | None]], videos: Sequence[str]) -> list[str]:
     """Up to `PICTURES` videos, evenly from the best to the worst by the first metric."""
-    ranked = [video for _, video in sorted(zip(next(iter(values.values())), videos, strict=True), key=str)]
+    figures = next(iter(values.values()))
+    ranked = [video for _, video in sorted((value or 0.0, video) for value, video in zip(figures, videos, strict=True))]
     return [ranked[i] for i in np.linspace(0, len(ranked) - 1, min(PICTURES, len(ranked))).round().astype(int)]
 
 

@@ -115,6 +115,9 @@ def evaluate(
     if not measured:
         raise InputError(f"no clip of '{where}' could be measured: {skipped[0]}")
     result |= {"kind": plan.kind} | summarise(measured, plan.metrics, measuring.reasons)
+    if measuring.detector and result["without_subject"]["generated"] == result["frames"]:
+        missing = measuring.detector.subject
+        say(f"warning: no {missing} in any frame: for other subjects --detector faces, bodies or none")
     result |= {"skipped": skipped, "definitions": measuring.definitions(), "settings": rows.settings}
     rows.write_tables(measured, plan.metrics)
     rows.write_result(result)

@@ -73,7 +73,17 @@ def _face_alignment() -> Detector:
     return FaceAlignment()
 
 
-DETECTORS: dict[str, Callable[[], Detector]] = {"faces": _faces, "face-alignment": _face_alignment}
+def _bodies() -> Detector:
+    from mtanimate.metrics.bodies import Bodies
+
+    return Bodies()
+
+
+DETECTORS: dict[str, Callable[[], Detector]] = {
+    "faces": _faces,
+    "face-alignment": _face_alignment,
+    "bodies": _bodies,
+}
 
 
 def open_detector(choice: Choice) -> Detector:

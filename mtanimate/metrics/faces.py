@@ -32,12 +32,14 @@ class Faces:
         except ImportError as error:
             raise _missing("dlib") from error
         self._dlib = dlib
-        self._predictor = dlib.shape_predictor(str(folder / _LANDMARKS))
+        self._predictor: Any = None
         self._network: Any = None
         self.name = f"dlib {dlib.__version__}, largest face of its HOG detector, {_model(folder / _LANDMARKS)}"
         self.identity: str | None = f"dlib {dlib.__version__}, {_model(folder / _IDENTITY)}"
 
     def landmarks(self, frames: Frames) -> np.ndarray:
+        if self._predictor is None:
+            self._predictor = self._dlib.shape_predictor(str(_models() / _LANDMARKS))
         return np.stack([self._in_picture(picture) for picture in frames.pictures])
 
     def _in_picture(self, picture: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ from PIL import Image
 
 from mtanimate.errors import InputError
 
-# The detector sees faces of about 80 pixels and more: those of a tenth of the picture's longer side.
-_LONGER_SIDE = 800
+# The detector sees faces of about 80 pixels and more: in pictures brought to such longer sides those of a tenth of
+# a large picture's, of a third of a small one's.
+_SMALLEST, _LARGEST = 256, 800
 
 # A detector keeps its working memory in itself, and dlib lets other threads run meanwhile: one a thread.
 _of_this_thread = threading.local()
@@ -66,15 +67,18 @@ def find_faces(frame: np.ndarray) -> list[Box]:
     """The upright faces in uint8 RGB (H, W, 3), the largest first. Any thread may call it.
 
     A box is about as wide and as high as the face is from brow to chin, and may reach beyond the picture.
-    Faces smaller than a tenth of the picture's longer side (80 pixels in a small picture) are not found.
+    Faces smaller than a tenth of the picture's longer side are not found, nor those below 80 pixels in a picture of
+    800 or less, below a third of the side in one of 256 or less.
     Raises InputError where dlib is missing.
     """
     detect = _detector()
     picture = Image.fromarray(frame).convert("L")
-    scale = max(1.0, max(picture.size) / _LONGER_SIDE)
-    if scale > 1:
+    longer = max(picture.size)
+    scale = longer / min(max(longer, _SMALLEST), _LARGEST)
+    if scale != 1:
         width, height = (max(1, round(side / scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BOX)
+        method = Image.Resampling.BOX if scale > 1 else Image.Resampling.BICUBIC
+        picture = picture.resize((width, height), method)
     found = detect(np.asarray(picture))
     boxes = [Box(f.left() * scale, f.top() * scale, (f.right() + 1) * scale, (f.bottom() + 1) * scale) for f in found]
     return sorted(boxes, key=lambda box: box.area, reverse=True)

@@ -1,0 +1,89 @@
+"""Bodies by MediaPipe's BlazePose: the 17 keypoints of COCO, one person a picture."""
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from mtanimate.errors import InputError
+from mtanimate.files import sha256
+from mtanimate.metrics.detectors import Frames
+
+_MODEL = "modules/pose_landmark/pose_landmark_full.tflite"
+# Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first, among BlazePose's 33.
+_COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+# The network's own estimate that a keypoint is in the picture and not hidden; even odds, as MediaPipe draws it.
+_VISIBLE = 0.5
+
+
+class Bodies:
+    """The most certain body of each picture, by the models inside MediaPipe's wheel. Each picture stands alone.
+
+    Raises InputError, naming the extra, where the package or its models are missing.
+    """
+
+    subject = "bodies"
+    points = len(_COCO)
+    identity: str | None = None
+    no_identity = "no network that tells bodies apart installs with its weights: give its features with --features"
+
+    def __init__(self) -> None:
+        model = _folder() / _MODEL
+        if not model.is_file():
+            raise _missing("a mediapipe that carries its models, 0.10.14 to 0.10.21")
+        warnings.filterwarnings("ignore", "SymbolDatabase.GetPrototype", UserWarning)  # at every picture
+        try:
+            with _silence():
+                import mediapipe
+                from mediapipe.python.solutions.pose import Pose
+
+                self._pose = Pose(static_image_mode=True, model_complexity=1)
+                self._in_picture(np.zeros((256, 256, 3), np.uint8))
+        except (ImportError, AttributeError) as error:  # AttributeError: protobuf is newer than it knows
+            raise _missing(f"a whole mediapipe ({error})") from error
+        self.name = f"mediapipe {mediapipe.__version__}, {model.name} (sha256 {sha256(model)[:8]})"
+
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        return np.stack([self._in_picture(picture) for picture in frames.pictures])
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(self.no_identity)
+
+    def _in_picture(self, picture: np.ndarray) -> np.ndarray:
+        found = self._pose.process(np.ascontiguousarray(picture)).pose_landmarks
+        if found is None:
+            return np.full((self.points, 2), np.nan)
+        points = [found.landmark[index] for index in _COCO]
+        places = np.array([(point.x, point.y, point.visibility) for point in points], np.float64)
+        size = np.array(picture.shape[1::-1])
+        pixels = places[:, :2] * size - 0.5
+        seen = (places[:, 2] >= _VISIBLE) & (pixels >= -0.5).all(axis=1) & (pixels <= size - 0.5).all(axis=1)
+        return np.where(seen[:, None], pixels, np.nan)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """MediaPipe greets with pages on stderr, out of C++; what goes wrong comes as an exception all the same."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _folder() -> Path:
+    found = importlib.util.find_spec("mediapipe")
+    if found is None or found.origin is None:
+        raise _missing("the package mediapipe, which Python 3.10 to 3.12 have")
+    return Path(found.origin).parent
+
+
+def _missing(what: str) -> InputError:
+    return InputError(f"finding bodies needs {what}: pip install 'mtanimate[bodies]'")
