@@ -8,6 +8,7 @@ encoded = animator.encode_source(picture)            # once; picture: (1, 3, R, 
 frames = animator.drive(encoded, animator.estimate_motion(driving))  # often
 
 mtanimate.train("videos/", out="runs/mine", init="default")
+mtanimate.evaluate("default", "videos/")
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mtanimate.models.animator import Animator
 
 __version__ = "0.1.0"
-__all__ = ["animate", "load", "train"]
+__all__ = ["animate", "evaluate", "load", "train"]
 
 
 def animate(source: Any, driving: Any, out: Any, **options: Any) -> Result:
@@ -43,3 +44,10 @@ def train(dataset: Any, **options: Any) -> dict[str, Any]:
     from mtanimate.training.train import train as run
 
     return run(dataset, **options)
+
+
+def evaluate(checkpoint: str, dataset: Any, **options: Any) -> dict[str, Any]:
+    """See `mtanimate.evaluation.evaluate.evaluate`, which has all options."""
+    from mtanimate.evaluation.evaluate import evaluate as run
+
+    return run(checkpoint, dataset, **options)

