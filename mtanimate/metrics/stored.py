@@ -28,10 +28,10 @@ class OpenPose:
         if not folder.is_dir():
             raise InputError(f"--openpose {folder}: no such folder")
         self.folder = folder
-        first = next(folder.glob("*/**/*_keypoints.json"), None)
-        if first is None:
+        files = sorted(folder.glob("*/**/*_keypoints.json"))
+        if not files:
             raise InputError(f"--openpose {folder}: no *_keypoints.json below its folders truth and generated")
-        self.points = _points_in(first)
+        self.points = _points_in(files)
         self.name = f"OpenPose's JSON files, {self.points} keypoints"
 
     def landmarks(self, frames: Frames) -> np.ndarray:
@@ -64,19 +64,22 @@ class StoredFeatures:
     def __init__(self, folder: Path, detector: Detector) -> None:
         if not folder.is_dir():
             raise InputError(f"--features {folder}: no such folder")
+        first = min(folder.glob("truth/**/*.npy"), default=None)
+        if first is None:
+            raise InputError(f"--features {folder}: no .npy below its folder truth")
         self.folder = folder
+        self._width = _features(first).shape[1]
         self.name, self.subject, self.points = detector.name, detector.subject, detector.points
         self.identity: str | None = "features from files"
         self.landmarks = detector.landmarks
 
     def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
         file = _side(self.folder, frames).with_name(f"{Path(frames.clip).name}.npy")
-        try:
-            features = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{file} cannot be read as features: {error}") from error
-        if features.ndim != 2 or len(features) <= max(frames.numbers):
-            raise InputError(f"{file} holds {features.shape}: no row for frame {max(frames.numbers)}")
+        features = _features(file)
+        if len(features) <= max(frames.numbers):
+            raise InputError(f"{file} has {len(features)} rows: none for frame {max(frames.numbers)}")
+        if features.shape[1] != self._width:
+            raise InputError(f"{file} has {features.shape[1]} numbers a row, others have {self._width}")
         return features[list(frames.numbers)].astype(np.float64)
 
 
@@ -84,10 +87,10 @@ def _side(folder: Path, frames: Frames) -> Path:
     return folder / ("generated" if frames.generated else "truth") / frames.clip
 
 
-def _points_in(file: Path) -> int:
-    """Of the first person in this file or one beside it; 25 where all are empty: OpenPose's own default."""
-    for other in (file, *sorted(file.parent.glob("*_keypoints.json"))):
-        people = _people(other)
+def _points_in(files: list[Path]) -> int:
+    """Of the first person in these files; 25 where all are empty: OpenPose's own default."""
+    for file in files:
+        people = _people(file)
         if people:
             return people[0].size // 3
     return 25
@@ -99,3 +102,15 @@ def _people(file: Path) -> list[np.ndarray]:
         return [np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3).ravel() for person in people]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not OpenPose's JSON ({type(error).__name__}: {error})") from error
+
+
+def _features(file: Path) -> np.ndarray:
+    """(T, D) of numbers."""
+    try:
+        with file.open("rb") as opened:
+            features = np.lib.format.read_array(opened, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} cannot be read as features: {error}") from error
+    if features.ndim != 2 or features.dtype.kind not in "fiu":
+        raise InputError(f"{file} holds {features.dtype} {features.shape}: expected a row of numbers a frame")
+    return features
