@@ -13,6 +13,7 @@ from mtanimate.metrics.landmarks import (
     jitter,
     keypoint_distance,
     missing_keypoints,
+    movement_distance,
     normalised,
     pose_distance,
     similarity,
@@ -23,6 +24,7 @@ OF_TWO = {
     keypoint_distance: "landmarks",
     missing_keypoints: "landmarks",
     pose_distance: "landmarks",
+    movement_distance: "landmarks",
     descriptor_distance: "descriptors",
     similarity: "descriptors",
 }
@@ -71,17 +73,31 @@ def loop_similarity(source, generated):
         yield (cosine, 1) if finite(one) and finite(other) else (0, 0)
 
 
+def shape_of(points):
+    """About their mean, in units of their root mean square distance from it."""
+    middle = [math.fsum(axis) / len(points) for axis in zip(*points, strict=True)]
+    size = math.sqrt(math.fsum(math.dist(point, middle) ** 2 for point in points) / len(points))
+    return [[(value - m) / size for value, m in zip(point, middle, strict=True)] for point in points]
+
+
 def loop_pose(driving, generated):
     for one, other in zip(driving.tolist(), generated.tolist(), strict=True):
         if not all(map(finite, one + other)):
             yield 0, 0
             continue
-        shapes = []
-        for points in (one, other):
-            middle = [math.fsum(axis) / len(points) for axis in zip(*points, strict=True)]
-            size = math.sqrt(math.fsum(math.dist(point, middle) ** 2 for point in points) / len(points))
-            shapes.append([[(value - m) / size for value, m in zip(point, middle, strict=True)] for point in points])
-        yield math.fsum(math.dist(a, b) for a, b in zip(*shapes, strict=True)) / len(one), 1
+        shapes = zip(shape_of(one), shape_of(other), strict=True)
+        yield math.fsum(math.dist(a, b) for a, b in shapes) / len(one), 1
+
+
+def loop_movement(driving, generated):
+    first, second = shape_of(driving[0].tolist()), shape_of(generated[0].tolist())
+    for one, other in zip(driving.tolist(), generated.tolist(), strict=True):
+        if not all(map(finite, one + other + first + second)):
+            yield 0, 0
+            continue
+        points = zip(shape_of(one), first, shape_of(other), second, strict=True)
+        lengths = [math.hypot(*(a - b - c + d for a, b, c, d in zip(*each, strict=True))) for each in points]
+        yield math.fsum(lengths) / len(lengths), 1
 
 
 def loop_jitter(found):
@@ -101,24 +117,36 @@ LOOPS = {
     descriptor_distance: loop_aed,
     similarity: loop_similarity,
     pose_distance: loop_pose,
+    movement_distance: loop_movement,
 }
 
 
 def made(function, seed):
     if OF_TWO[function] == "descriptors":
         return descriptors(seed)
-    return landmarks(seed, frames=8, missing=0.02 if function is pose_distance else 0.2)
+    return landmarks(seed, frames=8, missing=0.2 if function in (keypoint_distance, missing_keypoints) else 0.01)
 
 
 @pytest.mark.parametrize("function", LOOPS, ids=lambda function: function.__name__)
 def test_of_two(function):
+    counted = []
     for seed in range(10):
         first, second = made(function, 2 * seed), made(function, 2 * seed + 1)
         sums, counts = function(first, second)
         expected = list(LOOPS[function](first, second))
         assert counts.tolist() == [count for _, count in expected]
         assert sums.tolist() == pytest.approx([value for value, _ in expected], abs=1e-9)
-        assert 0 < counts.sum() < counts.size * max(1, counts.max())
+        counted += counts.tolist()
+    assert 0 < counted.count(max(counted)) < len(counted)
+
+
+def test_movement_is_counted_from_a_whole_first_frame():
+    one, other = landmarks(0, missing=0), landmarks(1, missing=0)
+    sums, counts = movement_distance(one, other)
+    assert sums[0] == 0
+    assert counts.tolist() == [1, 1, 1, 1, 0]
+    one[0, 3] = np.nan
+    assert movement_distance(one, other)[1].sum() == 0
 
 
 def test_jitter():
@@ -195,7 +223,8 @@ def test_place_and_size_do_not_count_in_a_pose(seed, dx, dy, size, first):
     assert counts.tolist() == [1, 1, 1, 1, 0]
     assert (expected[:-1] > 0.01).all()
     moved = (size * one + [dx, dy], other) if first else (one, size * other + [dx, dy])
-    np.testing.assert_allclose(pose_distance(*moved)[0], expected, atol=1e-9)
+    for distance in (pose_distance, movement_distance):
+        np.testing.assert_allclose(distance(*moved)[0], distance(one, other)[0], atol=1e-9)
     points = normalised(one)[:-1]
     np.testing.assert_allclose(points.mean(axis=1), 0, atol=1e-12)
     np.testing.assert_allclose(np.square(points).sum(axis=2).mean(axis=1), 1)
