@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,7 @@ from types import TracebackType
 import numpy as np
 import platformdirs
 
+from mtanimate.errors import MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.metrics.detectors import Choice, Detector, Frames, open_detector
 
@@ -68,10 +71,17 @@ class Observer:
         self._pool = ProcessPoolExecutor(processes, context, _start_worker, (choice,))
 
     def look(self, frames: Frames) -> Seen:
-        """What is found in these pictures. Raises InputError where stored files lack them."""
+        """What is found in these pictures. Raises InputError where stored files lack them, MTAnimateError where a
+        process was ended."""
         size = math.ceil(len(frames.pictures) / self._processes)
         parts = [frames[start : start + size] for start in range(0, len(frames.pictures), size)]
-        return Seen.joined(list(self._pool.map(_look, parts, [self.describes] * len(parts))))
+        try:
+            with _ctrl_c_held():  # it starts processes
+                found = self._pool.map(_look, parts, [self.describes] * len(parts))
+            return Seen.joined(list(found))
+        except BrokenProcessPool as error:
+            message = "a process that looks for landmarks was ended: is memory short? Then lower --workers"
+            raise MTAnimateError(message) from error
 
     def key(self, digest: str, *framing: object) -> str:
         """A name for what this detector finds in true frames: of a file of that SHA-256, framed so."""
@@ -85,6 +95,19 @@ class Observer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Ctrl-C waits, and never reaches processes that are started meanwhile; Windows has no such thing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _detector: Detector  # of this process
@@ -120,14 +143,15 @@ class TruthCache:
         """None where it is not there, or broken."""
         try:
             with np.load(self.folder / f"{key}.npz", allow_pickle=False) as stored:
-                seen = Seen(stored["landmarks"], stored.get("descriptors"))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                landmarks, descriptors = stored["landmarks"], stored["descriptors"]
+            whole = len(landmarks) == len(descriptors) == frames
+            return Seen(landmarks, descriptors if descriptors.shape[1] else None) if whole else None
+        except Exception:  # a broken archive raises nearly anything
             return None
-        return seen if len(seen) == frames else None
 
     def put(self, key: str, seen: Seen) -> None:
         """Raises OSError where it cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptors = {} if seen.descriptors is None else {"descriptors": seen.descriptors}
+        descriptors = np.empty((len(seen), 0)) if seen.descriptors is None else seen.descriptors
         with replacing(self.folder / f"{key}.npz") as partial:
-            np.savez_compressed(partial, allow_pickle=False, landmarks=seen.landmarks, **descriptors)
+            np.savez_compressed(partial, landmarks=seen.landmarks, descriptors=descriptors)
