@@ -1,6 +1,7 @@
 """What was measured of each clip, a file a clip, so that an evaluation that was ended at any moment goes on."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,9 @@ from typing import Any
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.metrics.measures import Metric, Sum
+
+# Bytes in a clip's name that are no text: \udce9, which JSON reads back.
+_NO_TEXT = "backslashreplace"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Rows:
         file = self._file(name)
         if not file.exists():
             return None
-        row = Row(**_read(file))
+        row = _read_row(file)
         return row if row.digest == digest else None
 
     def put(self, row: Row) -> None:
@@ -79,13 +83,11 @@ class Rows:
         """`videos.csv` and `videos.jsonl`, a line a clip."""
         lines = [row.figures(metrics) for row in rows]
         _write(self.out / "videos.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        try:
-            with replacing(self.out / "videos.csv") as partial, partial.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(lines)
-        except OSError as error:
-            raise _unwritable(self.out / "videos.csv", error) from error
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        _write(self.out / "videos.csv", table.getvalue())
 
     def write_result(self, result: dict[str, Any]) -> None:
         """`result.json`, as `--json` prints it."""
@@ -104,7 +106,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> dict[str, Row]:
     """All rows of an evaluation, by name."""
-    rows = (Row(**_read(file)) for file in sorted((folder / "videos").rglob("[!.]*.json")))
+    rows = (_read_row(file) for file in sorted((folder / "videos").rglob("[!.]*.json")))
     return {row.name: row for row in rows}
 
 
@@ -113,22 +115,32 @@ def write_json(file: Path, values: dict[str, Any]) -> None:
     _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
+def _read_row(file: Path) -> Row:
+    try:
+        return Row(**_read(file))
+    except TypeError as error:
+        raise _broken(file, error) from error
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} is not from 'eval' ({error}): remove it or choose another --out") from error
+        raise _broken(file, error) from error
+    if not isinstance(values, dict):
+        raise _broken(file, "no JSON object")
     return values
+
+
+def _broken(file: Path, why: object) -> InputError:
+    return InputError(f"{file} is not from 'eval' ({why}): remove it or choose another --out")
 
 
 def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as partial:
-            partial.write_text(text, "utf-8")
+            partial.write_text(text, "utf-8", _NO_TEXT)
     except OSError as error:
-        raise _unwritable(file, error) from error
-
-
-def _unwritable(file: Path, error: OSError) -> MTAnimateError:
-    return MTAnimateError(f"{file} could not be written ({error.strerror}): free some space or choose another --out")
+        message = f"{file} could not be written ({error.strerror}): free some space or choose another --out"
+        raise MTAnimateError(message) from error

@@ -56,4 +56,4 @@ def worst(rows: Sequence[Row], series: str, metric: Metric) -> list[dict[str, An
 def _why_empty(metric: str) -> str:
     if metric == "psnr":
         return "all frames equal the truth: infinite"
-    return "the detector found no subject in any frame"
+    return "no frame counts: the detector missed the subject (`without_subject`)"

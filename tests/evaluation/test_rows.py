@@ -1,0 +1,181 @@
+"""A file a clip: evaluations go on where they ended, and say what is wrong with their folder."""
+
+import csv
+import json
+import os
+from contextlib import contextmanager
+
+import pytest
+from handmade import AKD, L1, PSNR, row
+
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.evaluation.rows import Rows, read_result, read_rows
+
+SETTINGS = {"kind": "reconstruction", "every": 1, "metrics": ["l1", "akd"], "identity": None}
+NAMES = ["p1__00", "people/Jürgen 李 #2", 'people/a.b/c,d "e"', "=1+1"]
+
+
+def rows_of(folder, **changes):
+    return Rows(folder / "out", SETTINGS | changes)
+
+
+def test_what_was_measured_is_there_the_next_time(tmp_path):
+    rows = rows_of(tmp_path)
+    for name in NAMES:
+        assert rows.get(name, "d1") is None
+        rows.put(row(name, l1=(1.25, 10), akd=(3.0, 680)))
+        again = rows_of(tmp_path).get(name, "d1")
+        assert again.name == name
+        assert again.value("generated", L1) == 0.125
+        assert again.value("repeating", AKD) == pytest.approx(6 / 680)
+        assert again.without_subject == {"truth": 1, "generated": 0}
+    assert rows.get("p1", "d1") is rows.get("people", "d1") is None
+    assert sorted(read_rows(tmp_path / "out")) == sorted(NAMES)
+
+
+def test_a_changed_clip_is_measured_anew(tmp_path):
+    rows = rows_of(tmp_path)
+    rows.put(row("a", digest="old", l1=(1.0, 10)))
+    assert rows.get("a", "new") is None
+    rows.put(row("a", digest="new", l1=(2.0, 10)))
+    assert rows.get("a", "old") is None
+    assert rows.get("a", "new").value("generated", L1) == 0.2
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    """Linux lets files have any bytes for a name."""
+    name = os.fsdecode(b"caf\xe9")
+    rows = rows_of(tmp_path)
+    rows.put(row(name, l1=(1.0, 10)))
+    assert rows.get(name, "d1").name == name
+    rows.write_tables([row(name, l1=(1.0, 10))], [L1])
+    assert json.loads((tmp_path / "out" / "videos.jsonl").read_text("utf-8"))["video"] == name
+    assert "caf" in (tmp_path / "out" / "videos.csv").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"every": 2}, "every is 1, not 2"),
+        ({"metrics": ["l1"]}, r"metrics is \['l1', 'akd'\], not \['l1'\]"),
+        ({"identity": "dlib"}, "identity is None, not dlib"),
+        ({"lpips": "alex"}, "lpips is None, not alex"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, changes, said):
+    rows_of(tmp_path)
+    rows_of(tmp_path)
+    with pytest.raises(InputError, match=rf"--out .*out holds an evaluation where {said}: choose another folder"):
+        rows_of(tmp_path, **changes)
+
+
+def test_a_setting_of_another_version_is_refused(tmp_path):
+    rows_of(tmp_path, older=3)
+    with pytest.raises(InputError, match="older is 3, not None"):
+        rows_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"text"', '{"name": "a"}', '{"colour": 1}', "\udcff"])
+def test_a_broken_row_is_named(tmp_path, text):
+    rows = rows_of(tmp_path)
+    rows.put(row("sub/a", l1=(1.0, 10)))
+    (tmp_path / "out" / "videos" / "sub" / "a.json").write_text(text, "utf-8", "surrogateescape")
+    for read in (lambda: rows.get("sub/a", "d1"), lambda: read_rows(tmp_path / "out")):
+        with pytest.raises(InputError, match=r"sub/a.json is not from 'eval' \(.*\): remove it or choose another"):
+            read()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_broken_settings_and_results_are_named(tmp_path, text):
+    rows = rows_of(tmp_path)
+    for name in ("settings", "result"):
+        (rows.out / f"{name}.json").write_text(text)
+    with pytest.raises(InputError, match=r"settings.json is not from 'eval'"):
+        rows_of(tmp_path)
+    with pytest.raises(InputError, match=r"result.json is not from 'eval'"):
+        read_result(rows.out)
+
+
+def test_results(tmp_path):
+    rows = rows_of(tmp_path)
+    with pytest.raises(InputError, match="holds no finished evaluation"):
+        read_result(rows.out)
+    rows.write_result({"videos": 2, "out": "ü"})
+    assert read_result(rows.out) == {"videos": 2, "out": "ü"}
+
+
+def test_tables(tmp_path):
+    rows = rows_of(tmp_path)
+    measured = [row(name, l1=(1.25, 10), akd=(3.0, 4), psnr=(0.0, 10)) for name in NAMES]
+    measured.append(row("nobody", l1=(2.5, 10), akd=(0.0, 0)))
+    rows.write_tables(measured, [L1, AKD, PSNR])
+    lines = [json.loads(line) for line in (rows.out / "videos.jsonl").read_text("utf-8").splitlines()]
+    assert [line["video"] for line in lines] == [*NAMES, "nobody"]
+    assert lines[0] == {
+        "video": "p1__00",
+        "identity": "p1",
+        "frames": 10,
+        "generated.l1": 0.125,
+        "generated.akd": 0.75,
+        "generated.psnr": None,
+        "repeating.l1": 0.25,
+        "repeating.akd": 1.5,
+        "repeating.psnr": None,
+        "without_subject.truth": 1,
+        "without_subject.generated": 0,
+    }
+    assert lines[-1]["generated.akd"] is None
+    with (rows.out / "videos.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert table == [{k: "" if v is None else str(v) for k, v in line.items()} for line in lines]
+
+
+# Full disks
+
+
+@contextmanager
+def room_for(size):
+    """No file may grow beyond so many bytes."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_no_room(tmp_path):
+    rows = rows_of(tmp_path)
+    short, long = (row(name, l1=(1.0, 10)) for name in ("a", "b" * 100))
+    rows.put(short)
+    rows.write_tables([short], [L1])
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
+    attempts = {
+        "a.json": lambda: rows.put(row("a", l1=(2.0, 10))),
+        "bbb.json": lambda: rows.put(long),
+        "videos.jsonl": lambda: rows.write_tables([short, long], [L1]),
+        "result.json": lambda: rows.write_result({"long": "x" * 100}),
+        "settings.json": lambda: Rows(tmp_path / "other", SETTINGS),
+    }
+    for name, write in attempts.items():
+        with room_for(50), pytest.raises(MTAnimateError, match=f"{name} could not be written") as caught:
+            write()
+        assert caught.value.exit_code == 1
+        assert "None" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()} == before
+
+
+def test_a_table_that_cannot_be_replaced(tmp_path):
+    rows = rows_of(tmp_path)
+    (rows.out / "videos.csv").mkdir()
+    with pytest.raises(MTAnimateError, match=r"videos.csv could not be written \(.+\): free some space"):
+        rows.write_tables([row("a", l1=(1.0, 10))], [L1])
+    assert sorted(file.name for file in rows.out.iterdir()) == ["settings.json", "videos.csv", "videos.jsonl"]
+
+
+def test_out_is_a_file(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(MTAnimateError, match=r"settings.json could not be written"):
+        rows_of(tmp_path)
