@@ -12,7 +12,7 @@ from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.evaluation.rows import Rows, read_result, read_rows
 
 SETTINGS = {"kind": "reconstruction", "every": 1, "metrics": ["l1", "akd"], "identity": None}
-NAMES = ["p1__00", "people/Jürgen 李 #2", 'people/a.b/c,d "e"', "=1+1"]
+NAMES = ["p1__00", "people/p1__00", "people/Jürgen 李 #2", 'people/a.b/c,d "e"', "=1+1"]
 
 
 def rows_of(folder, **changes):

@@ -66,10 +66,10 @@ def test_keys_tell_all_that_findings_depend_on():
         keys = [both.key("ab", 256, 1), both.key("abc", 256, 1), both.key("ab", 128, 1), both.key("ab", 256, 2)]
         assert keys[0] == both.key("ab", 256, 1)
         both.detector.name = "a later version"
-        keys.append(both.key("ab", 256, 1))
+        keys += [both.key("ab", 256, 1), both.key("ab", 25, 61)]
     with Observer(Choice("faces"), identity=False, processes=1) as landmarks:
         keys.append(landmarks.key("ab", 256, 1))
-    assert len(set(keys)) == len(keys) == 6
+    assert len(set(keys)) == len(keys) == 7
 
 
 def test_parts_of_what_was_seen():
@@ -172,6 +172,7 @@ def looking(request, openpose):
             assert process.stdout.readline() == "looked\n"
         else:
             wait_for(lambda: len(children(process.pid)) >= 3)
+            time.sleep(0.1)  # their imports have begun
         yield process, children(process.pid)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
