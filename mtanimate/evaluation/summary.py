@@ -56,4 +56,4 @@ def worst(rows: Sequence[Row], series: str, metric: Metric) -> list[dict[str, An
 def _why_empty(metric: str) -> str:
     if metric == "psnr":
         return "all frames equal the truth: infinite"
-    return "no frame counts: the detector missed the subject (`without_subject`)"
+    return "no frame counts: the detector found no subject where it is needed (see `without_subject`)"

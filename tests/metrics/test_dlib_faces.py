@@ -55,6 +55,11 @@ def test_a_drawn_face_has_68_landmarks_inside_it():
     assert (found[1] - found[0]).mean(axis=0) == pytest.approx([16, 16], abs=2)
 
 
+def test_a_face_in_a_small_picture():
+    large = landmarks([scene(256, 256, (30, 20, 200))])
+    assert landmarks([scene(128, 128, (15, 10, 100))]) * 2 == pytest.approx(large, abs=10)
+
+
 def test_the_largest_face_is_the_subject():
     found = landmarks([scene(480, 320, (30, 40, 140), (220, 60, 220))])[0]
     assert (found[:, 0] > 220).all()
@@ -103,7 +108,7 @@ def test_without_face_alignment_the_extra_is_named(monkeypatch):
 
 
 def test_an_unknown_detector():
-    with pytest.raises(InputError, match="--detector fases: not one of faces, face-alignment, none"):
+    with pytest.raises(InputError, match="--detector fases: not one of faces, face-alignment, bodies, none"):
         open_detector(Choice("fases"))
 
 
