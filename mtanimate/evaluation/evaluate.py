@@ -187,7 +187,8 @@ class Measuring:
     @property
     def reasons(self) -> dict[str, str]:
         if self.detector is None:
-            return {metric.name: "no detector: --detector none" for metric in self.plan.metrics}
+            seen = [metric.name for metric in self.plan.metrics if metric.needs in ("landmarks", "descriptors")]
+            return dict.fromkeys(seen, "no detector: --detector none")
         if self.detector.identity is None:
             return {"aed": self.detector.no_identity, "similarity": self.detector.no_identity}
         return {}
