@@ -54,19 +54,22 @@ class Rows:
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
         self.out = out
-        self.settings = settings = json.loads(json.dumps(settings))
-        file = out / "settings.json"
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._claim()
+
+    def _claim(self) -> None:
+        """The folder is this evaluation's: it says so, or it is empty and will."""
+        file = self.out / "settings.json"
         if not file.exists():
-            write_json(file, settings)
+            write_json(file, self.settings)
             return
         there = _read(file)
-        different = [name for name in {**settings, **there} if there.get(name) != settings.get(name)]
-        if different:
-            name = different[0]
-            raise InputError(
-                f"--out {out} holds an evaluation where {name} is {there.get(name)}, not {settings.get(name)}: "
-                "choose another folder, or remove it"
-            )
+        for name in {**self.settings, **there}:
+            if there.get(name) != self.settings.get(name):
+                raise InputError(
+                    f"--out {self.out} holds an evaluation where {name} is {there.get(name)}, not "
+                    f"{self.settings.get(name)}: choose another folder, or remove it"
+                )
 
     def get(self, name: str, digest: str) -> Row | None:
         """The row of this clip, unless it is still to be measured, or its file has changed since."""
@@ -77,6 +80,8 @@ class Rows:
         return row if row.digest == digest else None
 
     def put(self, row: Row) -> None:
+        """Raises InputError where the folder has meanwhile become another evaluation's."""
+        self._claim()
         write_json(self._file(row.name), asdict(row))
 
     def write_tables(self, rows: Sequence[Row], metrics: Sequence[Metric]) -> None:

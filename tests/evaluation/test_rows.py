@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -179,3 +180,13 @@ def test_out_is_a_file(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(MTAnimateError, match=r"settings.json could not be written"):
         rows_of(tmp_path)
+
+
+def test_a_folder_that_has_become_another_evaluations_is_left_alone(tmp_path):
+    """Two runs at once, the folder emptied in between."""
+    first = rows_of(tmp_path)
+    shutil.rmtree(tmp_path / "out")
+    rows_of(tmp_path, every=4)
+    with pytest.raises(InputError, match="every is 4, not 1"):
+        first.put(row("a", l1=(1.0, 10)))
+    assert read_rows(tmp_path / "out") == {}
