@@ -25,8 +25,9 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A process a core, each with one thread: spinning threads of two networks cost each other most of their time.
 test: check
-	$(BIN)/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --durations=10
 
 clean:
 	rm -rf $(VENV) .demo

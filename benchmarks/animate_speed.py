@@ -22,7 +22,7 @@ from mtanimate.animation.animate import animate
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device
-from mtanimate.models.performer import BATCH_SIZE, Performer
+from mtanimate.models.performer import Performer, Source
 from mtanimate.video import VideoWriter, write_image
 
 
@@ -56,12 +56,12 @@ def main() -> None:
     side = animator.config.resolution
     tensor = torch.from_numpy(moving_gradient(options.frames, side)).permute(0, 3, 1, 2).contiguous()
     for precision in ("fp32", "bf16"):
-        performer = Performer(animator, precision, relative=True, warn=print)
-        performer.set_source(tensor[:1])
+        performer = Performer(animator, precision, print)
+        source = performer.encode(tensor[:1])
 
-        def network(performer: Performer = performer) -> None:
-            for part in tensor.split(BATCH_SIZE[device.type]):
-                performer.perform(part)
+        def network(performer: Performer = performer, source: Source = source) -> None:
+            for part in tensor.split(performer.batch_size):
+                performer.drive(source, performer.estimate(part))
 
         print(f"network alone, {precision}: {options.frames / median_seconds(network, options.runs):.2f} frames/s")
     with tempfile.TemporaryDirectory() as name:

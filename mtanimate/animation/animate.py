@@ -1,25 +1,44 @@
 """The walk of a frame: driving video -> motion -> transfer -> driven source -> finished video."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+
+from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
+from mtanimate.animation.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.animation.output import check_result, codec_for, open_result
+from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
+from mtanimate.animation.settings import Settings
+from mtanimate.animation.stage import Direct, MovingStage, Stage, StillStage
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
-from mtanimate.models.performer import BATCH_SIZE, Performer
-from mtanimate.video import VideoReader, VideoWriter, check_output, read_image
-from mtanimate.video.crop import square_frames, to_frames
+from mtanimate.files import sha256
+from mtanimate.models.motion import Motion
+from mtanimate.models.performer import Performer
+from mtanimate.video import Sound, read_image
+from mtanimate.video.footage import Footage, is_moving, open_footage
+from mtanimate.video.square import Square
+from mtanimate.video.streams import Closed
 
-Mode = Literal["relative", "absolute"]
+MARK = {
+    "title": "Synthetic video made with mtanimate",
+    "comment": "AI-generated: a picture animated with the motion of another video",
+}
+Progress = Callable[..., None]
+Say = Callable[[str], None]
 
 
 @dataclass
 class Result:
-    """What was made, as `--json` prints it."""
+    """What was made, as `--json` prints it. reference_distance: between the poses of source and reference frame."""
 
     out: str
     frames: int
@@ -33,92 +52,275 @@ class Result:
     checkpoint: str
     audio: bool
     reference_frame: int | None
+    reference_distance: float | None
+    lost_frames: list[int]
     warnings: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+class Cast:
+    """A checkpoint on its device, for as many animations as there are. Raises InputError for wrong options or files."""
+
+    def __init__(self, checkpoint: str, device: str = "auto", precision: Precision = "auto") -> None:
+        self.name = checkpoint
+        file = resolve(checkpoint)
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.animator = read_checkpoint(file, self.device).animator
+        self.sha256 = sha256(file)
+
+    @property
+    def resolution(self) -> int:
+        return self.animator.config.resolution
+
+
+@dataclass(frozen=True)
+class Job:
+    """The files of one animation: driving or motion is given, not both."""
+
+    source: Path
+    driving: Path | None
+    out: Path
+    motion: Path | None = None
+    save_motion: Path | None = None
+
+    def check(self, settings: Settings, overwrite: bool) -> None:
+        """Raises InputError for what can be known to be wrong before any work."""
+        settings.check()
+        if (self.driving is None) == (self.motion is None):
+            raise InputError("give either --driving, a video, or --motion, a file that --save-motion wrote")
+        if self.motion and (self.save_motion or settings.start is not None or settings.end is not None):
+            raise InputError("--motion plays a performance as it is: --save-motion, --start, --end go with --driving")
+        if self.motion and settings.compare:
+            raise InputError("--compare shows the driving video, and --motion has none")
+        check_result(self.out, overwrite, settings.codec, settings.crf)
+        if self.save_motion:
+            check_motion_file(self.save_motion)
+        for given in (self.source, self.driving, self.motion):
+            if given and self.out.exists() and given.exists() and self.out.samefile(given):
+                raise InputError(f"--out {self.out} is also an input: choose another name")
+
+
 def animate(
     source: str | Path,
-    driving: str | Path,
+    driving: str | Path | None,
     out: str | Path,
     *,
     checkpoint: str = "default",
-    mode: Mode = "relative",
-    audio: bool = True,
-    overwrite: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda line: None,
+    motion: str | Path | None = None,
+    save_motion: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda done, total, note="": None,
+    say: Say = lambda line: None,
+    **settings: Any,
 ) -> Result:
     """Animate the picture `source` with the motion of the video `driving` and write the video `out`.
 
-    mode: `relative` adds the driver's movement since the first frame to the source's own pose, scaled by the
-    subjects' sizes; `absolute` takes over the driver's pose. audio: keep the driving video's sound.
-    progress(done, total) counts frames; say(line) gets remarks and warnings as they come up.
+    source: a picture, or a video whose every frame is moved. driving: a video, a folder of frames, or a picture; or
+    None and `motion`, a file that `save_motion` wrote. settings: the fields of `Settings`.
+    progress(done, total, note) counts frames; say(line) gets remarks and warnings as they come up.
 
-    Everything that can be checked is checked before anything is computed. Raises InputError for a wrong
-    file or option, MTAnimateError where writing fails; then `out` is as it was before.
+    Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
+    option, MTAnimateError where writing fails; then `out` is as it was before.
     """
+    chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
+    paths = [None if path is None else Path(path).expanduser() for path in (driving, motion, save_motion)]
+    job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
+    job.check(chosen, overwrite)
+    return perform(job, chosen, lambda: Cast(checkpoint, device, precision), progress, say)
+
+
+def perform(job: Job, settings: Settings, cast_of: Callable[[], Cast], progress: Progress, say: Say) -> Result:
+    """One animation; `job.check` has passed. cast_of: called when the files are found good. Raises as `animate`."""
     warnings: list[str] = []
 
     def warn(line: str) -> None:
         warnings.append(line)
         say(f"warning: {line}")
 
-    source, driving, out = (Path(path).expanduser() for path in (source, driving, out))
-    _check_paths(source, driving, out, overwrite)
-    if mode not in ("relative", "absolute"):
-        raise InputError(f"--mode {mode}: not one of relative, absolute")
-    weights = resolve(checkpoint)
-    chosen = choose_device(device)
-    chosen_precision = choose_precision(precision, chosen)
-    picture = read_image(source)
-    reader = VideoReader(driving, gpu=chosen.type == "cuda")
-    for name, width, height in (("source", *picture.shape[1::-1]), ("driving video", reader.width, reader.height)):
-        if width != height:
-            side = min(width, height)
-            warn(f"the {name} is {width} x {height}: its middle {side} x {side} is used, nothing is stretched")
-    if reader.decoder_note:
-        say(reader.decoder_note)
-    animator = read_checkpoint(weights, chosen).animator
-    resolution = animator.config.resolution
-    say(f"device {describe_device(chosen)}, {chosen_precision}; decoder {reader.decoder}; {resolution} x {resolution}")
-
-    performer = Performer(animator, chosen_precision, relative=mode == "relative", warn=warn)
-    performer.set_source(square_frames(picture[None], resolution))
+    source = open_footage(job.source) if is_moving(job.source) else read_image(job.source)
+    footage = open_footage(job.driving) if job.driving else None
+    numbers = footage.frames_between(settings.start, settings.end) if footage else range(0)
+    if footage:
+        _check_reference(settings.reference_frame, numbers)
+    squares = _squares(source, settings, warn)
+    framing = None
+    if footage:
+        driving_crop = parse_crop(settings.driving_crop, "--driving-crop")
+        framing = frame_driving(footage, numbers, driving_crop, settings.track, warn)
+    cast = cast_of()
+    performer = Performer(cast.animator, cast.precision, warn)
+    say(f"device {describe_device(cast.device)}, {performer.precision}; {cast.resolution} x {cast.resolution}")
     started = time.monotonic()
-    frames = 0
-    sound = driving if audio else None
-    with VideoWriter(
-        out, fps=reader.fps, width=resolution, height=resolution, audio_from=sound, overwrite=overwrite
-    ) as writer:
-        for batch in reader.batches(BATCH_SIZE[chosen.type]):
-            writer.write(to_frames(performer.perform(square_frames(batch, resolution))))
-            frames += len(batch)
-            progress(frames, reader.frame_count)
+    stage = _stage(source, squares, performer, settings)
+    watching = Watching(performer, footage, numbers, framing) if footage and framing else None
+    if watching:
+        performance = watching.performance(cast.sha256, None if settings.mode == "relative" else stage, progress)
+    else:
+        assert job.motion
+        performance = load_performance(job.motion, cast.sha256, cast.animator.config.num_keypoints)
+        numbers = range(len(performance))
+        _check_reference(settings.reference_frame, numbers)
+    if performance.lost:
+        warn(f"{len(performance.lost)} frames without the subject hold the motion before: {_spans(performance.lost)}")
+    if job.save_motion:
+        save_performance(job.save_motion, performance)
+    motion = smoothed(performance.motion, settings.smooth, float(performance.fps))
+    direct, reference, distance = _direct(stage.rest, motion, numbers.start, settings, warn)
+    total = min(len(performance), stage.length or len(performance))
+    sound = None
+    if settings.audio and footage and footage.has_audio:
+        sound = Sound(footage.path, footage.times[numbers.start])
+    height, width = (cast.resolution, 3 * cast.resolution) if settings.compare else (stage.height, stage.width)
+    output = open_result(
+        job.out,
+        frames=total,
+        fps=performance.fps,
+        width=width,
+        height=height,
+        times=performance.times,
+        sound=sound,
+        codec=settings.codec,
+        crf=settings.crf,
+        overwrite=True,  # checked before
+        **(MARK if settings.mark else {}),
+    )
+    written = 0
+    with suppress(Closed), output:  # whoever read our standard output may have had enough
+        for frames in _render(stage, performer.batch_size, total, direct, performance, settings, watching):
+            output.write(frames)
+            written += len(frames)
+            progress(written, total)
     seconds = time.monotonic() - started
     return Result(
-        out=str(out),
-        frames=frames,
-        fps=float(reader.fps),
-        width=resolution,
-        height=resolution,
+        out=str(job.out),
+        frames=written,
+        fps=float(performance.fps),
+        width=width,
+        height=height,
         seconds=round(seconds, 3),
-        frames_per_second=round(frames / seconds, 3),
-        device=str(chosen),
+        frames_per_second=round(written / seconds, 3),
+        device=str(cast.device),
         precision=performer.precision,
-        checkpoint=str(checkpoint),
-        audio=writer.audio,
-        reference_frame=0 if mode == "relative" else None,
+        checkpoint=cast.name,
+        audio=output.audio,
+        reference_frame=reference,
+        reference_distance=distance,
+        lost_frames=performance.lost,
         warnings=warnings,
     )
 
 
-def _check_paths(source: Path, driving: Path, out: Path, overwrite: bool) -> None:
-    check_output(out, overwrite)
-    for given in (source, driving):
-        if out.exists() and given.exists() and out.samefile(given):
-            raise InputError(f"--out {out} is also an input: choose another name")
+def _check_reference(reference: str, numbers: range) -> None:
+    if reference.isdecimal() and int(reference) not in numbers:
+        raise InputError(f"--reference-frame {reference}: the frames are {numbers.start} to {numbers.stop - 1}")
+
+
+def _squares(source: Footage | np.ndarray, settings: Settings, warn: Say) -> list[Square]:
+    """Where the source's subjects are; of a video one square for all frames."""
+    crop = parse_crop(settings.crop)
+    if isinstance(source, np.ndarray):
+        return frame_source(source, crop, parse_face(settings.face), warn)
+    square = frame_driving(source, range(source.frame_count), crop, False, warn).square
+    assert square is not None
+    return [square]
+
+
+def _stage(source: Footage | np.ndarray, squares: list[Square], performer: Performer, settings: Settings) -> Stage:
+    paste = False if settings.compare else settings.paste_back
+    lock = settings.background == "lock"
+    if isinstance(source, np.ndarray):
+        return StillStage(performer, source, squares, paste=paste, lock=lock)
+    return MovingStage(performer, source, squares[0], paste=paste, lock=lock)
+
+
+@dataclass(frozen=True)
+class Watching:
+    """A driving video, and where its subject is in these frames of it."""
+
+    performer: Performer
+    footage: Footage
+    numbers: range
+    framing: Framing
+
+    def squares(self) -> Iterator[torch.Tensor]:
+        """All frames as the network sees them: uint8 (B, 3, R, R), in batches."""
+        size, done = self.performer.batch_size, self.numbers.start
+        for batch in self.footage.batches(size, self.numbers.start, self.numbers.stop):
+            numbers = range(done, done + len(batch))
+            yield self.framing.squares(batch, numbers, self.performer.animator.config.resolution)
+            done = numbers.stop
+
+    def performance(self, checkpoint: str, stage: Stage | None, progress: Progress) -> Performance:
+        """The motion of every frame; with `stage`, also the background's. progress: as the frames are read."""
+        motions, backgrounds = [], []
+        for squares in self.squares():
+            motions.append(self.performer.estimate(squares).to("cpu"))
+            background = stage.backgrounds(squares) if stage else None
+            if background is not None:
+                backgrounds.append(background.cpu())
+            progress(sum(map(len, motions)), len(self.numbers), "reading the motion")
+        motion = Motion(torch.cat([m.keypoints for m in motions]), torch.cat([m.affine for m in motions]))
+        lost = [number - self.numbers.start for number in self.framing.lost_frames(self.numbers)]
+        first = self.footage.times[self.numbers.start]
+        times = [self.footage.times[number] - first for number in self.numbers] if self.footage.variable else None
+        background = torch.cat(backgrounds) if backgrounds else None
+        return Performance(held(motion, lost), self.footage.fps, checkpoint, times, background, lost)
+
+
+def _direct(
+    rest: Motion, motion: Motion, start: int, settings: Settings, warn: Say
+) -> tuple[Direct, int | None, float | None]:
+    """What drives a source in some frames; the reference frame's number in the driving video, and its distance."""
+    if settings.mode == "absolute":
+        return (lambda source, first, part: motion[part]), None, None
+    given = settings.reference_frame
+    wanted: int | Literal["best"] = "best" if given == "best" else 0 if given == "first" else int(given) - start
+    number, distance = choose_reference(rest, motion, wanted)
+    if distance > FAR:
+        warn(
+            f"the driver's frame {start + number} has a pose {distance:.2f} from the source's (up to {FAR} is near): "
+            "the source may be bent; a driving video where the pose of the source occurs works better"
+        )
+    reference = motion[number : number + 1]
+
+    def direct(source: Motion, first: Motion, part: slice) -> Motion:
+        return transferred(source, first, motion[part], reference, settings.adapt_scale, settings.strength)
+
+    return direct, start + number, round(distance, 4)
+
+
+def _render(
+    stage: Stage,
+    batch_size: int,
+    total: int,
+    direct: Direct,
+    performance: Performance,
+    settings: Settings,
+    watching: Watching | None,
+) -> Iterator[np.ndarray]:
+    """The frames of the result, uint8 (B, H, W, 3), in batches."""
+    driving = watching.squares() if watching and settings.compare else None
+    for first in range(0, total, batch_size):
+        part = slice(first, min(first + batch_size, total))
+        background = None if performance.background is None else performance.background[part]
+        sources, results = stage.render(part, direct, background)
+        if driving is not None:
+            seen = next(driving)[: len(results)].permute(0, 2, 3, 1).numpy()
+            results = np.concatenate([sources, seen, results], axis=2)
+        yield results
+
+
+def _spans(numbers: list[int]) -> str:
+    """`3-9, 40`."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in spans[:8]) + ("..." if len(spans) > 8 else "")

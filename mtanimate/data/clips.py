@@ -10,8 +10,7 @@ from mtanimate.errors import InputError
 from mtanimate.files import sha256
 from mtanimate.video import VideoReader
 from mtanimate.video.folder import FrameFolder, is_picture
-
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
+from mtanimate.video.footage import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from mtanimate.evaluation.keeping import Keeping
 from mtanimate.metrics.detectors import Frames
 from mtanimate.metrics.observer import Observer, Seen, TruthCache
-from mtanimate.models.performer import BATCH_SIZE, Performer
+from mtanimate.models.motion import Motion, movement_scale, transfer_relative
+from mtanimate.models.performer import Performer
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import square_frames, to_frames
 from mtanimate.video.folder import FrameFolder
@@ -51,9 +52,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every clip of an evaluation is measured with. every: of so many frames one is used, from the first on."""
+    """What every clip of an evaluation is measured with.
+
+    relative: the driver's movement since its first frame is added to the source's pose; else the driver's pose is taken
+    over, and the background moves as the network predicts. every: of so many frames one is used, from the first on.
+    """
 
     performer: Performer
+    relative: bool
     observer: Observer | None
     lpips: Callable[[Tensor, Tensor], Tensor] | None
     keeping: Keeping
@@ -76,12 +82,20 @@ class Bench:
     def drive(self, reader: Reader, source: Tensor, clock: Clock) -> Iterator[Driven]:
         """The source, uint8 (1, 3, R, R), driven by all frames of the clip. Raises InputError for a broken clip."""
         with clock.on("generation"):
-            self.performer.set_source(source)
+            encoded = self.performer.encode(source)
         done = 0
-        for batch in reader.batches(BATCH_SIZE[self.performer.animator.device.type], step=self.every):
+        reference: Motion | None = None
+        for batch in reader.batches(self.performer.batch_size, step=self.every):
             driving = square_frames(batch, self.resolution)
             with clock.on("generation"):
-                generated = self.performer.perform(driving).float()
+                motion, background = self.performer.estimate(driving), None
+                if self.relative:
+                    reference = reference or motion[:1]
+                    scale = movement_scale(encoded.motion, reference)
+                    motion = transfer_relative(encoded.motion, motion, reference, scale)
+                else:
+                    background = self.performer.predict_background(encoded, driving)
+                generated = self.performer.drive(encoded, motion, background)
                 pictures = to_frames(generated)
             numbers = range(done * self.every, (done + len(driving)) * self.every, self.every)
             yield Driven(numbers, driving, generated, pictures)

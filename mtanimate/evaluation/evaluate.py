@@ -252,12 +252,12 @@ class Measuring:
 
     def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, say: Say) -> Bench:
         animator = read_checkpoint(self.checkpoint, self.device).animator
-        performer = Performer(animator, self.precision, relative=self.plan.relative, warn=say)
+        performer = Performer(animator, self.precision, say)
         observer = None
         if self.detector is not None:
             observer = stack.enter_context(Observer(self.choice, identity=self.describes, processes=workers))
         say(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
-        return Bench(performer, observer, self.lpips, keeping, self.every, say)
+        return Bench(performer, self.plan.relative, observer, self.lpips, keeping, self.every, say)
 
 
 def _folder(path: str | Path | None) -> Path | None:

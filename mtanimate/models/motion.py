@@ -33,7 +33,7 @@ class Motion:
     def detach(self) -> "Motion":
         return Motion(self.keypoints.detach(), self.affine.detach())
 
-    def to(self, target: torch.device | torch.dtype) -> "Motion":
+    def to(self, target: torch.device | torch.dtype | str) -> "Motion":
         return Motion(self.keypoints.to(target), self.affine.to(target))
 
 
@@ -81,12 +81,18 @@ def movement_scale(source: Motion, reference: Motion) -> float:
     return float(np.sqrt(source_area / reference_area))
 
 
-def transfer_relative(source: Motion, driving: Motion, reference: Motion, scale: float = 1.0) -> Motion:
+def transfer_relative(
+    source: Motion, driving: Motion, reference: Motion, scale: float = 1.0, strength: float = 1.0
+) -> Motion:
     """The source's motion after the movement that leads from `reference` to `driving`.
 
-    source and reference have batch 1, driving B. `scale` multiplies the keypoints' movement.
+    source has batch 1 or B, reference 1, driving B. `scale` multiplies the keypoints' movement, `strength` that and
+    the matrices' change: 0 leaves the source where it is.
     (Absolute transfer needs no function: the driving motion is used as it is.)
     """
-    keypoints = source.keypoints + (driving.keypoints - reference.keypoints) * scale
+    keypoints = source.keypoints + (driving.keypoints - reference.keypoints) * (scale * strength)
     turn = matmul_2x2(driving.affine, inverse_2x2(reference.affine))
+    if strength != 1:
+        still = torch.eye(2, dtype=turn.dtype, device=turn.device)
+        turn = still + (turn - still) * strength
     return Motion(keypoints, matmul_2x2(turn, source.affine))

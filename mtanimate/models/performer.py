@@ -1,4 +1,4 @@
-"""One source, driven by batch after batch of frames."""
+"""A network at work: sources encoded, motion read from driving frames, sources driven, in a chosen precision."""
 
 from collections.abc import Callable
 
@@ -6,75 +6,83 @@ import torch
 from torch import Tensor
 
 from mtanimate.devices import DTYPES
+from mtanimate.geometry import resize
 from mtanimate.models.animator import Animator, EncodedSource
-from mtanimate.models.motion import Motion, movement_scale, transfer_relative
+from mtanimate.models.motion import Motion
 
 # Frames computed at once. One more costs memory, not time, on a CPU.
 BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}
+_BLACK = 2 / 255  # half precision that overflowed gives frames without a brighter value
 
 
 class Performer:
-    """Encodes the source once, then drives it.
+    """Reads motion and drives sources. Pictures are uint8 (B, 3, R, R) on any device.
 
-    relative: the driver's movement since the first driving frame is added to the source's own pose; else the driver's
-    pose is taken over, and the background moves as the network predicts, where it does.
-    precision: what the network computes in; a batch that is not finite is computed again in float32, and
-    so is all that follows.
+    precision: what the network computes in. Where that gives values that are not finite, or black frames, the batch is
+    computed again in float32, and so is all that follows; `warn` gets one line.
     """
 
-    def __init__(self, animator: Animator, precision: str, *, relative: bool, warn: Callable[[str], None]) -> None:
+    def __init__(self, animator: Animator, precision: str, warn: Callable[[str], None]) -> None:
         self.animator = animator.channels_last()
         self.precision = precision
-        self.relative = relative
         self.warn = warn
-        self.source_frames: Tensor | None = None
-        self.source: EncodedSource | None = None
-        self.reference_frame: Tensor | None = None
-        self.reference: Motion | None = None
-        self.scale = 1.0
+
+    @property
+    def batch_size(self) -> int:
+        return BATCH_SIZE[self.animator.device.type]
 
     @torch.inference_mode()
-    def set_source(self, picture: Tensor) -> None:
-        """picture: uint8 (1, 3, R, R). The next driving frame is the first of its performance."""
-        self.source_frames = self._image(picture)
-        self.reference_frame = self.reference = None
-        with self._autocast():
-            self.source = self.animator.encode_source(self.source_frames)
-
-    @torch.inference_mode()
-    def perform(self, frames: Tensor) -> Tensor:
-        """Driving frames uint8 (B, 3, R, R) -> the source moved as they move: (B, 3, R, R) in [0, 1]."""
+    def estimate(self, frames: Tensor) -> Motion:
+        """The motion of each picture, in float32."""
         image = self._image(frames)
-        driven = self._drive(image)
-        if not torch.isfinite(driven).all():
-            self.warn(f"{self.precision} gave values that are not finite: going on in fp32")
-            self.precision, self.reference = "fp32", None
-            assert self.source_frames is not None
-            self.source = self.animator.encode_source(self.source_frames)
-            driven = self._drive(image)
+        with self._autocast():
+            motion = self.animator.estimate_motion(image).to(torch.float32)
+        if self.precision != "fp32" and not _finite(motion.keypoints, motion.affine):
+            self._fall_back()
+            return self.estimate(frames)
+        return motion
+
+    @torch.inference_mode()
+    def encode(self, pictures: Tensor) -> "Source":
+        """One picture, or one for each frame that will be driven."""
+        return Source(self, pictures)
+
+    @torch.inference_mode()
+    def predict_background(self, source: "Source", driving: Tensor) -> Tensor | None:
+        """(B, 3, 3): the driving frames' background to the source's, where the network has a predictor."""
+        image = self._image(driving)
+        with self._autocast():
+            background = self.animator.predict_background(source.encoded.picture, image)
+        return None if background is None else background.float()
+
+    @torch.inference_mode()
+    def drive(
+        self, source: "Source", motion: Motion, background: Tensor | None = None, *, lock: bool = False
+    ) -> Tensor:
+        """The source moved as `motion` (batch B) says: float32 (B, 3, R, R) in [0, 1].
+
+        background: from `predict_background`. lock: where the masks say background in the source and in the result
+        alike, the source's own pixels stay.
+        """
+        device = self.animator.device
+        background = None if background is None else background.to(device)
+        with self._autocast():
+            rendering = self.animator.render(source.encoded, motion.to(device), background)
+        driven = rendering.prediction.float()
+        black = source.bright and bool((driven.amax(dim=(1, 2, 3)) < _BLACK).any())
+        if self.precision != "fp32" and (black or not _finite(driven)):
+            self._fall_back()
+            source.encode_again()
+            return self.drive(source, motion, background, lock=lock)
+        if lock:
+            size = (driven.shape[2], driven.shape[3])
+            still = resize(rendering.motion.masks[:, :1].float(), size) * source.background
+            driven = still * source.encoded.picture + (1 - still) * driven
         return driven
 
-    def _drive(self, image: Tensor) -> Tensor:
-        assert self.source is not None, "set_source comes first"
-        with self._autocast():
-            motion = self.animator.estimate_motion(image)
-            if not self.relative:
-                background = self.animator.predict_background(self.source.picture, image)
-                return self.animator.drive(self.source, motion, background)
-            if self.reference is None:
-                self._set_reference(image[:1])
-            assert self.reference is not None
-            return self.animator.drive(
-                self.source, transfer_relative(self.source.motion, motion, self.reference, self.scale)
-            )
-
-    def _set_reference(self, first: Tensor) -> None:
-        """Called again, with the same first frame, where the precision has changed."""
-        assert self.source is not None
-        if self.reference_frame is None:
-            self.reference_frame = first
-        self.reference = self.animator.estimate_motion(self.reference_frame)
-        self.scale = movement_scale(self.source.motion, self.reference)
+    def _fall_back(self) -> None:
+        self.warn(f"{self.precision} gave values that are not finite, or black frames: going on in fp32")
+        self.precision = "fp32"
 
     def _image(self, frames: Tensor) -> Tensor:
         image = frames.to(self.animator.device).float() / 255
@@ -82,3 +90,42 @@ class Performer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.animator.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+
+
+class Source:
+    """Encoded pictures, and what is known of them. Made by `Performer.encode`."""
+
+    def __init__(self, performer: Performer, pictures: Tensor) -> None:
+        self.performer = performer
+        self.pictures = pictures
+        self.bright = int(pictures.amax()) > 10
+        self._background: Tensor | None = None
+        self.encode_again()
+
+    @torch.inference_mode()
+    def encode_again(self) -> None:
+        """In the performer's precision, which may have changed."""
+        motion = self.performer.estimate(self.pictures)
+        with self.performer._autocast():
+            self.encoded: EncodedSource = self.performer.animator.encode_source(
+                self.performer._image(self.pictures), motion
+            )
+
+    @property
+    def motion(self) -> Motion:
+        """Of the pictures themselves, float32."""
+        return self.encoded.motion
+
+    @property
+    def background(self) -> Tensor:
+        """How much of each pixel is background, by the network's own masks: (B, 1, R, R) in [0, 1]."""
+        if self._background is None:
+            with self.performer._autocast():
+                dense = self.performer.animator.dense_motion(self.encoded.reduced, self.motion, self.motion, None)
+            size = (self.pictures.shape[2], self.pictures.shape[3])
+            self._background = resize(dense.masks[:, :1].float(), size)
+        return self._background
+
+
+def _finite(*tensors: Tensor) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

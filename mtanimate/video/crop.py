@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +17,16 @@ def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:
     size = (resolution, resolution)
     resized = F.interpolate(images.float(), size, mode="bicubic", align_corners=False, antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def resize_part(frame: np.ndarray, left: float, top: float, side: float, resolution: int) -> Tensor:
+    """A square of uint8 (H, W, 3) that begins between pixels -> uint8 (3, resolution, resolution), as `resize_frames`.
+
+    left, top, side: in pixels; the square lies within the frame.
+    """
+    box = (left, top, min(left + side, frame.shape[1]), min(top + side, frame.shape[0]))
+    picture = Image.fromarray(frame).resize((resolution, resolution), Image.Resampling.BICUBIC, box)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def square_frames(frames: np.ndarray, resolution: int) -> Tensor:

@@ -11,7 +11,7 @@ from mtanimate.errors import InputError
 
 # The detector sees faces of about 80 pixels and more: in pictures brought to such longer sides those of a tenth of
 # a large picture's, of a third of a small one's.
-_SMALLEST, _LARGEST = 256, 800
+_SMALLEST, LARGEST = 256, 800
 
 # A detector keeps its working memory in itself, and dlib lets other threads run meanwhile: one a thread.
 _of_this_thread = threading.local()
@@ -43,6 +43,10 @@ class Box:
     def area(self) -> float:
         return max(0, self.width) * max(0, self.height)
 
+    def moved(self, x: float, y: float) -> "Box":
+        """As far to the right and down."""
+        return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
+
     def common(self, other: "Box") -> "Box":
         """What lies in both; its area is 0 where nothing does."""
         return Box(
@@ -63,18 +67,19 @@ def check_installed() -> None:
     _detector()
 
 
-def find_faces(frame: np.ndarray) -> list[Box]:
+def find_faces(frame: np.ndarray, largest: int = LARGEST) -> list[Box]:
     """The upright faces in uint8 RGB (H, W, 3), the largest first. Any thread may call it.
 
     A box is about as wide and as high as the face is from brow to chin, and may reach beyond the picture.
     Faces smaller than a tenth of the picture's longer side are not found, nor those below 80 pixels in a picture of
     800 or less, below a third of the side in one of 256 or less.
+    largest: pixels, 256 or more: a larger picture is searched at that longer side. More finds smaller faces, slower.
     Raises InputError where dlib is missing.
     """
     detect = _detector()
     picture = Image.fromarray(frame).convert("L")
     longer = max(picture.size)
-    scale = longer / min(max(longer, _SMALLEST), _LARGEST)
+    scale = longer / min(max(longer, _SMALLEST), largest)
     if scale != 1:
         width, height = (max(1, round(side / scale)) for side in picture.size)
         method = Image.Resampling.BOX if scale > 1 else Image.Resampling.BICUBIC

@@ -1,10 +1,12 @@
 """The ffmpeg program that ships inside imageio-ffmpeg, and what it says about a file."""
 
+import os
 import re
 import subprocess
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from threading import Thread
 
@@ -12,6 +14,9 @@ from mtanimate.errors import MTAnimateError
 
 # Input options: a file cannot make ffmpeg fetch what it names on the network.
 ONLY_FILES = ("-protocol_whitelist", "file,pipe")
+
+# SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
+_ENVIRONMENT = {"SVT_LOG": "1"}
 
 _AUDIO = re.compile(r"^ +Stream #0:\d+.*?: Audio: (\w+)", re.MULTILINE)
 
@@ -38,25 +43,34 @@ def describe(path: Path) -> str:
 
 
 def audio_codec(description: str) -> str | None:
-    """ffmpeg's name of the first sound stream's codec ("aac") in a description; None for a silent file."""
+    """ffmpeg's name of the first sound stream's codec ("aac") in a description; None without one that it knows."""
     found = _AUDIO.search(description)
-    return found[1] if found else None
+    return found[1] if found and found[1] != "none" else None
+
+
+@cache
+def encoders() -> frozenset[str]:
+    """The names of this ffmpeg's encoders."""
+    said = subprocess.run([executable(), "-hide_banner", "-encoders"], capture_output=True, check=False).stdout
+    return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w\S*)", said.decode(errors="replace"), re.MULTILINE))
 
 
 class FFmpeg:
     """A running ffmpeg. Its messages are collected as they come: an undrained pipe would block it.
 
     arguments: the command line after the program's name.
+    stdin, stdout: a file descriptor that is ffmpeg's own to read or write; by default a pipe:
     process: its stdin takes bytes, its stdout gives them.
     """
 
-    def __init__(self, arguments: list[str]) -> None:
-        self.messages: deque[str] = deque(maxlen=100)
+    def __init__(self, arguments: list[str], *, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE) -> None:
+        self.messages: deque[str] = deque(maxlen=1000)
         self.process = subprocess.Popen(
             [executable(), "-hide_banner", "-loglevel", "error", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.PIPE,
+            env={**os.environ, **_ENVIRONMENT},
             start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
         )
         self._collector = Thread(target=self._collect, daemon=True)
@@ -69,13 +83,13 @@ class FFmpeg:
 
     def finish(self) -> int:
         """Closes the input, waits for the end, and returns the exit status (negative: a signal ended it)."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         with suppress(OSError):  # ffmpeg is gone already: its exit status says so
-            self.process.stdin.close()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
         status = self.process.wait()
         self._collector.join()
-        self.process.stdout.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         return status
 
     def kill(self) -> None:

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.video.image import read_image
+from mtanimate.video.timing import frames_between
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -15,23 +18,47 @@ PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 class FrameFolder:
     """The pictures in one folder, by number: frame 2 before frame 10. Reads as a `VideoReader` does.
 
-    path: pathlib.Path. frame_count: int. width, height: pixels, of the first picture.
+    path: of the folder, or of one picture, which is a video of one frame.
+    frame_count: int. width, height: pixels, of the first picture. has_audio: never.
+    fps: pictures know no rate. variable, sound_offset: as a video's.
     Raises InputError where the folder holds no picture, or its first is broken.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    variable = False
+    has_audio = False
+    sound_offset = Fraction(0)
+
+    def __init__(self, path: str | Path, *, fps: Fraction = Fraction(25)) -> None:
         self.path = Path(path)
-        self.files = sorted((file for file in self.path.iterdir() if is_picture(file)), key=_by_number)
+        self.fps = fps
+        self.files = [self.path]
+        if self.path.is_dir():
+            self.files = sorted((file for file in self.path.iterdir() if is_picture(file)), key=_by_number)
         if not self.files:
             raise InputError(f"{self.path} holds no pictures: give a folder of frames")
         self.frame_count = len(self.files)
         self.height, self.width = read_image(self.files[0]).shape[:2]
 
-    def batches(self, batch_size: int, step: int = 1) -> Iterator[np.ndarray]:
-        """Every `step`-th frame, in order: uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`."""
-        numbers = range(0, self.frame_count, step)
-        for start in range(0, len(numbers), batch_size):
-            yield self.frames(numbers[start : start + batch_size])
+    @cached_property
+    def times(self) -> list[Fraction]:
+        """When each frame is shown, in seconds since the first is: ascending, as many as frames."""
+        return [number / self.fps for number in range(self.frame_count)]
+
+    def frames_between(self, start: float | None, end: float | None) -> range:
+        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
+
+        Raises InputError where no frame is left.
+        """
+        return frames_between(self.path, self.times, self.fps, start, end)
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames start ... stop - 1 (to the end by default), in order.
+
+        Yields uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`.
+        """
+        numbers = range(start, self.frame_count if stop is None else stop, step)
+        for done in range(0, len(numbers), batch_size):
+            yield self.frames(numbers[done : done + batch_size])
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """The frames of these numbers: uint8 RGB (N, H, W, 3).

@@ -2,9 +2,11 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
@@ -40,10 +42,11 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
 
 
-def write_image(path: str | Path, array: np.ndarray) -> None:
+def write_image(path: str | Path, array: np.ndarray, text: dict[str, str] | None = None) -> None:
     """Writes a picture whole or not at all; an existing file is replaced. The extension says the format.
 
-    array: uint8 RGB (H, W, 3).
+    array: uint8 RGB (H, W, 3). text: what to say of the picture, by keywords ("Title", "Comment"): PNG's text chunks;
+    lines of EXIF's description in JPEG and WebP; other formats do not keep it.
     Raises InputError for a folder or an extension that cannot be written, MTAnimateError when writing fails.
     """
     path = Path(path)
@@ -57,9 +60,29 @@ def write_image(path: str | Path, array: np.ndarray) -> None:
     check_folder(path)
     try:
         with replacing(path) as partial:
-            Image.fromarray(array).save(partial)
+            Image.fromarray(array).save(partial, **_said(known, text or {}))
     except (OSError, ValueError) as error:
         raise MTAnimateError(f"{path} could not be written ({_line(error)}): is the disk full?") from error
+
+
+def png_text(text: dict[str, str]) -> PngInfo:
+    """What Pillow takes as `pnginfo`."""
+    chunks = PngInfo()
+    for keyword, line in text.items():
+        chunks.add_text(keyword, line)
+    return chunks
+
+
+def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
+    """Pillow's arguments that write this text in a picture of this format."""
+    if text and known == "PNG":
+        return {"pnginfo": png_text(text)}
+    if text and known in ("JPEG", "WEBP"):
+        exif = Image.Exif()
+        lines = "\n".join(f"{keyword}: {line}" for keyword, line in text.items())
+        exif[ExifTags.Base.ImageDescription] = lines.encode()  # as bytes: Pillow would make '?' of what is not ASCII
+        return {"exif": exif}
+    return {}
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

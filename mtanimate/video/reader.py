@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
-from mtanimate.video.probe import DAMAGE, probe
+from mtanimate.video.probe import DAMAGE, Video, probe
+from mtanimate.video.timing import frames_between, varies
 
 # Containers with an index of their frames. In others (MPEG-TS) decord's numbers are off by some frames.
 _INDEXED = ("mov", "matroska", "avi", "gif")
@@ -20,6 +22,8 @@ class VideoReader:
     """Opens a video: MP4, MOV, MKV, WebM, AVI, GIF and what else ffmpeg knows. Rotation is applied.
 
     path: pathlib.Path. frame_count: int. fps: the exact rate, 30000/1001 stays so; the mean where it varies.
+    variable: whether it varies: the frames' times do not agree with `fps`.
+    sound_offset: when the first frame is shown, in seconds on the file's clock: after the first picture or sound.
     width, height: pixels, after rotation. has_audio: whether there is a sound stream.
     decoder: "cpu" or "cuda:0". decoder_note: why a GPU that was asked for is not used, else "".
 
@@ -32,17 +36,33 @@ class VideoReader:
 
     def __init__(self, path: str | Path, *, gpu: bool = False) -> None:
         self.path = Path(path)
-        video = probe(self.path)
+        self._video: Video = probe(self.path)
+        video = self._video
         self.frame_count: int = video.frame_count
         self.fps: Fraction = video.fps
+        self.variable: bool = varies(video.ticks, video.tick, video.fps)
+        self.sound_offset: Fraction = video.start
         self.width: int = video.width
         self.height: int = video.height
-        self.has_audio: bool = video.has_audio
+        self.has_audio: bool = video.sound is not None
         self.decoder = "cpu"
         self.decoder_note = ""
         self._numbered = not video.has_edits and video.container.split(",")[0] in _INDEXED
         if gpu:
             self._try_gpu()
+
+    @cached_property
+    def times(self) -> list[Fraction]:
+        """When each frame is shown, in seconds since the first is: ascending, as many as frames."""
+        video = self._video
+        return [(time - video.ticks[0]) * video.tick for time in video.ticks]
+
+    def frames_between(self, start: float | None, end: float | None) -> range:
+        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
+
+        Raises InputError where no frame is left.
+        """
+        return frames_between(self.path, self.times, self.fps, start, end)
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
         """Every `step`-th of the frames start ... stop - 1 (to the end by default); the last batch may be shorter.

@@ -81,6 +81,7 @@ def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
     greens = reader.frames(range(12))[:, 0, 0, 1].tolist()
     assert greens == sorted(greens)
     assert np.array_equal(np.concatenate(list(reader.batches(5))), reader.frames(range(12)))
+    assert np.array_equal(np.concatenate(list(reader.batches(2, 3, 11, 3))), reader.frames([3, 6, 9]))
 
 
 def test_other_files_are_not_clips(tmp_path):

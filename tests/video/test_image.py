@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import read_image, write_image
@@ -175,3 +175,27 @@ def test_where_a_picture_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="uint8"):
         write_image(tmp_path / "a.png", _colours().astype(float))
     assert not list(tmp_path.iterdir())
+
+
+TEXT = {"Title": "Zoë's ✓", "Comment": "made by hand"}
+
+
+def test_text_is_kept_in_a_png(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", _colours(), TEXT)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.info == TEXT
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), _colours())
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_text_is_the_description_in_jpeg_and_webp(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / name, _colours(), TEXT)
+    assert "Title: Zoë's ✓\nComment: made by hand".encode() in (tmp_path / name).read_bytes()
+    with Image.open(tmp_path / name) as picture:
+        assert ExifTags.Base.ImageDescription in picture.getexif()
+    assert read_image(tmp_path / name).shape == (40, 60, 3)
+
+
+def test_formats_without_a_place_for_text(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.bmp", _colours(), TEXT)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), _colours())

@@ -4,28 +4,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from statistics import median
 
 import numpy as np
 from PIL import Image
 
 from mtanimate.video import VideoReader
+from mtanimate.video.face_framing import LOST_SECONDS, SAME_FACE, face_square, sample_step
 from mtanimate.video.faces import Box, find_faces
-from mtanimate.video.square import Square, square_around
+from mtanimate.video.square import Square
 
-SAMPLES_A_SECOND = 5
-LOST_SECONDS = 0.5  # a face away for longer ends a piece
 LONGEST_SECONDS = 8
 SHORTEST_FRAMES = 32
-SAME_FACE = 0.25  # the least likeness of a face's boxes in two samples
 # Mean change of a small grey copy between two samples, of 255: below 30 while somebody talks and moves, 65 from
 # one scene to another (medians 7 and 65 on talking-head clips; a piece split for nothing costs little).
 SCENE_CUT = 36
-
-# The framing of the field's talking-head crops.
-FACE_SHARE = 0.5  # of the square's side
-FACE_DOWN = 0.53  # of the square's side: where the face's centre is, from the top
-MARGIN = 0.25  # of the face, around everywhere it goes
 
 
 @dataclass(frozen=True)
@@ -67,11 +59,6 @@ def look(reader: VideoReader) -> Iterator[Sample]:
         cut = previous is not None and float(np.abs(small - previous).mean()) > SCENE_CUT
         yield Sample(index * step, find_faces(batch[0]), cut)
         previous = small
-
-
-def sample_step(fps: Fraction) -> int:
-    """Every how many frames faces are looked for."""
-    return max(1, round(fps / SAMPLES_A_SECOND))
 
 
 def find_pieces(
@@ -120,22 +107,3 @@ def _runs(samples: Iterable[Sample], fps: Fraction, frame_count: int) -> Iterato
         if run.end + step > frame_count:  # seen in the last sample: it goes on to the end
             run.end = frame_count
         yield run
-
-
-def face_square(boxes: list[Box], width: int, height: int) -> Square:
-    """The square for a face that was at these places: half of it face, and room for everywhere it went.
-
-    boxes: one or more. width, height: of the picture, in pixels; the square lies within it.
-    """
-    face = Box(*(median(getattr(box, side) for box in boxes) for side in ("left", "top", "right", "bottom")))
-    size = max(face.width, face.height)
-    margin = MARGIN * size
-    left, right = min(box.left for box in boxes) - margin, max(box.right for box in boxes) + margin
-    top, bottom = min(box.top for box in boxes) - margin, max(box.bottom for box in boxes) + margin
-    side = max(size / FACE_SHARE, right - left, bottom - top)
-    x, y = face.centre
-    y -= (FACE_DOWN - 0.5) * side
-    # The face's usual place decides, as far as no other place of it falls outside.
-    x = min(max(x, right - side / 2), left + side / 2)
-    y = min(max(y, bottom - side / 2), top + side / 2)
-    return square_around(x, y, side, width, height)

@@ -1,0 +1,84 @@
+"""Where a result goes: a video, a folder of PNG, a single picture, or standard output."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mtanimate.errors import InputError
+from mtanimate.video import VideoWriter, check_output, write_image
+from mtanimate.video.encoding import ends_in_slash
+from mtanimate.video.files import check_folder
+from mtanimate.video.streams import StreamWriter
+
+STANDARD_OUTPUT = Path("-")
+PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+
+
+def codec_for(out: str | Path, codec: str | None) -> str | None:
+    """A name that ends in a slash is a folder of PNG; a Path keeps no slash."""
+    return "png" if codec is None and ends_in_slash(out) else codec
+
+
+def check_result(out: Path, overwrite: bool, codec: str | None, crf: int | None) -> None:
+    """Says before any work whether `out` can be written. Raises InputError as `check_output`."""
+    if out == STANDARD_OUTPUT:
+        if codec not in (None, "h264", "raw") or crf is not None:
+            raise InputError("--out -: standard output takes --codec h264 (Matroska) or raw (Y4M), and no --crf")
+        return
+    if not _is_picture(out):
+        check_output(out, overwrite, codec, crf)
+        return
+    if codec not in (None, "png") or crf is not None:
+        raise InputError(f"{out} is a picture: --codec and --crf are for videos")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give a file name")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already: choose another name or allow to overwrite it")
+    check_folder(out)
+
+
+def open_result(
+    out: Path, *, frames: int, title: str | None = None, comment: str | None = None, **options: Any
+) -> "VideoWriter | StreamWriter | Picture":
+    """What `frames` frames are written to; options as `VideoWriter` has them. Use it in a `with` statement.
+
+    Raises InputError where `out` is a picture and there are several frames.
+    """
+    if out == STANDARD_OUTPUT:
+        text = {name: value for name, value in (("title", title), ("comment", comment)) if value}
+        size = {"fps": options["fps"], "width": options["width"], "height": options["height"]}
+        return StreamWriter(**size, codec=options["codec"] or "h264", text=text)
+    if not _is_picture(out):
+        return VideoWriter(out, title=title, comment=comment, **options)
+    if frames > 1:
+        raise InputError(f"{out} is one picture, and there are {frames} frames: end it with / for a folder, or .mp4")
+    return Picture(out, {name: value for name, value in (("Title", title), ("Comment", comment)) if value})
+
+
+def _is_picture(out: Path) -> bool:
+    return out.suffix.lower() in PICTURES
+
+
+class Picture:
+    """Takes one frame, and writes it when all is well. text: by PNG's keywords."""
+
+    audio = False
+
+    def __init__(self, path: Path, text: dict[str, str]) -> None:
+        self.path, self._text = path, text
+        self._frame: np.ndarray | None = None
+
+    def write(self, frames: np.ndarray) -> None:
+        """uint8 RGB (1, H, W, 3)."""
+        (self._frame,) = frames
+
+    def __enter__(self) -> "Picture":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._frame is not None:
+            write_image(self.path, self._frame, self._text)

@@ -1,0 +1,125 @@
+"""A performance: the motion of every frame of a driving video, which is all that is needed of it."""
+
+import json
+import zlib
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import replacing
+from mtanimate.models.motion import Motion
+from mtanimate.video.files import check_readable
+
+FORMAT = "mtanimate-motion-1"
+SUFFIXES = (".safetensors", ".npz")
+
+
+@dataclass(frozen=True)
+class Performance:
+    """The motion of T frames, on the CPU in float32.
+
+    times: of the frames, in seconds since the first, where the rate varies. background: (T, 3, 3), where the network
+    predicts one. lost: the numbers of frames where the subject was not found, and the motion before it is held.
+    checkpoint: SHA-256 of the weights that read it; what a keypoint stands for is theirs alone.
+    """
+
+    motion: Motion
+    fps: Fraction
+    checkpoint: str
+    times: list[Fraction] | None = None
+    background: Tensor | None = None
+    lost: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.motion)
+
+    def with_motion(self, motion: Motion) -> "Performance":
+        return replace(self, motion=motion)
+
+
+def check_motion_file(path: Path) -> None:
+    """Raises InputError unless the name says one of the two formats."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--save-motion {path}: the name must end in {' or '.join(SUFFIXES)}")
+
+
+def save_performance(path: Path, performance: Performance) -> None:
+    """Motion alone, no picture: safetensors, or NumPy's npz without pickle. Whole or not at all.
+
+    Raises InputError for another extension, MTAnimateError where it cannot be written.
+    """
+    check_motion_file(path)
+    arrays = {
+        "keypoints": performance.motion.keypoints.numpy(),
+        "affine": performance.motion.affine.numpy(),
+        "lost": np.array(performance.lost, np.int64),
+    }
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "fps": str(performance.fps),
+        "checkpoint": performance.checkpoint,
+        "times": json.dumps(None if performance.times is None else [str(time) for time in performance.times]),
+    }
+    try:
+        with replacing(path) as partial:
+            if path.suffix.lower() == ".npz":
+                np.savez_compressed(partial, allow_pickle=False, **arrays, about=np.array(json.dumps(about)))
+            else:
+                partial.write_bytes(save(arrays, about))
+    except OSError as error:
+        raise MTAnimateError(f"{path} could not be written ({error.strerror}): choose another place") from error
+
+
+def load_performance(path: Path, checkpoint: str, num_keypoints: int) -> Performance:
+    """checkpoint: SHA-256 of the weights that will use it. Raises InputError for a file that is damaged, foreign, or
+    was made with other weights."""
+    check_readable(path, "motion file")
+    try:
+        arrays, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
+        if about.get("format") != FORMAT:
+            raise ValueError(f"its format is {about.get('format')}, not {FORMAT}")
+        motion = Motion(torch.from_numpy(arrays["keypoints"]).float(), torch.from_numpy(arrays["affine"]).float())
+        fps = Fraction(about["fps"])
+        given = json.loads(about["times"])
+        times = None if given is None else [Fraction(time) for time in given]
+        lost = [int(number) for number in arrays["lost"]]
+        made_with = about["checkpoint"]
+        _check(motion, fps, times)
+    except (ArithmeticError, EOFError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a motion file of mtanimate ({' '.join(str(error).split())})") from error
+    if made_with != checkpoint or motion.keypoints.shape[1] != num_keypoints:
+        raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
+    return Performance(motion, fps, checkpoint, times, None, lost)
+
+
+def _check(motion: Motion, fps: Fraction, times: list[Fraction] | None) -> None:
+    frames, parts = motion.keypoints.shape[:2]
+    if motion.keypoints.shape[2:] != (2,) or motion.affine.shape != (frames, parts, 2, 2) or not frames:
+        raise ValueError(f"keypoints {tuple(motion.keypoints.shape)} and affine {tuple(motion.affine.shape)}")
+    if not (torch.isfinite(motion.keypoints).all() and torch.isfinite(motion.affine).all()):
+        raise ValueError("values that are not finite")
+    if fps <= 0 or (times is not None and len(times) != frames):
+        raise ValueError(f"{fps} frames a second, {frames} frames")
+
+
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ("keypoints", "affine", "lost")}
+            return arrays, json.loads(str(stored["about"]))
+    except (BadZipFile, NotImplementedError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    with safe_open(path, framework="np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -1,0 +1,100 @@
+"""The source on stage: a picture with one subject or several, or a video whose every frame is moved."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from mtanimate.models.motion import Motion
+from mtanimate.models.performer import Performer
+from mtanimate.video.crop import resize_frames, to_frames
+from mtanimate.video.footage import Footage
+from mtanimate.video.pasting import Paste
+from mtanimate.video.square import Square
+
+# What drives a source of that motion at rest, for these frames: direct(motion of the pictures, at rest, frames).
+Direct = Callable[[Motion, Motion, slice], Motion]
+
+
+class Stage(Protocol):
+    """rest: the motion of the first picture (of its first subject), batch 1, on the CPU. width, height: of the result.
+    length: how many frames it can give; None: as many as are asked for."""
+
+    rest: Motion
+    length: int | None
+    width: int
+    height: int
+
+    def render(self, part: slice, direct: Direct, background: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """The frames of these numbers: sources, uint8 (B, R, R, 3), and results, uint8 (B, height, width, 3)."""
+
+    def backgrounds(self, driving: Tensor) -> Tensor | None:
+        """For driving frames uint8 (B, 3, R, R), as `Performer.predict_background`."""
+
+
+class StillStage:
+    """A picture, uint8 (H, W, 3). squares: of its subjects. paste: results are whole pictures, else the first square;
+    None: whole where the square is not the whole."""
+
+    def __init__(
+        self, performer: Performer, picture: np.ndarray, squares: list[Square], *, paste: bool | None, lock: bool
+    ) -> None:
+        self.performer, self.lock = performer, lock
+        if paste is None:
+            paste = squares[0].side < max(picture.shape[:2])
+        resolution = performer.animator.config.resolution
+        self.sources = [performer.encode(resize_frames(square.cut(picture[None]), resolution)) for square in squares]
+        self.pastes = (
+            [Paste(picture, square, earlier=squares[:index]) for index, square in enumerate(squares)] if paste else []
+        )
+        self.rest = self.sources[0].motion.to("cpu")
+        self.length: int | None = None
+        self.height, self.width = picture.shape[:2] if paste else (resolution, resolution)
+
+    def render(self, part: slice, direct: Direct, background: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        canvas: np.ndarray | None = None
+        for index, source in enumerate(self.sources):
+            rest = source.motion.to("cpu")
+            driven = self.performer.drive(source, direct(rest, rest, part), background, lock=self.lock)
+            canvas = self.pastes[index](driven, onto=canvas) if self.pastes else to_frames(driven)
+        assert canvas is not None
+        pictures = self.sources[0].pictures.permute(0, 2, 3, 1).contiguous().numpy()
+        return np.repeat(pictures, len(canvas), axis=0), canvas
+
+    def backgrounds(self, driving: Tensor) -> Tensor | None:
+        return self.performer.predict_background(self.sources[0], driving)
+
+
+class MovingStage:
+    """A source video, read in step: frame n is driven by the motion of frame n. square: where its subject is."""
+
+    def __init__(
+        self, performer: Performer, footage: Footage, square: Square, *, paste: bool | None, lock: bool
+    ) -> None:
+        if paste is None:
+            paste = square.side < max(footage.width, footage.height)
+        self.performer, self.square, self.paste, self.lock = performer, square, paste, lock
+        self.resolution = performer.animator.config.resolution
+        self.length: int | None = footage.frame_count
+        first = next(footage.batches(1))
+        self.rest = performer.estimate(self._cut(first)).to("cpu")
+        self.height, self.width = first.shape[1:3] if paste else (self.resolution, self.resolution)
+        self._batches: Iterator[np.ndarray] = footage.batches(performer.batch_size)
+
+    def render(self, part: slice, direct: Direct, background: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        frames = next(self._batches)[: part.stop - part.start]
+        squares = self._cut(frames)
+        source = self.performer.encode(squares)
+        driven = self.performer.drive(source, direct(source.motion.to("cpu"), self.rest, part), None, lock=self.lock)
+        pictures = squares.permute(0, 2, 3, 1).contiguous().numpy()
+        if not self.paste:
+            return pictures, to_frames(driven)
+        whole = [Paste(frame, self.square)(one[None]) for frame, one in zip(frames, driven, strict=True)]
+        return pictures, np.concatenate(whole)
+
+    def _cut(self, frames: np.ndarray) -> Tensor:
+        return resize_frames(self.square.cut(frames), self.resolution)
+
+    def backgrounds(self, driving: Tensor) -> Tensor | None:
+        return None

@@ -1,0 +1,106 @@
+"""`animate` where the driving video is a camera or standard input: no looking ahead, each frame as it comes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mtanimate.animation.animate import MARK, Cast
+from mtanimate.animation.framing import frame_source, parse_crop, parse_face
+from mtanimate.animation.live import Report, perform_live
+from mtanimate.animation.output import check_result, codec_for, open_result
+from mtanimate.animation.settings import Settings
+from mtanimate.animation.sinks import Recording, Sink
+from mtanimate.animation.stage import StillStage
+from mtanimate.devices import Precision, describe_device
+from mtanimate.errors import InputError
+from mtanimate.models.performer import Performer
+from mtanimate.video import read_image
+from mtanimate.video.crop import resize_frames
+from mtanimate.video.square import Square
+from mtanimate.video.streams import DrivingStream, check_stream
+from mtanimate.video.window import Window
+
+# What needs the whole performance before its first frame, or a file.
+_NOT_LIVE = ("smooth", "start", "end", "compare", "track")
+
+
+def animate_stream(
+    source: str | Path,
+    driving: str,
+    out: str | Path,
+    *,
+    checkpoint: str = "default",
+    device: str = "auto",
+    precision: Precision = "auto",
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    **settings: Any,
+) -> Report:
+    """Animate a picture with a stream, until it ends.
+
+    driving: `webcam:N`, or `-` for standard input. out: `window`, `-` for standard output (Matroska, or Y4M by the
+    codec `raw`), or a video file. settings: fields of `Settings`; those that look ahead are refused. Movement is since
+    the first frame, whose face says where the driving square is.
+    Raises as `perform_live`, and InputError for a wrong option or file.
+    """
+    chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
+    _check(chosen, str(out), overwrite)
+    picture = read_image(Path(source).expanduser())
+    squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
+    check_stream(driving)
+    cast = Cast(checkpoint, device, precision)
+    performer = Performer(cast.animator, cast.precision, lambda line: say(f"warning: {line}"))
+    stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
+    say(f"device {describe_device(cast.device)}, {performer.precision}; {cast.resolution} x {cast.resolution}")
+    with DrivingStream(driving) as stream:
+        sink = _sink(str(out), chosen, stream, stage.width, stage.height)
+        return perform_live(
+            performer,
+            stage,
+            stream,
+            sink,
+            mode=chosen.mode,
+            adapt_scale=chosen.adapt_scale,
+            strength=chosen.strength,
+            squares=_Cutting(chosen.driving_crop, cast.resolution, say),
+            say=say,
+        )
+
+
+def _check(settings: Settings, out: str, overwrite: bool) -> None:
+    settings.check()
+    for name in _NOT_LIVE:
+        if getattr(settings, name) != getattr(Settings(), name):
+            raise InputError(f"--{name} needs a driving video from a file: a stream is played as it comes")
+    if settings.reference_frame not in ("best", "first"):
+        raise InputError(f"--reference-frame {settings.reference_frame}: of a stream the first frame is the reference")
+    if out != "window":
+        check_result(Path(out), overwrite, settings.codec, settings.crf)
+
+
+def _sink(out: str, settings: Settings, stream: DrivingStream, width: int, height: int) -> Sink:
+    if out == "window":
+        return Window()
+    options: dict[str, Any] = {"fps": stream.fps, "width": width, "height": height, "codec": settings.codec}
+    options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": True}
+    writer = open_result(Path(out), frames=2, **options, **(MARK if settings.mark else {}))
+    return Recording(writer, stream.fps, live=stream.live)
+
+
+class _Cutting:
+    """Cuts the driving frames: about the face of the first, or as `crop` says."""
+
+    def __init__(self, crop: str, resolution: int, say: Callable[[str], None]) -> None:
+        self._crop = parse_crop(crop, "--driving-crop")
+        self._resolution, self._say = resolution, say
+        self._square: Square | None = None
+
+    def __call__(self, frames: np.ndarray) -> Tensor:
+        """uint8 (B, H, W, 3) -> uint8 (B, 3, R, R). Raises InputError for a square out of the picture."""
+        if self._square is None:
+            named = ("driving video", "--driving-crop")
+            (self._square,) = frame_source(frames[0], self._crop, "largest", self._say, *named)
+        return resize_frames(self._square.cut(frames), self._resolution)

@@ -1,0 +1,167 @@
+"""Which codecs there are, which containers hold them, and how ffmpeg is told to make them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtanimate.errors import InputError
+from mtanimate.video.ffmpeg import encoders
+
+
+@dataclass(frozen=True)
+class Codec:
+    """encoders: ffmpeg's names, the preferred first, with their options. pixels: ffmpeg's pixel format.
+
+    crf: the default quality, smaller is better, None where the codec has no such scale; worst: its upper end.
+    containers: extensions; "" is a folder of pictures.
+    """
+
+    encoders: Mapping[str, tuple[str, ...]]
+    containers: tuple[str, ...]
+    pixels: str
+    crf: int | None = None
+    worst: int = 0
+
+    @property
+    def encoder(self) -> str | None:
+        """The first of the encoders that this ffmpeg has."""
+        return next((name for name in self.encoders if name in encoders()), None)
+
+    @property
+    def even(self) -> bool:
+        """Whether its pixels share colours in pairs, so that it needs an even width and height."""
+        return self.pixels.startswith("yuv")
+
+
+@dataclass(frozen=True)
+class Container:
+    """codec: the default. format: ffmpeg's options.
+
+    copied: the sound that it takes as it is, and players play; any other is encoded as `sound` says.
+    """
+
+    codec: str
+    format: tuple[str, ...]
+    copied: frozenset[str] = frozenset()
+    sound: tuple[str, ...] = ()
+
+
+_VIDEO = (".mp4", ".m4v", ".mov", ".mkv")
+CODECS = {
+    "h264": Codec({"libx264": ("-preset", "fast")}, _VIDEO, "yuv420p", crf=18, worst=51),
+    "h265": Codec(
+        {"libx265": ("-preset", "fast", "-x265-params", "log-level=error")}, _VIDEO, "yuv420p", crf=20, worst=51
+    ),
+    "vp9": Codec(
+        {"libvpx-vp9": ("-b:v", "0", "-cpu-used", "4", "-row-mt", "1")},
+        (".webm", ".mkv", ".mp4"),
+        "yuv420p",
+        crf=30,
+        worst=63,
+    ),
+    "av1": Codec(
+        {"libsvtav1": ("-preset", "8"), "libaom-av1": ("-b:v", "0", "-cpu-used", "6", "-row-mt", "1")},
+        (".webm", ".mkv", ".mp4"),
+        "yuv420p",
+        crf=30,
+        worst=63,
+    ),
+    "prores": Codec({"prores_ks": ("-profile:v", "3", "-vendor", "apl0")}, (".mov", ".mkv"), "yuv422p10le"),
+    "ffv1": Codec({"ffv1": ("-level", "3")}, (".mkv",), "bgr0"),
+    "gif": Codec({"gif": ()}, (".gif",), "pal8"),
+    "png": Codec({}, ("",), "rgb24"),
+}
+
+_AAC = ("-c:a", "aac", "-b:a", "192k")
+_FIRST = ("-movflags", "+faststart")  # the index stands first: it plays while it loads
+_MP4 = Container(
+    "h264",
+    (*_FIRST, "-f", "mp4"),
+    frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}),
+    _AAC,
+)
+CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container(
+        "h264",
+        (*_FIRST, "-f", "mov"),
+        frozenset({"aac", "ac3", "alac", "eac3", "mp3", "pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le"}),
+        _AAC,
+    ),
+    ".mkv": Container(
+        "h264",
+        ("-f", "matroska"),
+        frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp2", "mp3", "opus", "pcm_s16le", "pcm_s24le", "vorbis"}),
+        _AAC,
+    ),
+    ".webm": Container("vp9", ("-f", "webm"), frozenset({"opus", "vorbis"}), ("-c:a", "libopus", "-b:a", "128k")),
+    ".gif": Container("gif", ("-f", "gif")),
+    "": Container("png", ()),
+}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A codec in a container that holds it, with the quality. name: the codec's, as users write it."""
+
+    name: str
+    codec: Codec
+    suffix: str
+    crf: int | None
+
+    @property
+    def container(self) -> Container:
+        return CONTAINERS[self.suffix]
+
+    def arguments(self) -> list[str]:
+        """ffmpeg's output options for the picture."""
+        encoder = self.codec.encoder
+        assert encoder is not None
+        arguments = ["-pix_fmt", self.codec.pixels, "-c:v", encoder, *self.codec.encoders[encoder]]
+        if self.codec.even:
+            # The conversion and the four tags must agree, or red and green shift in the player.
+            arguments += ["-vf", "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int"]
+            arguments += ["-colorspace", "bt709", "-color_primaries", "bt709"]
+            arguments += ["-color_trc", "bt709", "-color_range", "tv"]
+        if self.crf is not None:
+            arguments += ["-crf", str(self.crf)]
+        if self.name == "h265" and self.container.format[-1] != "matroska":
+            arguments += ["-tag:v", "hvc1"]  # Apple's players know no other
+        return arguments
+
+
+def choose_encoding(path: str | Path, codec: str | None = None, crf: int | None = None) -> Encoding:
+    """What a path's extension, a codec's name and a quality ask for together.
+
+    A folder of pictures is asked for by a path that ends in a slash, or by `png` and no extension.
+    Raises InputError for an unknown extension or codec, a codec that the container cannot hold or this ffmpeg
+    cannot make, and for a `crf` that the codec has not.
+    """
+    if codec is not None and codec not in CODECS:
+        raise InputError(f"unknown codec '{codec}': choose one of {', '.join(CODECS)}")
+    suffix = Path(path).suffix.lower()
+    if ends_in_slash(path) or (codec == "png" and not suffix):
+        suffix = ""
+    elif codec == "png":
+        raise InputError(f"{path}: png makes a folder of pictures: leave out '{suffix}', or end the name in a slash")
+    elif suffix not in CONTAINERS or not suffix:
+        raise InputError(f"{path}: a video's name must end in one of {', '.join(filter(None, CONTAINERS))}")
+    name = codec or CONTAINERS[suffix].codec
+    chosen = CODECS[name]
+    if suffix not in chosen.containers:
+        fitting = ", ".join(other for other in CODECS if suffix in CODECS[other].containers)
+        raise InputError(f"{path}: {suffix or 'a folder'} cannot hold {name}: it holds {fitting}")
+    if chosen.encoders and chosen.encoder is None:
+        lacking = " or ".join(chosen.encoders)
+        raise InputError(f"{path}: this ffmpeg has no {lacking} to make {name}: choose another codec")
+    if crf is not None and chosen.crf is None:
+        raise InputError(f"{path}: {name} has no crf {crf}: leave it out")
+    if crf is not None and not 0 <= crf <= chosen.worst:
+        raise InputError(f"{path}: crf {crf}: {name} takes 0 (best) to {chosen.worst}")
+    return Encoding(name, chosen, suffix, chosen.crf if crf is None else crf)
+
+
+def ends_in_slash(path: str | Path) -> bool:
+    return str(path).endswith(("/", os.sep))

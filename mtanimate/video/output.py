@@ -1,0 +1,43 @@
+"""Where a video can be written, said before any work."""
+
+from pathlib import Path
+
+from mtanimate.errors import InputError
+from mtanimate.video.encoding import Encoding, choose_encoding
+from mtanimate.video.files import check_folder
+from mtanimate.video.sequence import is_our_sequence
+
+
+def check_output(path: str | Path, overwrite: bool, codec: str | None = None, crf: int | None = None) -> Encoding:
+    """Says before any work whether a video can be written at `path`, and how.
+
+    path: ends in the container's extension, or in a slash for a folder of PNG (as text: a Path keeps no slash;
+    `codec="png"` and no extension say the same). codec: None is the container's own. crf: None is the codec's own.
+
+    Raises InputError for an unknown extension or codec, a codec that the container cannot hold or this ffmpeg
+    cannot make, a crf that the codec has not; for a missing or read-only folder, a folder in the file's place; for
+    an existing file unless `overwrite`; for a folder with anything in it, unless `overwrite` and it holds nothing
+    but pictures that were written here.
+    """
+    encoding = choose_encoding(path, codec, crf)
+    path = Path(path)
+    if encoding.name == "png":
+        _check_sequence(path, overwrite)
+    elif path.is_dir():
+        raise InputError(f"{path} is a folder: give a file name")
+    elif path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: choose another name or allow to overwrite it")
+    check_folder(path)
+    return encoding
+
+
+def _check_sequence(path: Path, overwrite: bool) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file: choose another name for the folder of pictures")
+    if any(path.iterdir()):
+        if not is_our_sequence(path):
+            raise InputError(f"{path} holds other files: choose a new or an empty folder")
+        if not overwrite:
+            raise InputError(f"{path} exists already: choose another name or allow to overwrite it")

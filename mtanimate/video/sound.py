@@ -1,0 +1,89 @@
+"""Sound out of another file, in step with frames whose place in that file is known."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from mtanimate.video.encoding import Container
+from mtanimate.video.ffmpeg import ONLY_FILES, audio_codec, describe, local
+from mtanimate.video.files import check_readable
+from mtanimate.video.probe import has_pictures, probe
+
+# Sound that begins less than this before the frames is copied with what is too much: containers say to skip it.
+# An encoder's lead-in is that long.
+_LEAD_IN = Fraction(1, 20)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The first sound stream of a file, from `start` on: seconds since the file's first shown frame.
+
+    In a file without pictures, since its beginning.
+    """
+
+    path: Path
+    start: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True)
+class SoundTrack:
+    """A sound stream that was found. codec: ffmpeg's name.
+
+    begin: where it is to begin, in seconds on the file's clock. lead: seconds of it that come before.
+    has_pictures: whether the file has, which then count in its clock.
+    """
+
+    path: Path
+    codec: str
+    begin: Fraction
+    lead: Fraction
+    has_pictures: bool
+
+    def is_copied(self, container: Container) -> bool:
+        return self.lead < _LEAD_IN and self.codec in container.copied
+
+    def inputs(self, container: Container) -> list[str]:
+        """ffmpeg's input options."""
+        shift = ["-itsoffset", _seconds(-self.begin)] if self.is_copied(container) else []
+        return [*shift, *ONLY_FILES, "-i", local(self.path)]
+
+    def outputs(self, container: Container, length: Fraction) -> list[str]:
+        """ffmpeg's output options for `length` seconds of this sound."""
+        if self.is_copied(container):
+            return ["-c:a", "copy", "-t", _seconds(length)]
+        begin = _seconds(self.begin)
+        # Cut to the sample; then silence where the file has none: before its sound begins (first_pts), and where
+        # sound is missing (async; jitter below 8 ms is no gap). apad: a stream with no sound at all would be left out.
+        steps = f"atrim=start={begin}:end={_seconds(self.begin + length)},asetpts=PTS-{begin}/TB"
+        steps += ",aresample=async=1:first_pts=0:min_comp=0.0001:min_hard_comp=0.008"
+        steps += f",apad=whole_dur={_seconds(length)}"
+        if "libopus" in container.sound:
+            steps += ",aformat=channel_layouts=mono|stereo|5.1|7.1"  # it takes no other arrangement of speakers
+        return ["-af", steps, *container.sound]
+
+    def clock(self, length: Fraction) -> list[str]:
+        """A second output, which is thrown away: without it the pictures would not count in the file's clock."""
+        if not self.has_pictures:
+            return []
+        return ["-map", "1:V:0", "-c", "copy", "-t", _seconds(self.begin + length), "-f", "null", "-"]
+
+
+def find_sound(sound: Sound) -> SoundTrack | None:
+    """The file's first sound stream; None where it is silent. Raises InputError for an unreadable file."""
+    path, start = Path(sound.path), Fraction(sound.start)
+    check_readable(path, "file with sound")
+    description = describe(path)
+    codec = audio_codec(description)
+    if codec is None:
+        return None
+    if not has_pictures(description):
+        return SoundTrack(path, codec, begin=start, lead=start, has_pictures=False)
+    video = probe(path)
+    if video.sound is None:
+        return None
+    begin = video.start + start
+    return SoundTrack(path, codec, begin, lead=begin - video.sound, has_pictures=True)
+
+
+def _seconds(time: Fraction) -> str:
+    return f"{float(time):.6f}"

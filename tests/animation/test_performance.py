@@ -1,0 +1,93 @@
+"""Motion files: whole, private, refused where they are foreign."""
+
+import json
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtanimate.animation.performance import Performance, load_performance, save_performance
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.models.motion import Motion
+
+
+def performance(frames: int = 6, times: bool = False) -> Performance:
+    torch.manual_seed(0)
+    motion = Motion(torch.rand(frames, 10, 2), torch.rand(frames, 10, 2, 2))
+    moments = [Fraction(number * number, 90) for number in range(frames)] if times else None
+    return Performance(motion, Fraction(30000, 1001), "abc", moments, None, [2, 3])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("times", [False, True])
+def test_what_is_saved_is_loaded(suffix, times, tmp_path):
+    made = performance(times=times)
+    path = tmp_path / f"motion ü{suffix}"
+    save_performance(path, made)
+    read = load_performance(path, "abc", 10)
+    assert torch.equal(read.motion.keypoints, made.motion.keypoints)
+    assert torch.equal(read.motion.affine, made.motion.affine)
+    assert (read.fps, read.times, read.lost) == (made.fps, made.times, made.lost)
+    assert path.stat().st_size < 6 * 10 * 6 * 4 + 3000  # motion alone, no picture
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_another_checkpoints_motion_is_refused(suffix, tmp_path):
+    path = tmp_path / f"motion{suffix}"
+    save_performance(path, performance())
+    with pytest.raises(InputError, match="made with another checkpoint"):
+        load_performance(path, "other", 10)
+    with pytest.raises(InputError, match="made with another checkpoint"):
+        load_performance(path, "abc", 11)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_damaged_files_are_refused(suffix, tmp_path):
+    path = tmp_path / f"motion{suffix}"
+    save_performance(path, performance())
+    content = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for cut in (1, 10, len(content) // 2, len(content) - 3):
+        path.write_bytes(content[:cut])
+        with pytest.raises(InputError, match="is not a motion file"):
+            load_performance(path, "abc", 10)
+    for _ in range(60):
+        changed = bytearray(content)
+        for position in generator.integers(len(content), size=8):
+            changed[position] ^= int(generator.integers(1, 256))
+        path.write_bytes(changed)
+        with suppress(InputError):  # none where only a value has changed, or the compression's slack
+            load_performance(path, "abc", 10)
+
+
+def test_pickles_are_not_opened(tmp_path):
+    path = tmp_path / "motion.npz"
+    np.savez(path, keypoints=np.array([{"a": 1}], object), affine=np.zeros(1), lost=np.zeros(1), about=np.array("{}"))
+    with pytest.raises(InputError, match="is not a motion file"):
+        load_performance(path, "abc", 10)
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    made = performance()
+    made.motion.keypoints[2, 3, 0] = torch.nan
+    save_performance(tmp_path / "motion.npz", made)
+    with pytest.raises(InputError, match="not finite"):
+        load_performance(tmp_path / "motion.npz", "abc", 10)
+
+
+def test_a_foreign_format_is_named(tmp_path):
+    arrays = {"keypoints": np.zeros((1, 10, 2)), "affine": np.zeros((1, 10, 2, 2)), "lost": np.zeros(0, int)}
+    np.savez(tmp_path / "motion.npz", **arrays, about=np.array(json.dumps({"format": "other"})))
+    with pytest.raises(InputError, match="its format is other"):
+        load_performance(tmp_path / "motion.npz", "abc", 10)
+
+
+def test_where_it_cannot_be_written(tmp_path):
+    with pytest.raises(MTAnimateError, match="could not be written"):
+        save_performance(tmp_path / "nowhere" / "motion.npz", performance())
+    with pytest.raises(InputError, match=r"must end in \.safetensors or \.npz"):
+        save_performance(Path(tmp_path / "motion.pkl"), performance())

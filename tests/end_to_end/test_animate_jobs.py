@@ -1,0 +1,92 @@
+"""`mtanimate animate --jobs`: many at once."""
+
+import json
+
+import pytest
+from commands import run
+
+from mtanimate.video import VideoReader
+
+
+@pytest.fixture
+def jobs(media, tmp_path):
+    """Writes a jobs file with these rows below source, driving, out, end, crop, driving-crop."""
+    for name in ("face.png", "talk.mp4"):
+        (tmp_path / name).write_bytes((media / name).read_bytes())
+
+    def write(*rows: str, head: str = "source,driving,out,end,crop,driving-crop"):
+        (tmp_path / "jobs.csv").write_text("\n".join([head, *rows]) + "\n", "utf-8")
+        return tmp_path / "jobs.csv"
+
+    return write
+
+
+def perform(media, file, *options):
+    return run("animate", "--jobs", file, "--checkpoint", media / "tiny.safetensors", *options)
+
+
+def row(out: str, end: str = "0.2", driving: str = "talk.mp4") -> str:
+    return f"face.png,{driving},{out},{end},none,none"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_are_made_and_not_made_again(workers, media, jobs, tmp_path):
+    file = jobs(row("a.mp4"), row("b ü.mkv", "0.4"), row("pictures/"))
+    done = perform(media, file, "--json", "--workers", workers)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) | {"report": ""} == {"done": 3, "skipped": 0, "failed": 0, "report": ""}
+    assert VideoReader(tmp_path / "a.mp4").frame_count == 6
+    assert VideoReader(tmp_path / "b ü.mkv").frame_count == 12
+    assert len(list((tmp_path / "pictures").iterdir())) == 6
+    written = (tmp_path / "a.mp4").stat().st_mtime_ns
+    again = perform(media, file, "--json")
+    assert json.loads(again.stdout)["skipped"] == 3
+    assert (tmp_path / "a.mp4").stat().st_mtime_ns == written
+    (tmp_path / "a.mp4").unlink()
+    assert json.loads(perform(media, file, "--json").stdout)["done"] == 1
+
+
+def test_a_row_that_fails_does_not_stop_the_others(media, jobs, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
+    file = jobs(row("a.mp4"), row("b.mp4", driving="broken.mp4"), row("c.mp4"))
+    done = perform(media, file, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["failed"] == 1
+    assert "line 3: " in done.stderr
+    report = [json.loads(line) for line in (tmp_path / "jobs.csv.report.jsonl").read_text("utf-8").splitlines()]
+    assert {entry["line"]: entry["status"] for entry in report} == {2: "done", 3: "failed", 4: "done"}
+    assert "broken.mp4" in next(entry["error"] for entry in report if entry["status"] == "failed")
+
+
+def test_a_file_that_is_there_is_not_overwritten(media, jobs, tmp_path):
+    (tmp_path / "a.mp4").write_text("precious")
+    assert perform(media, jobs(row("a.mp4")), "--quiet").returncode == 1
+    assert (tmp_path / "a.mp4").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "said"),
+    [
+        ([], None, "is empty"),
+        ([row("a.mp4"), row("b.mp4", "soon")], None, "line 3: end 'soon': expected a number"),
+        ([row("a.mp4"), row("b.mp4", driving="tak.mp4")], None, "line 3: "),
+        ([row("a.mp4"), row("a.mp4")], None, "line 3: line 2 writes"),
+        (["face.png,talk.mp4,a.mp4,1"], "source,driving,out,smoth", "line 2: unknown column 'smoth'"),
+        (["face.png,talk.mp4"], "source,driving", "line 2: a job needs a source and an out"),
+        (["face.png,talk.mp4,a.mp4,1,2"], "source,driving,out", "line 2: it has more or fewer fields"),
+        (["face.png,talk.mp4,a.mp4,absolute,2"], "source,driving,out,mode,strength", "line 2: --strength"),
+    ],
+)
+def test_what_is_wrong_is_named_by_line_before_anything_is_made(rows, head, said, media, jobs, tmp_path):
+    file = jobs(*rows, head=head) if head else jobs(*rows)
+    done = perform(media, file)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "a.mp4").exists()
+
+
+def test_files_and_jobs_are_not_both_given(media, jobs, tmp_path):
+    done = perform(media, jobs(row("a.mp4")), "--source", media / "face.png")
+    assert done.returncode == 2
+    assert "leave out" in done.stderr
