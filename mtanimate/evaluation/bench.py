@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from mtanimate.evaluation.keeping import Keeping
-from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.detector import Frames
 from mtanimate.metrics.observer import Observer, Seen, TruthCache
 from mtanimate.models.motion import Motion, movement_scale, transfer_relative
 from mtanimate.models.performer import Performer

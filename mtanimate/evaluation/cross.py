@@ -12,7 +12,7 @@ from mtanimate.errors import InputError
 from mtanimate.evaluation.bench import Bench, Clock, Sightings, rgb
 from mtanimate.evaluation.rows import Row
 from mtanimate.files import sha256
-from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.detector import Frames
 from mtanimate.metrics.landmarks import jitter, movement_distance, pose_distance, similarity
 from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.metrics.observer import Seen

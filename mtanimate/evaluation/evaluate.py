@@ -24,7 +24,8 @@ from mtanimate.evaluation.shards import Shard
 from mtanimate.evaluation.statistics import METHOD
 from mtanimate.evaluation.summary import summarise
 from mtanimate.files import sha256
-from mtanimate.metrics.detectors import Choice, Detector, open_detector
+from mtanimate.metrics.detector import Detector
+from mtanimate.metrics.detectors import Choice, open_detector
 from mtanimate.metrics.lpips import Lpips
 from mtanimate.metrics.measures import DEFAULT, METRICS, Metric, parse_metrics
 from mtanimate.metrics.observer import Observer

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.detector import Frames
 
 _MODEL = "modules/pose_landmark/pose_landmark_full.tflite"
 # Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first, among BlazePose's 33.

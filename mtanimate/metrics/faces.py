@@ -8,7 +8,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.detector import Frames
 from mtanimate.video.faces import find_faces
 
 _LANDMARKS = "shape_predictor_68_face_landmarks.dat"

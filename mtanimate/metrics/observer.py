@@ -19,7 +19,8 @@ import platformdirs
 
 from mtanimate.errors import MTAnimateError
 from mtanimate.files import replacing
-from mtanimate.metrics.detectors import Choice, Detector, Frames, open_detector
+from mtanimate.metrics.detector import Detector, Frames
+from mtanimate.metrics.detectors import Choice, open_detector
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.detectors import Detector, Frames
+from mtanimate.metrics.detector import Detector, Frames
 
 
 class OpenPose:

@@ -14,7 +14,8 @@ import pytest
 from drawn_face import scene
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.metrics.detectors import Choice, Frames
+from mtanimate.metrics.detector import Frames
+from mtanimate.metrics.detectors import Choice
 from mtanimate.metrics.faces import Faces
 from mtanimate.metrics.observer import Observer, Seen
 
@@ -145,7 +146,8 @@ LOOKING = """
 import sys
 import numpy as np
 from pathlib import Path
-from mtanimate.metrics.detectors import Choice, Frames
+from mtanimate.metrics.detector import Frames
+from mtanimate.metrics.detectors import Choice
 from mtanimate.metrics.observer import Observer
 
 frames = Frames(np.zeros((2, 8, 8, 3), np.uint8), "one", range(2), generated=False)
