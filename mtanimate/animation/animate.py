@@ -23,7 +23,7 @@ from mtanimate.errors import InputError
 from mtanimate.files import sha256
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
-from mtanimate.video import Sound, read_image
+from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
 from mtanimate.video.square import Square
 from mtanimate.video.streams import Closed
@@ -131,11 +131,17 @@ def animate(
     paths = [None if path is None else Path(path).expanduser() for path in (driving, motion, save_motion)]
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
     job.check(chosen, overwrite)
-    return perform(job, chosen, lambda: Cast(checkpoint, device, precision), progress, say)
+    gpu = choose_device(device).type == "cuda"
+    return perform(job, chosen, lambda: Cast(checkpoint, device, precision), progress, say, gpu=gpu)
 
 
-def perform(job: Job, settings: Settings, cast_of: Callable[[], Cast], progress: Progress, say: Say) -> Result:
-    """One animation; `job.check` has passed. cast_of: called when the files are found good. Raises as `animate`."""
+def perform(
+    job: Job, settings: Settings, cast_of: Callable[[], Cast], progress: Progress, say: Say, *, gpu: bool
+) -> Result:
+    """One animation; `job.check` has passed. cast_of: called when the files are found good. gpu: decode on it.
+
+    Raises as `animate`.
+    """
     warnings: list[str] = []
 
     def warn(line: str) -> None:
@@ -143,7 +149,9 @@ def perform(job: Job, settings: Settings, cast_of: Callable[[], Cast], progress:
         say(f"warning: {line}")
 
     source = open_footage(job.source) if is_moving(job.source) else read_image(job.source)
-    footage = open_footage(job.driving) if job.driving else None
+    footage = open_footage(job.driving, gpu=gpu) if job.driving else None
+    if isinstance(footage, VideoReader) and footage.decoder_note:
+        say(footage.decoder_note)
     numbers = footage.frames_between(settings.start, settings.end) if footage else range(0)
     if footage:
         _check_reference(settings.reference_frame, numbers)

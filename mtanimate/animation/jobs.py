@@ -120,7 +120,8 @@ def run_jobs(
         assert cast is not None
         try:
             row.job.check(row.settings, overwrite or journal.made(row))
-            result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None)
+            gpu = cast.device.type == "cuda"
+            result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, gpu=gpu)
         except MTAnimateError as error:
             journal.write(row, {"status": "failed", "error": str(error)})
             say(f"line {row.line}: {error}")
