@@ -265,13 +265,14 @@ class Watching:
 
     def performance(self, checkpoint: str, stage: Stage | None, progress: Progress) -> Performance:
         """The motion of every frame; with `stage`, also the background's. progress: as the frames are read."""
-        motions, backgrounds = [], []
+        motions, backgrounds, done = [], [], 0
         for squares in self.squares():
             motions.append(self.performer.estimate(squares).to("cpu"))
             background = stage.backgrounds(squares) if stage else None
             if background is not None:
                 backgrounds.append(background.cpu())
-            progress(sum(map(len, motions)), len(self.numbers), "reading the motion")
+            done += len(squares)
+            progress(done, len(self.numbers), "reading the motion")
         motion = Motion(torch.cat([m.keypoints for m in motions]), torch.cat([m.affine for m in motions]))
         lost = [number - self.numbers.start for number in self.framing.lost_frames(self.numbers)]
         first = self.footage.times[self.numbers.start]

@@ -9,7 +9,7 @@ import numpy as np
 from mtanimate.errors import InputError
 from mtanimate.video import VideoWriter, check_output, write_image
 from mtanimate.video.encoding import ends_in_slash
-from mtanimate.video.files import check_folder
+from mtanimate.video.files import check_new_file
 from mtanimate.video.streams import StreamWriter
 
 STANDARD_OUTPUT = Path("-")
@@ -32,11 +32,7 @@ def check_result(out: Path, overwrite: bool, codec: str | None, crf: int | None)
         return
     if codec not in (None, "png") or crf is not None:
         raise InputError(f"{out} is a picture: --codec and --crf are for videos")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder: give a file name")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already: choose another name or allow to overwrite it")
-    check_folder(out)
+    check_new_file(out, overwrite)
 
 
 def open_result(

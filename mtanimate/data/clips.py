@@ -8,9 +8,8 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.video import VideoReader
-from mtanimate.video.folder import FrameFolder, is_picture
-from mtanimate.video.footage import VIDEO_SUFFIXES
+from mtanimate.video.folder import is_picture
+from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, open_footage
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,9 @@ class Clip:
     path: Path
     identity: str
 
-    def open(self) -> VideoReader | FrameFolder:
+    def open(self) -> Footage:
         """Raises InputError where it is broken, or a single frame: nothing moves."""
-        reader = FrameFolder(self.path) if self.path.is_dir() else VideoReader(self.path)
+        reader = open_footage(self.path)
         if reader.frame_count < 2:
             raise InputError(f"{self.path} has {reader.frame_count} frame: a clip needs two, or nothing moves")
         return reader

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 from torch import Tensor
@@ -14,11 +13,8 @@ from mtanimate.metrics.detector import Frames
 from mtanimate.metrics.observer import Observer, Seen, TruthCache
 from mtanimate.models.motion import Motion, movement_scale, transfer_relative
 from mtanimate.models.performer import Performer
-from mtanimate.video import VideoReader
 from mtanimate.video.crop import square_frames, to_frames
-from mtanimate.video.folder import FrameFolder
-
-Reader = VideoReader | FrameFolder
+from mtanimate.video.footage import Footage
 
 
 @dataclass(frozen=True)
@@ -71,15 +67,11 @@ class Bench:
     def resolution(self) -> int:
         return self.performer.animator.config.resolution
 
-    def fps(self, reader: Reader) -> Fraction:
-        """Of the frames that are used; 25 frames a second for a folder of frames."""
-        return (Fraction(25) if isinstance(reader, FrameFolder) else reader.fps) / self.every
-
-    def first_frame(self, reader: Reader) -> Tensor:
+    def first_frame(self, reader: Footage) -> Tensor:
         """uint8 (1, 3, R, R). Raises InputError for a broken clip."""
         return square_frames(next(reader.batches(1)), self.resolution)
 
-    def drive(self, reader: Reader, source: Tensor, clock: Clock) -> Iterator[Driven]:
+    def drive(self, reader: Footage, source: Tensor, clock: Clock) -> Iterator[Driven]:
         """The source, uint8 (1, 3, R, R), driven by all frames of the clip. Raises InputError for a broken clip."""
         with clock.on("generation"):
             encoded = self.performer.encode(source)
@@ -111,7 +103,7 @@ class Bench:
 class Sightings:
     """What is seen in a clip's true frames, batch after batch: found now, or kept from an earlier evaluation."""
 
-    def __init__(self, bench: Bench, name: str, reader: Reader, digest: str) -> None:
+    def __init__(self, bench: Bench, name: str, reader: Footage, digest: str) -> None:
         self.bench, self.name = bench, name
         self.parts: list[Seen] = []
         self.kept: Seen | None = None

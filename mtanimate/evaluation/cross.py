@@ -80,7 +80,7 @@ class Transfer:
         driving = Sightings(bench, self.driving.path.stem, reader, digest.split()[1])
         generated: list[Seen] = []
         clock = Clock()
-        with bench.keeping.of(self.name, bench.fps(reader)) as album:
+        with bench.keeping.of(self.name, reader.fps / bench.every) as album:
             for driven in bench.drive(reader, source, clock):
                 with clock.on("metrics"):
                     driving.of(driven)

@@ -33,7 +33,7 @@ class Reconstruction:
         source = bench.first_frame(reader)
         truth_seen = Sightings(bench, self.name, reader, digest)
         clock, frames, lost = Clock(), 0, 0
-        with bench.keeping.of(self.name, bench.fps(reader)) as album:
+        with bench.keeping.of(self.name, reader.fps / bench.every) as album:
             for driven in bench.drive(reader, source, clock):
                 with clock.on("metrics"):
                     device = driven.generated.device

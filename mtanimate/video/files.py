@@ -23,6 +23,15 @@ def check_readable(path: Path, kind: str) -> None:
         raise InputError(f"{path} is empty: copy or download the {kind} again")
 
 
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Raises InputError unless a file can be written at `path`: no folder in its place, no file unless `overwrite`."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give a file name")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: choose another name or allow to overwrite it")
+    check_folder(path)
+
+
 def check_folder(path: Path) -> None:
     """Raises InputError unless a file can be created beside `path`. Leaves nothing behind."""
     if not path.parent.is_dir():

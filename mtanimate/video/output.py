@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mtanimate.errors import InputError
 from mtanimate.video.encoding import Encoding, choose_encoding
-from mtanimate.video.files import check_folder
+from mtanimate.video.files import check_folder, check_new_file
 from mtanimate.video.sequence import is_our_sequence
 
 
@@ -23,11 +23,9 @@ def check_output(path: str | Path, overwrite: bool, codec: str | None = None, cr
     path = Path(path)
     if encoding.name == "png":
         _check_sequence(path, overwrite)
-    elif path.is_dir():
-        raise InputError(f"{path} is a folder: give a file name")
-    elif path.exists() and not overwrite:
-        raise InputError(f"{path} exists already: choose another name or allow to overwrite it")
-    check_folder(path)
+        check_folder(path)
+    else:
+        check_new_file(path, overwrite)
     return encoding
 
 
