@@ -188,7 +188,7 @@ def _following(
     left = _smooth(x, _PLACE_SECONDS * rate) - side / 2
     top = _smooth(y, _PLACE_SECONDS * rate) - FACE_DOWN * side
     places = np.stack([np.clip(left, 0, width - side), np.clip(top, 0, height - side), side], axis=1)
-    return Framing(None, np.array(looked), places, lost)
+    return Framing(None, np.array(looked), places, lost, looked.step)
 
 
 def _smooth(values: np.ndarray, deviation: float) -> np.ndarray:

@@ -47,7 +47,7 @@ def animate_stream(
     Raises as `perform_live`, and InputError for a wrong option or file.
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
-    _check(chosen, str(out), overwrite)
+    _check(chosen, str(Path(out).expanduser()), overwrite)
     picture = read_image(Path(source).expanduser())
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
@@ -56,7 +56,7 @@ def animate_stream(
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(f"device {describe_device(cast.device)}, {performer.precision}; {cast.resolution} x {cast.resolution}")
     with DrivingStream(driving) as stream:
-        sink = _sink(str(out), chosen, stream, stage.width, stage.height)
+        sink = _sink(str(Path(out).expanduser()), chosen, stream, stage.width, stage.height)
         return perform_live(
             performer,
             stage,

@@ -107,6 +107,8 @@ def command(
     }
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
     if driving is not None and is_stream(str(driving)):
+        if motion or save_motion:
+            raise InputError("--motion and --save-motion are for driving videos from files, not for streams")
         report = animate_stream(source, str(driving), out, overwrite=overwrite, say=remark(quiet), **network, **own)
         if json and out != "-":
             print_json(report.as_dict())

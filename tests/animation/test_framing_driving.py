@@ -180,3 +180,9 @@ def test_a_phone_video():
     cut = framing.squares(reader.frames([0, 60]), range(2), 256).permute(0, 2, 3, 1).numpy()
     for frame in cut:
         assert 0.4 < faces.find_faces(frame)[0].width / 256 < 0.65
+
+
+@pytest.mark.parametrize("track", [False, True])
+def test_frames_between_two_looks_are_lost_with_the_first(track, talk):
+    framing = frame_driving(VideoReader(talk), range(72), "auto", track, quiet)
+    assert framing.lost_frames(range(72)) == list(range(60, 70))
