@@ -12,7 +12,14 @@ from golden import close
 from safetensors.torch import load_file, save_file
 from tiny import CONFIG, tiny_animator
 
-from mtanimate.checkpoints.file import FORMAT, read_checkpoint, read_metadata, write_checkpoint
+from mtanimate.checkpoints.file import (
+    FORMAT,
+    read_checkpoint,
+    read_metadata,
+    read_tensors,
+    verify_checkpoint,
+    write_checkpoint,
+)
 from mtanimate.config import BackgroundConfig, to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 
@@ -228,3 +235,34 @@ def test_writing_again_replaces(written):
     write_checkpoint(path, tiny_animator(1), CONFIG, {})
     found = read_checkpoint(path).animator.state_dict()["motion_estimator.head.weight"]
     assert not torch.equal(found, animator.state_dict()["motion_estimator.head.weight"])
+
+
+# Checksums
+
+
+def test_a_checkpoint_as_it_was_written_verifies(written):
+    path, _ = written
+    assert verify_checkpoint(path) == ""
+
+
+def test_one_changed_weight_is_noticed(written):
+    path, _ = written
+    tensors = load_file(path)
+    tensors["generator.final.bias"][1] += 1e-6
+    rewrite(path, tensors)
+    assert "not those that were written" in verify_checkpoint(path)
+    read_checkpoint(path)  # nothing else would tell
+
+
+def test_an_older_file_without_a_checksum_says_so(written):
+    path, _ = written
+    rewrite(path, weights_sha256=None)
+    assert "no checksum" in verify_checkpoint(path)
+
+
+def test_tensors_kept_for_another_layout_are_no_part_of_the_network(written):
+    path, animator = written
+    write_checkpoint(path, animator, CONFIG, {}, kept={"pos_embedding": torch.arange(3.0)})
+    assert torch.equal(read_tensors(path)["kept.pos_embedding"], torch.arange(3.0))
+    assert read_checkpoint(path).animator.state_dict().keys() == animator.state_dict().keys()
+    assert verify_checkpoint(path) == ""

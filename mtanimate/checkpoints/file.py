@@ -1,14 +1,17 @@
-"""A checkpoint file: safetensors, with the configuration and its origin in the metadata."""
+"""A checkpoint file: safetensors, with the configuration, its origin and a checksum in the metadata."""
 
+import hashlib
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
+from torch import Tensor
 
 from mtanimate.config import Config, from_checkpoint, to_mapping
 from mtanimate.errors import InputError, MTAnimateError
@@ -16,6 +19,7 @@ from mtanimate.files import replacing
 from mtanimate.models.animator import Animator
 
 FORMAT = "mtanimate-1"
+KEPT = "kept."  # names of tensors that our network computes by itself and only another tool's layout has
 
 
 @dataclass(frozen=True)
@@ -30,23 +34,50 @@ class Checkpoint:
     about: dict[str, str]
 
 
-def write_checkpoint(path: Path, animator: Animator, config: Config, about: dict[str, Any], half: bool = False) -> None:
-    """Write whole or not at all. half: float16, for shipping. Raises MTAnimateError where it cannot."""
+def write_checkpoint(
+    path: Path,
+    animator: Animator,
+    config: Config,
+    about: dict[str, Any],
+    half: bool = False,
+    kept: dict[str, Tensor] | None = None,
+) -> None:
+    """Write whole or not at all. half: float16, for shipping. kept: for the way back into another tool's layout.
+
+    Raises MTAnimateError where it cannot.
+    """
     dtype = torch.float16 if half else torch.float32
     tensors = {
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in animator.state_dict().items()
     }
-    unfit = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    unfit = not_finite(tensors.items())
     if unfit:
         raise MTAnimateError(f"not written: weights that are not finite{' in float16' * half}, {unfit[0]} first")
-    metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config))}
+    tensors |= {KEPT + name: tensor for name, tensor in (kept or {}).items()}
+    metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config)), "weights_sha256": digest(tensors.items())}
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
         with replacing(path) as partial:
-            partial.write_bytes(save(tensors, metadata))
+            save_file(tensors, partial, metadata)
     except OSError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
+    except SafetensorError as error:
+        raise MTAnimateError(f"cannot write the checkpoint '{path}': {error}") from error
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 over names, types, shapes and bytes in the order of the names, in hexadecimal. Tensors on the CPU."""
+    sha256 = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha256.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Names of those that hold nan or inf."""
+    return [name for name, tensor in tensors if not bool(torch.isfinite(tensor).all())]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -57,10 +88,22 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, struct.error) as error:
-        raise InputError(f"'{path}' is not a whole safetensors file ({error})") from error
+        raise InputError(f"'{path}' is not a whole safetensors file ({error}){_import_it(path)}") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"'{path}' is no mtanimate checkpoint: its metadata has no format '{FORMAT}'")
     return metadata
+
+
+def _import_it(path: Path) -> str:
+    """What to do with another tool's checkpoint, by the file's first bytes: a zip archive or an old pickle."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return ""
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return f"; if it is another tool's checkpoint: mtanimate checkpoints import '{path}'"
+    return ""
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -71,27 +114,45 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     metadata = read_metadata(path)
     try:
         config = from_checkpoint(json.loads(metadata["config"]))
-        animator = Animator(config.model)
+        with torch.device("meta"):  # shapes alone: the file brings the numbers
+            animator = Animator(config.model)
     except (InputError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(KEPT)}
     mismatched = mismatches(animator.state_dict(), tensors)
     if mismatched:
         raise InputError(f"'{path}' does not fit its own configuration: {mismatched}")
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+    if not_finite(tensors.items()):
         raise InputError(f"'{path}' holds weights that are not finite: it is damaged or its training diverged")
-    animator.load_state_dict(tensors)
+    full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    animator.load_state_dict(full, assign=True)
     about = {key.removeprefix("about."): value for key, value in metadata.items() if key.startswith("about.")}
     return Checkpoint(animator.to(device).eval().requires_grad_(False), config, about)
 
 
-def mismatches(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> str:
-    """Where two state dicts differ in names and shapes, in one line: all, or the first six; empty: nowhere."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Everything in the file by its name, `KEPT` ones among it."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+
+
+def verify_checkpoint(path: Path) -> str:
+    """Empty where the file is as it was written, else what is wrong. Raises InputError where it cannot be read."""
+    metadata = read_metadata(path)
+    if "weights_sha256" not in metadata:
+        return "it holds no checksum to compare with (written by an older version)"
+    if digest(read_tensors(path).items()) != metadata["weights_sha256"]:
+        return "its weights are not those that were written: the file was changed or damaged"
+    read_checkpoint(path)
+    return ""
+
+
+def mismatches(wanted: dict[str, Tensor], found: dict[str, Tensor], most: int = 6) -> str:
+    """Where two state dicts differ in names and shapes, in one line: all, or the first `most`; empty: nowhere."""
     lines = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name} is not known" for name in found.keys() - wanted.keys()]
     for name in wanted.keys() & found.keys():
         if wanted[name].shape != found[name].shape:
             lines.append(f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
     lines.sort()
-    return "; ".join(lines[:6] + [f"and {len(lines) - 6} more"] * (len(lines) > 6))
+    return "; ".join(lines[:most] + [f"and {len(lines) - most} more"] * (len(lines) > most))
