@@ -178,7 +178,7 @@ def test_usual_resolutions_fit(preset, resolutions):
     [
         ({"modle": {}}, "unknown setting 'modle'; did you mean 'model'?"),
         ({"training": {"stepps": 3}}, "unknown setting 'training.stepps'; did you mean 'steps'?"),
-        ({"model": {"estimator": {"zzz": 3}}}, "unknown setting 'model.estimator.zzz'; known here: variant"),
+        ({"model": {"estimator": {"zzz": 3}}}, "unknown setting 'model.estimator.zzz'; known here: name, variant"),
         ({"training": {"steps": "many"}}, "training.steps: expected a whole number, not 'many'"),
         ({"training": {"steps": 1.5}}, "training.steps: expected a whole number, not 1.5"),
         ({"training": {"steps": True}}, "training.steps: expected a whole number, not True"),

@@ -13,11 +13,11 @@ from mtanimate.config import (
     Config,
     DataConfig,
     DenseMotionConfig,
-    EstimatorConfig,
     GeneratorConfig,
     HRNetConfig,
     LossConfig,
     ModelConfig,
+    MotionTransformerConfig,
     TrainingConfig,
 )
 from mtanimate.data.clips import Split, find_clips
@@ -30,7 +30,7 @@ from mtanimate.video import VideoWriter
 MODEL = ModelConfig(
     resolution=64,
     num_keypoints=4,
-    estimator=EstimatorConfig(
+    estimator=MotionTransformerConfig(
         backbone=HRNetConfig(widths=(), stem_width=8, layer1_width=8, layer1_blocks=1), dim=32, layers=2, heads=4
     ),
     dense_motion=DenseMotionConfig(block_expansion=8, max_features=16, num_blocks=2),

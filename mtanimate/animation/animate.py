@@ -273,7 +273,7 @@ class Watching:
                 backgrounds.append(background.cpu())
             done += len(squares)
             progress(done, len(self.numbers), "reading the motion")
-        motion = Motion(torch.cat([m.keypoints for m in motions]), torch.cat([m.affine for m in motions]))
+        motion = Motion.cat(motions)
         lost = [number - self.numbers.start for number in self.framing.lost_frames(self.numbers)]
         first = self.footage.times[self.numbers.start]
         times = [self.footage.times[number] - first for number in self.numbers] if self.footage.variable else None

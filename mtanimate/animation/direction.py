@@ -1,6 +1,7 @@
 """From the driver's motion to the source's: which frame is rest, how strong, how smooth."""
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -24,7 +25,8 @@ def smoothed(motion: Motion, seconds: float, fps: float) -> Motion:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     window = torch.exp(-(offsets**2) / (2 * sigma**2))
     window /= window.sum()
-    return Motion(_filtered(motion.keypoints, window), _filtered(motion.affine, window))
+    motion = motion.unwound()
+    return replace(motion, keypoints=_filtered(motion.keypoints, window), affine=_filtered(motion.affine, window))
 
 
 def _filtered(values: Tensor, window: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ def held(motion: Motion, lost: list[int]) -> Motion:
     for number in range(len(motion)):
         last = last if number in gone else number
         rows.append(last)
-    return Motion(motion.keypoints[rows], motion.affine[rows])
+    return motion[rows]
 
 
 def pose_distances(source: Motion, driving: Motion) -> Tensor:

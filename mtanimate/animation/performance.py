@@ -67,6 +67,7 @@ def save_performance(path: Path, performance: Performance) -> None:
         "format": FORMAT,
         "fps": str(performance.fps),
         "checkpoint": performance.checkpoint,
+        "up_to_sign": json.dumps(performance.motion.up_to_sign),
         "times": json.dumps(None if performance.times is None else [str(time) for time in performance.times]),
     }
     try:
@@ -87,7 +88,8 @@ def load_performance(path: Path, checkpoint: str, num_keypoints: int) -> Perform
         arrays, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
         if about.get("format") != FORMAT:
             raise ValueError(f"its format is {about.get('format')}, not {FORMAT}")
-        motion = Motion(torch.from_numpy(arrays["keypoints"]).float(), torch.from_numpy(arrays["affine"]).float())
+        keypoints, affine = (torch.from_numpy(arrays[name]).float() for name in ("keypoints", "affine"))
+        motion = Motion(keypoints, affine, json.loads(about.get("up_to_sign", "false")) is True)
         fps = Fraction(about["fps"])
         given = json.loads(about["times"])
         times = None if given is None else [Fraction(time) for time in given]

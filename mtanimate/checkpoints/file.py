@@ -106,18 +106,23 @@ def _import_it(path: Path) -> str:
     return ""
 
 
+def read_config(path: Path) -> Config:
+    """The configuration that a checkpoint carries. Raises InputError where it has none that can be used."""
+    metadata = read_metadata(path)
+    try:
+        return from_checkpoint(json.loads(metadata["config"]))
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
+
+
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Build the network that the file describes and load it, in float32, on `device`.
 
     Raises InputError where the file is missing, broken, foreign, or does not fit its own configuration.
     """
-    metadata = read_metadata(path)
-    try:
-        config = from_checkpoint(json.loads(metadata["config"]))
-        with torch.device("meta"):  # shapes alone: the file brings the numbers
-            animator = Animator(config.model)
-    except (InputError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
+    metadata, config = read_metadata(path), read_config(path)
+    with torch.device("meta"):  # shapes alone: the file brings the numbers
+        animator = Animator(config.model)
     tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(KEPT)}
     mismatched = mismatches(animator.state_dict(), tensors)
     if mismatched:

@@ -27,6 +27,13 @@ class Mode(str, Enum):
     absolute = "absolute"
 
 
+class Estimator(str, Enum):
+    motion_transformer = "motion-transformer"
+    fomm = "fomm"
+    mraa = "mraa"
+    monkey_net = "monkey-net"
+
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps.")

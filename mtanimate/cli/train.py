@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, DEVICE, JSON, QUIET, Precision, print_json, reports_errors
+from mtanimate.cli.terminal import DEBUG, DEVICE, JSON, QUIET, Estimator, Precision, print_json, reports_errors
 from mtanimate.cli.training_display import training_display
 
 EXAMPLE = "Example: mtanimate train --dataset videos/ --out runs/mine"
@@ -23,6 +23,7 @@ def command(
     ),
     preset: str | None = typer.Option(None, help="The settings to start from.", show_default="small"),
     out: Path | None = typer.Option(None, help="The run's folder.", show_default="runs/PRESET-DATE"),
+    estimator: Estimator | None = typer.Option(None, help="What reads the motion.", show_default="the preset's"),
     steps: int | None = typer.Option(None, min=1, help="Optimiser steps in all."),
     epochs: int | None = typer.Option(None, min=1, help="Passes over the data, in place of --steps."),
     batch_size: int | None = typer.Option(None, min=1, help="Pairs of frames a step, of all GPUs together."),
@@ -43,7 +44,7 @@ def command(
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Train a Motion Transformer on a folder of videos. The same command goes on where it was stopped."""
+    """Train a Motion Transformer or a baseline on your videos. The same command goes on where it was stopped."""
     from mtanimate.devices import check_gpus
     from mtanimate.training.train import plan, train
     from mtanimate.training.workers import run_workers
@@ -68,6 +69,7 @@ def command(
         "data": data,
         "preset": preset,
         "out": out,
+        "estimator": estimator and estimator.value,
         "settings": [*given, *settings],
         "resume": resume,
         "init": init,

@@ -18,8 +18,10 @@ from mtanimate.config.model import (
     DenseMotionConfig,
     EstimatorConfig,
     GeneratorConfig,
+    HeatmapEstimatorConfig,
     HRNetConfig,
     ModelConfig,
+    MotionTransformerConfig,
 )
 from mtanimate.config.training import (
     AugmentationConfig,
@@ -40,8 +42,10 @@ __all__ = [
     "EstimatorConfig",
     "GeneratorConfig",
     "HRNetConfig",
+    "HeatmapEstimatorConfig",
     "LossConfig",
     "ModelConfig",
+    "MotionTransformerConfig",
     "TrainingConfig",
     "TransformConfig",
     "describe",

@@ -2,14 +2,18 @@
 
 import math
 
-from mtanimate.config.model import EstimatorConfig, ModelConfig
+from mtanimate.config.model import EstimatorConfig, HeatmapEstimatorConfig, ModelConfig, MotionTransformerConfig
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
 
 def check(config: Config) -> Config:
     """The same configuration. Raises InputError, naming the settings, where no network can be made of it."""
-    _check_estimator(config.model.estimator)
+    estimator = config.model.estimator
+    if isinstance(estimator, MotionTransformerConfig):
+        _check_transformer(estimator)
+    else:
+        _check_heatmaps(estimator, config)
     _check_sizes(config.model)
     low, high = config.data.augmentation.window
     if low > high:
@@ -17,7 +21,7 @@ def check(config: Config) -> Config:
     return config
 
 
-def _check_estimator(config: EstimatorConfig) -> None:
+def _check_transformer(config: MotionTransformerConfig) -> None:
     if config.dim % config.heads:
         raise InputError(f"model.estimator.dim: {config.dim} cannot be shared by {config.heads} heads")
     if config.dim % 4:
@@ -36,11 +40,23 @@ def _check_estimator(config: EstimatorConfig) -> None:
             )
 
 
+def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:
+    name = estimator.name
+    if name != "fomm" and estimator.shared_affine:
+        raise InputError(f"model.estimator.shared_affine: {name} regresses no matrices: set it to false")
+    if name != "fomm" and config.loss.equivariance_affine:
+        raise InputError(
+            f"loss.equivariance_affine: {name} regresses no matrices that it could train: set it to 0 "
+            f"(--estimator {name} does so by itself)"
+        )
+    if config.training.backbone_file or "backbone" in config.training.freeze:
+        raise InputError(f"{name} has no backbone to load weights into or to freeze; motion-transformer has")
+
+
 def _check_sizes(config: ModelConfig) -> None:
     """Each part halves its picture some times; halves must meet again on the way back."""
-    deepest = 16 if config.estimator.backbone.widths else 4
     parts = {
-        "estimator": (config.estimator.scale_factor, math.lcm(deepest, 4 * config.estimator.patch_size)),
+        "estimator": (config.estimator.scale_factor, _estimator_unit(config.estimator)),
         "dense_motion": (config.dense_motion.scale_factor, 2**config.dense_motion.num_blocks),
         "generator": (1.0, 2**config.generator.num_down_blocks),
     }
@@ -53,3 +69,9 @@ def _check_sizes(config: ModelConfig) -> None:
                 f"model.resolution: {config.resolution} does not suit model.{name}, which works on {side:g} pixels "
                 f"and needs a multiple of {unit}"
             )
+
+
+def _estimator_unit(config: EstimatorConfig) -> int:
+    if isinstance(config, HeatmapEstimatorConfig):
+        return 2**config.num_blocks
+    return math.lcm(16 if config.backbone.widths else 4, 4 * config.patch_size)

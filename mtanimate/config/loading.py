@@ -76,7 +76,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, path)
+        return _convert(_alternative([kind for kind in arguments if kind is not type(None)], value, path), value, path)
     if dataclasses.is_dataclass(kind):
         return from_mapping(typing.cast(type, kind), value, path)
     if origin is typing.Literal:
@@ -95,6 +95,16 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if type(value) is not kind:
         raise InputError(f"{path}: expected {NAMES.get(kind, kind.__name__)}, not {value!r}")
     return value
+
+
+def _alternative(kinds: list[Any], value: Any, path: str) -> Any:
+    """Which of several dataclasses is meant: the one that has the value's `name`; without one, the first."""
+    if len(kinds) == 1 or not isinstance(value, dict) or "name" not in value:
+        return kinds[0]
+    names = {name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)["name"])}
+    if value["name"] not in names:
+        raise InputError(f"{path}.name: {value['name']!r} is not one of {', '.join(names)}")
+    return names[value["name"]]
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -152,10 +162,10 @@ def _on_its_preset(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings: what `changes` says wins, at any depth."""
+    """Nested mappings: what `changes` says wins, at any depth. What has a name of its own stands for itself."""
     result = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        both = isinstance(value, dict) and isinstance(base.get(key), dict) and "name" not in value
         result[key] = _merged(base[key], value) if both else value
     return result
 
@@ -215,7 +225,11 @@ def override(config: Config, settings: list[str]) -> Config:
             target = target[parent]
         if last not in target:
             raise InputError(f"--set: unknown setting '{key}'; {_nearest(last, target)}")
-        target[last] = _parse(text)
+        value = _parse(text)
+        if last == "name" and value != target[last]:
+            target.clear()  # another estimator: none of the former one's settings are its own
+        target[last] = value
+        mapping = to_mapping(from_mapping(Config, mapping))  # what the value brings along can be set next
     return check(from_mapping(Config, mapping))
 
 

@@ -1,7 +1,7 @@
 """The network's hyperparameters. The defaults are the paper's, at full size."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from mtanimate.config.ranges import Count, Natural, Portion, Positive
 
@@ -37,8 +37,8 @@ BACKBONES = {
 
 
 @dataclass(frozen=True)
-class EstimatorConfig:
-    """The Motion Transformer.
+class MotionTransformerConfig:
+    """The paper's estimator.
 
     variant: `paper` (one token a part, one linear head, logits / sqrt(dim)) or `release` (the published
         checkpoints: two tokens a part, two normed heads, logits / sqrt(dim / heads)).
@@ -48,6 +48,7 @@ class EstimatorConfig:
     scale_factor: the picture is reduced by it, anti-aliased, before the backbone.
     """
 
+    name: Literal["motion-transformer"] = "motion-transformer"
     variant: Literal["paper", "release"] = "paper"
     backbone: HRNetConfig = BACKBONES["hrnet_w32"]
     patch_size: Count = 4
@@ -59,6 +60,32 @@ class EstimatorConfig:
     position: Literal["every_layer", "once", "none"] = "every_layer"
     squash: bool = False
     scale_factor: Portion = 1.0
+
+
+@dataclass(frozen=True)
+class HeatmapEstimatorConfig:
+    """An estimator that the paper compares itself with: an hourglass on a reduced picture gives each part a heat
+    map, whose mean is the keypoint. The defaults are the published sizes.
+
+    name: where the affine matrices come from: `fomm`: regressed; `monkey-net`: there are none, the identity stands
+        in for them; `mraa`: from the heat maps' principal axes.
+    temperature: of the heat maps' softmax.
+    padding: of the heads' 7x7 convolutions; with less than 3 the maps are smaller than the picture, and their rim's
+        pixels count as the picture's.
+    shared_affine: `fomm` alone: one set of four maps for all parts in place of one for each.
+    """
+
+    name: Literal["fomm", "monkey-net", "mraa"] = "fomm"
+    block_expansion: Count = 32
+    max_features: Count = 1024
+    num_blocks: Count = 5
+    scale_factor: Portion = 0.25
+    temperature: Positive = 0.1
+    padding: Natural = 0
+    shared_affine: bool = False
+
+
+EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
 
 
 @dataclass(frozen=True)
@@ -95,7 +122,7 @@ class ModelConfig:
 
     resolution: Count = 256
     num_keypoints: Count = 10
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    estimator: EstimatorConfig = field(default_factory=MotionTransformerConfig)
     dense_motion: DenseMotionConfig = field(default_factory=DenseMotionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     background: BackgroundConfig | None = None

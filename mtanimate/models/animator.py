@@ -10,8 +10,18 @@ from mtanimate.geometry import warp
 from mtanimate.models.background import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
 from mtanimate.models.generator import Generator
+from mtanimate.models.keypoint_detector import KeypointDetector
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import MotionTransformer
+from mtanimate.models.region_predictor import RegionPredictor
+
+# Pictures in, Motion out: what `model.estimator.name` chooses from.
+ESTIMATORS: dict[str, type[nn.Module]] = {
+    "motion-transformer": MotionTransformer,
+    "fomm": KeypointDetector,
+    "monkey-net": KeypointDetector,
+    "mraa": RegionPredictor,
+}
 
 
 @dataclass(frozen=True)
@@ -46,13 +56,13 @@ class Animator(nn.Module):
     """Motion estimator, dense motion, generator and, where configured, the background predictor.
 
     Pictures are (B, 3, H, W) float RGB in [0, 1]; H and W must be divisible by what the configuration's
-    patches and hourglass need (the configured resolution is).
+    patches and hourglasses need (the configured resolution is).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.motion_estimator = MotionTransformer(config.estimator, config.num_keypoints)
+        self.motion_estimator = ESTIMATORS[config.estimator.name](config.estimator, config.num_keypoints)
         self.dense_motion = DenseMotionNetwork(config.dense_motion, config.num_keypoints)
         self.generator = Generator(config.generator)
         self.background_predictor = BackgroundPredictor(config.background) if config.background else None
@@ -98,4 +108,4 @@ class Animator(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.motion_estimator.motion_tokens.device
+        return next(self.parameters()).device

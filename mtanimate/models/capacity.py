@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtanimate.config import BACKBONES, ModelConfig, load_preset
+from mtanimate.config import (
+    BACKBONES,
+    EstimatorConfig,
+    HeatmapEstimatorConfig,
+    ModelConfig,
+    MotionTransformerConfig,
+    load_preset,
+)
 from mtanimate.models.animator import Animator
-
-Variant = Literal["paper", "release"]
 
 
 @dataclass(frozen=True)
@@ -34,44 +39,39 @@ class Capacity:
         return asdict(self)
 
 
-# (backbone, variant) -> what Tables 1 and 5 say.
-PAPER: dict[tuple[str, Variant], tuple[float, float | None]] = {
-    ("stem", "paper"): (5.56, None),
-    ("hrnet_w32", "paper"): (12.23, 7.54),
-    ("hrnet_w48", "paper"): (21.30, None),
-}
+# backbone, variant, the estimator, and what Tables 1 and 5 say of it.
+ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
+    ("stem", "paper", MotionTransformerConfig(backbone=BACKBONES["stem"]), (5.56, None)),
+    ("hrnet_w32", "paper", MotionTransformerConfig(), (12.23, 7.54)),
+    ("hrnet_w48", "paper", MotionTransformerConfig(backbone=BACKBONES["hrnet_w48"]), (21.30, None)),
+    ("hrnet_w32", "release", MotionTransformerConfig(variant="release"), (None, None)),
+    ("", "full size", HeatmapEstimatorConfig(name="fomm"), (14.21, 1.28)),
+    ("", "full size", HeatmapEstimatorConfig(name="mraa"), (14.20, 1.26)),
+    ("", "full size", HeatmapEstimatorConfig(name="monkey-net"), (None, None)),
+]
 
 
 def capacities(resolution: int = 256) -> list[Capacity]:
     """Each estimator, the image generator, and the parts of the `small` preset."""
     full = ModelConfig(resolution=resolution)
     rows = []
-    networks: list[tuple[str, Variant]] = [*PAPER, ("hrnet_w32", "release")]
-    for backbone, variant in networks:
-        estimator = replace(full.estimator, backbone=BACKBONES[backbone], variant=variant)
-        row = _measure_estimator(replace(full, estimator=estimator), backbone)
-        parameters, work = PAPER.get((backbone, variant), (None, None))
+    for backbone, variant, estimator, (parameters, work) in ESTIMATORS:
+        row = _measure_estimator(replace(full, estimator=estimator), backbone, variant)
         rows.append(replace(row, paper_parameters=parameters, paper_multiply_adds=work))
     generator = _measure_generator(full, "full size")
     rows.append(replace(generator, paper_parameters=45.57, paper_multiply_adds=53.64))
     small = replace(load_preset("small").model, resolution=resolution)
-    rows.append(_measure_estimator(small, "hrnet_small"))
+    rows.append(_measure_estimator(small, "hrnet_small", "paper"))
     rows.append(_measure_generator(small, "preset small"))
     return rows
 
 
-def _measure_estimator(config: ModelConfig, backbone: str) -> Capacity:
+def _measure_estimator(config: ModelConfig, backbone: str, variant: str) -> Capacity:
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     work = _multiply_adds(lambda: animator.estimate_motion(picture))
-    return Capacity(
-        "motion-transformer",
-        backbone,
-        config.estimator.variant,
-        "motion_estimator",
-        _parameters(animator.motion_estimator),
-        work,
-    )
+    parameters = _parameters(animator.motion_estimator)
+    return Capacity(config.estimator.name, backbone, variant, "motion_estimator", parameters, work)
 
 
 def _measure_generator(config: ModelConfig, variant: str) -> Capacity:

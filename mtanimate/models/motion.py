@@ -1,6 +1,7 @@
 """The motion of one picture: K keypoints and K affine matrices (section 3.1), and its transfer."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,26 +16,60 @@ class Motion:
 
     keypoints: (B, K, 2), the paper's t^k as (x, y) in [-1, 1].
     affine: (B, K, 2, 2), the paper's A^k: from the latent reference frame to the picture, near keypoint k.
+    up_to_sign: the matrices are principal axes (MRAA), which point both ways: A and -A say the same.
     """
 
     keypoints: Tensor
     affine: Tensor
+    up_to_sign: bool = False
 
     def __len__(self) -> int:
         return self.keypoints.shape[0]
 
-    def __getitem__(self, index: slice) -> "Motion":
-        return Motion(self.keypoints[index], self.affine[index])
+    def __getitem__(self, index: slice | list[int]) -> "Motion":
+        return self._each(lambda tensor: tensor[index])
 
     def roll(self, shift: int) -> "Motion":
         """The batch turned by `shift` places."""
-        return Motion(self.keypoints.roll(shift, dims=0), self.affine.roll(shift, dims=0))
+        return self._each(lambda tensor: tensor.roll(shift, dims=0))
 
     def detach(self) -> "Motion":
-        return Motion(self.keypoints.detach(), self.affine.detach())
+        return self._each(Tensor.detach)
 
     def to(self, target: torch.device | torch.dtype | str) -> "Motion":
-        return Motion(self.keypoints.to(target), self.affine.to(target))
+        return self._each(lambda tensor: tensor.to(target))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Motion":
+        return replace(self, keypoints=function(self.keypoints), affine=function(self.affine))
+
+    @staticmethod
+    def cat(motions: "list[Motion]") -> "Motion":
+        """One batch after the other."""
+        affine = torch.cat([motion.affine for motion in motions])
+        return replace(motions[0], keypoints=torch.cat([motion.keypoints for motion in motions]), affine=affine)
+
+    def unwound(self) -> "Motion":
+        """Frames in the order of time: where matrices are known up to sign, each as its predecessor has it."""
+        if not self.up_to_sign or len(self) < 2:
+            return self
+        turned = _half_turn(matmul_2x2(self.affine[1:], inverse_2x2(self.affine[:-1])))
+        signs = torch.cat([torch.ones_like(turned[:1]), turned]).cumprod(dim=0)
+        return replace(self, affine=self.affine * signs)
+
+
+def change(first: Motion, second: Motion) -> Tensor:
+    """A_1 A_2^-1 of each part, from the second picture to the first: (B, K, 2, 2); batches as they broadcast.
+
+    Where matrices are known up to sign, the product that turns by less than a quarter.
+    """
+    product = matmul_2x2(first.affine, inverse_2x2(second.affine))
+    return product * _half_turn(product) if first.up_to_sign else product
+
+
+def _half_turn(matrix: Tensor) -> Tensor:
+    """-1 where (..., 2, 2) is nearer to the half turn -I than to I, else 1: (..., 1, 1)."""
+    trace = matrix[..., 0, 0] + matrix[..., 1, 1]
+    return torch.where(trace < 0, -1.0, 1.0).to(matrix)[..., None, None]
 
 
 def sparse_motions(source: Motion, driving: Motion, grid: Tensor) -> Tensor:
@@ -42,7 +77,7 @@ def sparse_motions(source: Motion, driving: Motion, grid: Tensor) -> Tensor:
 
     source and driving have batch B (or source 1); `grid` is (h, w, 2). Returns (B, K, h, w, 2).
     """
-    matrix = matmul_2x2(source.affine, inverse_2x2(driving.affine))
+    matrix = change(source, driving)
     offset = grid[None, None] - driving.keypoints[:, :, None, None]
     return transform_points(matrix[:, :, None, None], offset) + source.keypoints[:, :, None, None]
 
@@ -91,8 +126,8 @@ def transfer_relative(
     (Absolute transfer needs no function: the driving motion is used as it is.)
     """
     keypoints = source.keypoints + (driving.keypoints - reference.keypoints) * (scale * strength)
-    turn = matmul_2x2(driving.affine, inverse_2x2(reference.affine))
+    turn = change(driving, reference)
     if strength != 1:
         still = torch.eye(2, dtype=turn.dtype, device=turn.device)
         turn = still + (turn - still) * strength
-    return Motion(keypoints, matmul_2x2(turn, source.affine))
+    return Motion(keypoints, matmul_2x2(turn, source.affine), source.up_to_sign)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtanimate.config import EstimatorConfig
+from mtanimate.config import MotionTransformerConfig
 from mtanimate.geometry import antialias_downsample
 from mtanimate.models.hrnet import HRNet
 from mtanimate.models.motion import Motion
@@ -98,9 +98,9 @@ class SeparateLayer(nn.Module):
 
 
 class MotionTransformer(nn.Module):
-    """The estimator of the paper, and of its release (see `EstimatorConfig.variant`)."""
+    """The estimator of the paper, and of its release (see `MotionTransformerConfig.variant`)."""
 
-    def __init__(self, config: EstimatorConfig, num_keypoints: int) -> None:
+    def __init__(self, config: MotionTransformerConfig, num_keypoints: int) -> None:
         super().__init__()
         self.config = config
         self.num_keypoints = num_keypoints

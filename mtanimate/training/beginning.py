@@ -6,7 +6,7 @@ from mtanimate.checkpoints.file import mismatches, read_checkpoint
 from mtanimate.config import Config
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
-from mtanimate.models.hrnet import load_imagenet_weights
+from mtanimate.models.hrnet import HRNet, load_imagenet_weights
 from mtanimate.models.weights import read_weights
 
 
@@ -17,7 +17,9 @@ def make_animator(config: Config, init: Path | None) -> Animator:
     if config.training.backbone_file:
         file = Path(config.training.backbone_file).expanduser()
         weights = read_weights(file, "ImageNet weights of HRNet", "check --backbone-weights")
-        load_imagenet_weights(animator.motion_estimator.backbone, weights)
+        backbone = animator.motion_estimator.backbone
+        assert isinstance(backbone, HRNet)  # other estimators have none, and their configuration says so
+        load_imagenet_weights(backbone, weights)
     if init is not None:
         weights = read_checkpoint(init).animator.state_dict()
         mismatched = mismatches(animator.state_dict(), weights)

@@ -3,14 +3,14 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mtanimate.checkpoints.file import read_metadata
+from mtanimate.checkpoints.file import read_config
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import Config, describe, load_file, load_preset, override, preset_names
 from mtanimate.data.clips import Split, split_clips
@@ -18,6 +18,15 @@ from mtanimate.devices import choose_training_precision, describe_device
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.training.run import Report, Run
 from mtanimate.training.workers import Workers, join
+
+# What each estimator takes along: the loss on the matrices (FOMM's, with its weight there) is for a head that
+# regresses them.
+ESTIMATORS = {
+    "motion-transformer": ["model.estimator.name=motion-transformer"],
+    "fomm": ["model.estimator.name=fomm", "loss.equivariance_affine=10"],
+    "mraa": ["model.estimator.name=mraa", "loss.equivariance_affine=0"],
+    "monkey-net": ["model.estimator.name=monkey-net", "loss.equivariance_affine=0"],
+}
 
 
 @dataclass(frozen=True)
@@ -37,19 +46,32 @@ def plan(
     data: str | Path | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
+    estimator: str | None = None,
     settings: list[str] | None = None,
     resume: str | Path = "auto",
     init: str | Path | None = None,
 ) -> Plan:
     """dataset: a preset's name, a folder of videos, or a YAML file; data: where the videos are, when it is not
-    the folder (default: `data/NAME`). settings: `key=value` over all else. resume: auto, none or a state's file.
-    init: a checkpoint's name or file; the phases for fresh networks are left out then.
+    the folder (default: `data/NAME`). estimator: in place of the preset's, one of `ESTIMATORS`. settings:
+    `key=value` over all else. resume: auto, none or a state's file.
+    init: a checkpoint's name or file, whose network is trained on where no preset or YAML file says another; the
+    phases for fresh networks are left out then.
     Raises InputError for what is wrong or missing.
     """
     name, config, videos = _recipe(dataset, preset, data)
+    start = None
+    if init is not None:
+        start = resolve(str(init))
+        carried = read_config(start).model
+        if preset is None and not _names_settings(dataset):  # nothing else is said of the network
+            config = replace(config, model=carried)
+            estimator = estimator or carried.estimator.name
     # The first phases bring a fresh network to its feet: one that walks needs them only where it is said.
     walks = ["training.equivariance_steps=0", "training.warmup_steps=0"] if init is not None else []
-    config = override(config, [*walks, *(settings or [])])
+    if estimator is not None and estimator not in ESTIMATORS:
+        raise InputError(f"--estimator {estimator}: there are {', '.join(ESTIMATORS)}")
+    chosen = ESTIMATORS[estimator] if estimator is not None else []
+    config = override(config, [*chosen, *walks, *(settings or [])])
     split = split_clips(videos, config.data.test_share, config.training.seed)
     if not split.train:
         raise InputError(f"'{videos}' has no clips to train on besides those that are held out")
@@ -59,11 +81,12 @@ def plan(
     state = None if resume in ("auto", "none") else Path(resume).expanduser()
     if state is not None and not state.is_file():
         raise InputError(f"--resume {state}: no such file; give auto, none, or a run's state/last.pt")
-    start = None
-    if init is not None:
-        start = resolve(str(init))
-        read_metadata(start)
     return Plan(config, split, folder, state, start)
+
+
+def _names_settings(dataset: str | Path) -> bool:
+    """Whether it is a preset or a YAML file, not a folder of videos."""
+    return str(dataset) in preset_names() or Path(dataset).suffix.lower() in (".yaml", ".yml")
 
 
 def _recipe(dataset: str | Path, preset: str | None, data: str | Path | None) -> tuple[str, Config, Path]:

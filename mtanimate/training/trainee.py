@@ -40,5 +40,7 @@ class Trainee(nn.Module):
 
 def part(animator: Animator, name: str) -> nn.Module:
     """A part of the network by the name that `training.freeze` has for it."""
-    module = animator.motion_estimator.backbone if name == "backbone" else getattr(animator, name)
+    if name == "backbone":
+        return animator.get_submodule("motion_estimator.backbone")
+    module = getattr(animator, name)
     return module if module is not None else nn.Identity()  # no background predictor: nothing to freeze

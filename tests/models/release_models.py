@@ -8,10 +8,10 @@ from mtanimate.checkpoints.release import from_release
 from mtanimate.config import (
     BackgroundConfig,
     DenseMotionConfig,
-    EstimatorConfig,
     GeneratorConfig,
     HRNetConfig,
     ModelConfig,
+    MotionTransformerConfig,
 )
 from mtanimate.models.animator import Animator
 
@@ -19,7 +19,7 @@ CONFIGS = {
     "mtia_small": ModelConfig(
         resolution=64,
         num_keypoints=5,
-        estimator=EstimatorConfig(
+        estimator=MotionTransformerConfig(
             variant="release",
             backbone=HRNetConfig(widths=(8, 16, 32), stage2_blocks=(2, 1), stage3_modules=2, stage3_blocks=(1, 2, 1)),
             dim=48,
@@ -34,7 +34,7 @@ CONFIGS = {
     "mtia_small_noskip": ModelConfig(
         resolution=64,
         num_keypoints=6,
-        estimator=EstimatorConfig(
+        estimator=MotionTransformerConfig(
             variant="release",
             backbone=HRNetConfig(widths=(8, 16, 32), stage2_blocks=(1, 1), stage3_modules=3, stage3_blocks=(1, 1, 1)),
             dim=32,

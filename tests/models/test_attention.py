@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden import close
 
-from mtanimate.config import BACKBONES, EstimatorConfig
+from mtanimate.config import BACKBONES, MotionTransformerConfig
 from mtanimate.models.motion_transformer import (
     MotionTransformer,
     MultiHeadAttention,
@@ -20,7 +20,7 @@ def attention_inputs(dim=16, seed=2):
 
 @pytest.mark.parametrize(("variant", "divisor"), [("paper", 16), ("release", 16 // 4)])
 def test_logits_are_divided_by_the_root_of(variant, divisor):
-    config = EstimatorConfig(variant=variant, backbone=BACKBONES["stem"], dim=16, heads=4, layers=1)
+    config = MotionTransformerConfig(variant=variant, backbone=BACKBONES["stem"], dim=16, heads=4, layers=1)
     attention = MotionTransformer(config, 5).layers[0].attention
     queries, context = attention_inputs()
     maps = []

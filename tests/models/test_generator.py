@@ -10,10 +10,10 @@ from golden import close, document, needs_golden, tensors
 from mtanimate.config import (
     BackgroundConfig,
     DenseMotionConfig,
-    EstimatorConfig,
     GeneratorConfig,
     HRNetConfig,
     ModelConfig,
+    MotionTransformerConfig,
 )
 from mtanimate.geometry import coordinate_grid, resize, warp
 from mtanimate.models.animator import Animator
@@ -25,7 +25,7 @@ CONFIG = GeneratorConfig(block_expansion=4, max_features=12, num_bottleneck_bloc
 TINY = ModelConfig(
     resolution=64,
     num_keypoints=3,
-    estimator=EstimatorConfig(
+    estimator=MotionTransformerConfig(
         backbone=HRNetConfig(widths=(), stem_width=8, layer1_width=4, layer1_blocks=1),
         dim=16,
         layers=2,

@@ -7,14 +7,14 @@ import torch
 from golden import close
 from torch.nn import functional as F
 
-from mtanimate.config import BACKBONES, EstimatorConfig, HRNetConfig, load_preset
+from mtanimate.config import BACKBONES, HRNetConfig, MotionTransformerConfig, load_preset
 from mtanimate.models.motion_transformer import (
     MotionTransformer,
     sine_position,
     sunflower,
 )
 
-TINY = EstimatorConfig(
+TINY = MotionTransformerConfig(
     backbone=HRNetConfig(
         widths=(4, 8, 16),
         stem_width=8,
@@ -47,7 +47,7 @@ def pictures(batch=2, height=64, width=64, seed=1):
 @pytest.mark.parametrize(("backbone", "millions"), [("stem", 5.559), ("hrnet_w32", 12.231622), ("hrnet_w48", 21.301)])
 def test_parameters_of_the_paper(backbone, millions):
     with torch.device("meta"):
-        estimator = MotionTransformer(EstimatorConfig(backbone=BACKBONES[backbone]), num_keypoints=10)
+        estimator = MotionTransformer(MotionTransformerConfig(backbone=BACKBONES[backbone]), num_keypoints=10)
     count = sum(parameter.numel() for parameter in estimator.parameters())
     assert count == pytest.approx(1e6 * millions, rel=1e-3)
     if backbone == "hrnet_w32":

@@ -1,0 +1,57 @@
+"""The estimators of FOMM (Siarohin et al., NeurIPS 2019) and Monkey-Net (Siarohin et al., CVPR 2019)."""
+
+import torch
+from torch import Tensor, nn
+
+from mtanimate.config import HeatmapEstimatorConfig
+from mtanimate.geometry import antialias_downsample, coordinate_grid
+from mtanimate.models.blocks import Hourglass
+from mtanimate.models.motion import Motion
+
+
+class HeatmapEstimator(nn.Module):
+    """An hourglass on a reduced picture, and a head that gives each part a heat map; a keypoint is its map's mean."""
+
+    def __init__(self, config: HeatmapEstimatorConfig, num_keypoints: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_keypoints = num_keypoints
+        self.hourglass = Hourglass(3, config.block_expansion, config.max_features, config.num_blocks)
+        self.heatmap_head = self._head(num_keypoints)
+
+    def _head(self, channels: int) -> nn.Conv2d:
+        return nn.Conv2d(self.hourglass.out_channels, channels, 7, padding=self.config.padding)
+
+    def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) in [0, 1] -> features (B, C, h, w), heat maps (B, K, h', w') summing to 1, means (B, K, 2)."""
+        features = self.hourglass(antialias_downsample(image, self.config.scale_factor))
+        logits = self.heatmap_head(features).float()
+        size = (logits.shape[2], logits.shape[3])
+        heatmaps = torch.softmax(logits.flatten(2) / self.config.temperature, dim=2).unflatten(2, size)
+        # The map's own grid: without padding its rim's pixels, too, lie on -1 and 1.
+        grid = coordinate_grid(*size, like=heatmaps)
+        return features, heatmaps, (heatmaps[..., None] * grid).sum(dim=(2, 3))
+
+
+class KeypointDetector(HeatmapEstimator):
+    """FOMM: maps of matrices, averaged by the heat maps. Monkey-Net: keypoints alone, every matrix the identity."""
+
+    def __init__(self, config: HeatmapEstimatorConfig, num_keypoints: int) -> None:
+        super().__init__(config, num_keypoints)
+        self.affine_head: nn.Conv2d | None = None
+        if config.name == "fomm":
+            sets = 1 if config.shared_affine else num_keypoints
+            self.affine_head = self._head(4 * sets)
+            nn.init.zeros_(self.affine_head.weight)
+            assert self.affine_head.bias is not None
+            with torch.no_grad():
+                self.affine_head.bias.copy_(torch.tensor([1.0, 0, 0, 1]).repeat(sets))
+
+    def forward(self, image: Tensor) -> Motion:
+        """(B, 3, H, W) in [0, 1] -> the picture's motion."""
+        features, heatmaps, keypoints = self.detect(image)
+        if self.affine_head is None:
+            return Motion(keypoints, torch.eye(2).to(keypoints).expand(*keypoints.shape[:2], 2, 2))
+        maps = self.affine_head(features).to(heatmaps.dtype).unflatten(1, (-1, 4))  # (B, K or 1, 4, h', w')
+        affine = (heatmaps[:, :, None] * maps).sum(dim=(3, 4))
+        return Motion(keypoints, affine.unflatten(2, (2, 2)))
