@@ -1,0 +1,210 @@
+"""The configuration files (YAML) of the tools whose checkpoints are imported and exported."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtanimate.config import (
+    HeatmapEstimatorConfig,
+    HRNetConfig,
+    ModelConfig,
+    MotionTransformerConfig,
+    from_mapping,
+    to_mapping,
+)
+from mtanimate.errors import InputError
+
+_MISSING = object()
+_HOURGLASS = ("block_expansion", "max_features", "num_blocks")
+_STAGE = ("NUM_MODULES", "NUM_BLOCKS", "NUM_CHANNELS")
+# Of the one that both tools save and build beside the network; its weight in their losses is 0, or it is left out.
+_DISCRIMINATOR = {"scales": [1], "block_expansion": 32, "max_features": 512, "num_blocks": 4, "sn": True}
+
+
+class _Settings:
+    """Nested mappings read by dotted keys; what is missing is said with the file's name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.values = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the configuration '{path}' ({error})") from error
+        except yaml.YAMLError as error:
+            raise InputError(f"'{path}' is no YAML: {' '.join(str(error).split())}") from error
+
+    def __call__(self, key: str, default: Any = _MISSING) -> Any:
+        value = self.values
+        for name in key.split("."):
+            value = value.get(name, _MISSING) if isinstance(value, dict) else _MISSING
+        if value is _MISSING and default is _MISSING:
+            raise InputError(f"'{self.path}' has no {key}: is it the checkpoint's own configuration?")
+        return default if value is _MISSING else value
+
+    def refuse(self, key: str, wanted: Any, what: str) -> None:
+        """A setting that the network here has one value of."""
+        found = self(key, wanted)
+        if found != wanted:
+            raise InputError(f"'{self.path}': {key} is {found!r}: {what}")
+
+
+def read_configuration(path: Path, layout: str) -> ModelConfig:
+    """The network that the tool's own configuration file describes.
+
+    Raises InputError for a file that cannot be read, lacks a setting, or asks for what is not there here.
+    """
+    settings = _Settings(path)
+    settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
+    values = _fomm(settings) if layout == "fomm" else _release(settings)
+    values |= {"num_keypoints": settings("model_params.common_params.num_kp"), **_generator(settings, layout)}
+    return from_mapping(ModelConfig, values, f"'{path}': model")
+
+
+def _fomm(settings: _Settings) -> dict[str, Any]:
+    prefix = "model_params.kp_detector_params"
+    affine = settings("model_params.common_params.estimate_jacobian", False)
+    return {
+        # The file may leave the size out; every published checkpoint's is 256.
+        "resolution": max(settings("dataset_params.frame_shape", [256, 256, 3])[:2]),
+        "estimator": {
+            "name": "fomm" if affine else "monkey-net",
+            "block_expansion": settings(f"{prefix}.block_expansion"),
+            "max_features": settings(f"{prefix}.max_features"),
+            "num_blocks": settings(f"{prefix}.num_blocks"),
+            "scale_factor": settings(f"{prefix}.scale_factor", 1),
+            "temperature": settings(f"{prefix}.temperature"),
+            "padding": settings(f"{prefix}.pad", 0),
+            "shared_affine": bool(affine and settings(f"{prefix}.single_jacobian_map", False)),
+        },
+    }
+
+
+def _release(settings: _Settings) -> dict[str, Any]:
+    settings.refuse("MODEL.DATA_PREPROCESS", False, "pictures are not normalised here")
+    settings.refuse("MODEL.FIX_IMG2MOTION_ATTENTION", False, "attention is not masked here")
+    settings.refuse("MODEL.POS_EMBEDDING_TYPE", "sine-full", "the position code here is the sine code")
+    settings.refuse("model_params.bg_predictor_params.bg_type", "affine", "the background moves by an affine map here")
+    patch, picture = settings("MODEL.PATCH_SIZE"), settings("MODEL.IMAGE_SIZE")
+    if len(set(patch)) != 1:
+        raise InputError(f"'{settings.path}': MODEL.PATCH_SIZE is {patch}: patches are square here")
+    background = None
+    if settings("model_params.use_bg_predictor", False):
+        background = {name: settings(f"model_params.bg_predictor_params.{name}") for name in _HOURGLASS}
+    stages = [{key: settings(f"MODEL.EXTRA.STAGE{stage}.{key}") for key in _STAGE} for stage in (2, 3)]
+    return {
+        "resolution": max(picture),
+        "background": background,
+        "estimator": {
+            "name": "motion-transformer",
+            "variant": "release",
+            "patch_size": patch[0],
+            "dim": settings("MODEL.DIM"),
+            "layers": settings("MODEL.TRANSFORMER_DEPTH"),
+            "heads": settings("MODEL.TRANSFORMER_HEADS"),
+            "mlp_ratio": settings("MODEL.TRANSFORMER_MLP_RATIO"),
+            "backbone": {
+                "widths": stages[1]["NUM_CHANNELS"],
+                "stage2_modules": stages[0]["NUM_MODULES"],
+                "stage2_blocks": stages[0]["NUM_BLOCKS"],
+                "stage3_modules": stages[1]["NUM_MODULES"],
+                "stage3_blocks": stages[1]["NUM_BLOCKS"],
+            },
+        },
+    }
+
+
+def _generator(settings: _Settings, layout: str) -> dict[str, Any]:
+    prefix = "model_params.generator_params"
+    masks = f"{prefix}.dense_motion_params"
+    names = ("block_expansion", "max_features", "num_down_blocks", "num_bottleneck_blocks")
+    return {
+        "generator": {name: settings(f"{prefix}.{name}") for name in names}
+        | {"skips": layout == "release" and settings(f"{prefix}.skips", False)},
+        "dense_motion": {name: settings(f"{masks}.{name}") for name in _HOURGLASS}
+        | {
+            "scale_factor": settings(f"{masks}.scale_factor", 1),
+            "keypoint_variance": settings(f"{masks}.kp_variance", 0.01),
+            "occlusion": settings(f"{prefix}.estimate_occlusion_map", False),
+        },
+    }
+
+
+def write_configuration(config: ModelConfig, layout: str) -> str:
+    """The YAML that the other tool needs beside the weights."""
+    values = _fomm_values(config) if layout == "fomm" else _release_values(config)
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def _common_values(config: ModelConfig, affine: bool) -> dict[str, Any]:
+    generator, masks = to_mapping(config.generator), to_mapping(config.dense_motion)
+    skips, occlusion = generator.pop("skips"), masks.pop("occlusion")
+    masks["kp_variance"] = masks.pop("keypoint_variance")
+    generator |= {"estimate_occlusion_map": occlusion, "dense_motion_params": masks}
+    return {
+        "dataset_params": {"frame_shape": [config.resolution, config.resolution, 3]},
+        "model_params": {
+            "common_params": {"num_kp": config.num_keypoints, "num_channels": 3, "estimate_jacobian": affine},
+            "generator_params": generator | ({"skips": True} if skips else {}),
+            "discriminator_params": _DISCRIMINATOR,
+        },
+    }
+
+
+def _fomm_values(config: ModelConfig) -> dict[str, Any]:
+    assert isinstance(config.estimator, HeatmapEstimatorConfig)
+    estimator = to_mapping(config.estimator)
+    values = _common_values(config, affine=estimator.pop("name") == "fomm")
+    shared = estimator.pop("shared_affine")
+    detector = {("pad" if name == "padding" else name): value for name, value in estimator.items()}
+    values["model_params"]["kp_detector_params"] = detector | ({"single_jacobian_map": True} if shared else {})
+    return values
+
+
+def _release_values(config: ModelConfig) -> dict[str, Any]:
+    estimator = config.estimator
+    assert isinstance(estimator, MotionTransformerConfig)
+    values = _common_values(config, affine=True)
+    values["model_params"]["use_bg_predictor"] = config.background is not None
+    if config.background is not None:
+        values["model_params"]["bg_predictor_params"] = to_mapping(config.background) | {"bg_type": "affine"}
+    side = config.resolution
+    values["MODEL"] = {
+        "NUM_JOINTS": config.num_keypoints,
+        "BASE_CHANNEL": estimator.backbone.widths[0],
+        "ESTIMATE_JACOBIAN": True,
+        "DATA_PREPROCESS": False,
+        "FIX_IMG2MOTION_ATTENTION": False,
+        "INIT": True,
+        "INIT_WEIGHTS": False,
+        "PRETRAINED": "",
+        "TEMPERATURE": 0.1,
+        "TRANSFORMER_DEPTH": estimator.layers,
+        "TRANSFORMER_HEADS": estimator.heads,
+        "TRANSFORMER_MLP_RATIO": estimator.mlp_ratio,
+        "POS_EMBEDDING_TYPE": "sine-full",
+        "DIM": estimator.dim,
+        "PATCH_SIZE": [estimator.patch_size, estimator.patch_size],
+        "IMAGE_SIZE": [side, side],
+        "HEATMAP_SIZE": [side // 4, side // 4],
+        "EXTRA": {"FINAL_CONV_KERNEL": 1, **_stages(estimator.backbone)},
+    }
+    return values
+
+
+def _stages(backbone: HRNetConfig) -> dict[str, Any]:
+    stages = [
+        (2, backbone.stage2_modules, backbone.stage2_blocks),
+        (3, backbone.stage3_modules, backbone.stage3_blocks),
+    ]
+    return {
+        f"STAGE{branches}": {
+            "NUM_MODULES": modules,
+            "NUM_BRANCHES": branches,
+            "BLOCK": "BASIC",
+            "NUM_BLOCKS": list(blocks),
+            "NUM_CHANNELS": list(backbone.widths[:branches]),
+            "FUSE_METHOD": "SUM",
+        }
+        for branches, modules, blocks in stages
+    }

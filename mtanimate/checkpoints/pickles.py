@@ -1,0 +1,108 @@
+"""Reading other people's torch files: tensors and plain values, nothing that runs."""
+
+import pickle
+import re
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtanimate.errors import InputError
+
+AGAIN = "download it again, and do not unpack it"
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in a file of `torch.save`, of any age; tensors stay on disk until they are used, if the file is
+    a zip archive.
+
+    Raises InputError for a file that is none, is damaged, claims more than it holds, or wants to run something.
+    """
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder: give the checkpoint file itself, which is not to be unpacked")
+    if not path.is_file():
+        raise InputError(f"no file '{path}'")
+    archive = zipfile.is_zipfile(path)
+    held = _check_archive(path) if archive else None
+    if not archive:
+        _check_no_archive(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that torch would write otherwise; they are read or refused
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"'{path}' {_refused(str(error))}") from error
+    except Exception as error:  # whatever a damaged file makes the reader stumble over
+        raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {AGAIN}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")
+    claimed = sum({storage.data_ptr(): storage.nbytes() for storage in _storages(content)}.values())
+    if held is not None and claimed > held:
+        raise InputError(f"'{path}' claims {claimed} bytes of weights and holds {held}: it is damaged, or a trap")
+    return content
+
+
+def _check_archive(path: Path) -> int:
+    """Bytes of tensors in a zip archive. torch packs nothing: what unpacks to more than the file is no checkpoint."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = file.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"'{path}' is a damaged archive ({error}): {AGAIN}") from error
+    if not any(entry.filename.endswith("data.pkl") for entry in entries):
+        raise InputError(f"'{path}' is a zip archive, but no checkpoint: it has no data.pkl")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(f"'{path}' unpacks to {unpacked} bytes, more than the file has: refused")
+    return sum(entry.file_size for entry in entries if "/data/" in entry.filename)
+
+
+def _check_no_archive(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise InputError(f"'{path}' is empty: {AGAIN}")
+    if start.startswith(b"PK"):
+        raise InputError(f"'{path}' is a damaged archive (its end is missing): {AGAIN}")
+    if start.lstrip().startswith(b"<"):
+        raise InputError(f"'{path}' is a web page, not a checkpoint: open its address in a browser and get the file")
+    if start[8:9] == b"{":
+        raise InputError(
+            f"'{path}' is safetensors, not a torch file: an mtanimate checkpoint needs no import, --checkpoint takes it"
+        )
+    if tarfile.is_tarfile(path):
+        raise InputError(
+            f"'{path}' is a tar archive, such as comes of unpacking a .pth.tar and packing it again; in spite of its "
+            f"name a checkpoint is none: {AGAIN}"
+        )
+
+
+def _refused(message: str) -> str:
+    """What an unpickler that allows tensors alone says of a file, for people."""
+    wanted = re.search(r"(?:GLOBAL|class|function|type)\s+`?([A-Za-z_][\w.]+)", message)
+    if wanted is None:
+        return f"is damaged, or no checkpoint: {AGAIN}"
+    return (
+        f"was refused: it asks for {wanted[1]} to run when it is read, of which weights have no need; nothing was run"
+    )
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _storages(content: Any) -> Iterator[torch.UntypedStorage]:
+    if isinstance(content, Tensor):
+        yield content.untyped_storage()
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _storages(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _storages(value)
