@@ -7,7 +7,6 @@ Writes mtanimate/weights/small-talking-heads.safetensors and its SHA-256 into ch
 
 import argparse
 import hashlib
-import re
 from pathlib import Path
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
@@ -23,6 +22,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what it was trained on")
     options = parser.parse_args()
     entry = entries()["small-talking-heads"]
+    assert entry.file is not None  # it ships
     checkpoint = read_checkpoint(options.checkpoint)
     if checkpoint.config.model.resolution != 256:
         parser.error("the checkpoint that ships is 256 x 256: finish its training there")
@@ -31,7 +31,7 @@ def main() -> None:
     write_checkpoint(entry.file, checkpoint.animator, checkpoint.config, about, half=True)
     sha256 = hashlib.sha256(entry.file.read_bytes()).hexdigest()
     registry = TOP / "checkpoints.yaml"
-    registry.write_text(re.sub(r'sha256: "\w*"', f'sha256: "{sha256}"', registry.read_text()))
+    registry.write_text(registry.read_text("utf-8").replace(entry.sha256, sha256), "utf-8")
     print(f"{entry.file}: {entry.file.stat().st_size / 2**20:.1f} MiB, {sha256}")
 
 

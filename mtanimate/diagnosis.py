@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtanimate.checkpoints.file import read_checkpoint
-from mtanimate.checkpoints.registry import entries
+from mtanimate.checkpoints.file import read_checkpoint, verify_checkpoint
+from mtanimate.checkpoints.registry import Entry, entries, imported
 from mtanimate.devices import choose_device, describe_device
 from mtanimate.errors import MTAnimateError
 from mtanimate.files import sha256
@@ -97,18 +97,27 @@ def _codecs() -> list[Finding]:
 
 
 def _checkpoints() -> list[Finding]:
-    return [_checkpoint(name) for name in entries()]
+    """Those on this machine. Without one that was imported, the rest works."""
+    shipped = [_shipped(entry, entry.file) for entry in entries().values() if entry.file is not None]
+    return shipped + [_imported(name, file) for name, file in imported().items()]
 
 
-def _checkpoint(name: str) -> Finding:
-    entry = entries()[name]
-    what = f"checkpoint {name}"
-    if not entry.file.is_file():
-        return Finding(what, False, True, f"{entry.file} is missing: reinstall mtanimate")
-    if sha256(entry.file) != entry.sha256:
-        return Finding(what, False, True, f"{entry.file} is not the file that was shipped: reinstall mtanimate")
+def _imported(name: str, file: Path) -> Finding:
     try:
-        read_checkpoint(entry.file)
+        wrong = verify_checkpoint(file)
+    except MTAnimateError as error:
+        wrong = str(error)
+    return Finding(f"checkpoint {name}", not wrong, False, f"{file}: {wrong}" if wrong else f"imported: {file}")
+
+
+def _shipped(entry: Entry, file: Path) -> Finding:
+    what = f"checkpoint {entry.name}"
+    if not file.is_file():
+        return Finding(what, False, True, f"{file} is missing: reinstall mtanimate")
+    if sha256(file) != entry.sha256:
+        return Finding(what, False, True, f"{file} is not the file that was shipped: reinstall mtanimate")
+    try:
+        read_checkpoint(file)
     except MTAnimateError as error:
         return Finding(what, False, True, str(error))
     return Finding(what, True, True, f"{entry.description} Licence: {entry.licence}")

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # names of files half written, as a process that was killed leaves them
+
+
+def cache_folder() -> Path:
+    """Where what can be had again is kept for this user: MTANIMATE_CACHE, else the system's usual place."""
+    return Path(os.environ.get("MTANIMATE_CACHE") or platformdirs.user_cache_dir("mtanimate")).expanduser()
 
 
 def hidden_beside(path: Path) -> Path:

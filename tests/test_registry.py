@@ -1,28 +1,59 @@
 """Names of checkpoints."""
 
 import json
+import re
 
 import pytest
 
 from mtanimate.checkpoints import registry
 from mtanimate.checkpoints.file import read_metadata
-from mtanimate.errors import InputError
+from mtanimate.config import preset_names
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import cache_folder, sha256
+
+ENTRY = {
+    "animates": "faces",
+    "description": "d",
+    "configuration": "small",
+    "resolution": 256,
+    "licence": "l",
+    "citation": "c",
+}
+PUBLISHED = {**ENTRY, "layout": "fomm", "pages": ["https://example.org/"]}
 
 
 @pytest.fixture
-def listed(tmp_path, monkeypatch):
-    """A registry of two names."""
-    entry = {"sha256": "0", "description": "d", "licence": "l"}
-    content = {
-        "default": "faces-small",
-        "checkpoints": {
-            "faces-small": {"file": "weights/small.safetensors", **entry},
-            "bodies": {"file": "weights/bodies.safetensors", **entry},
-        },
-    }
+def write(tmp_path, monkeypatch):
+    """A function that makes these the registry's checkpoints; the cache is an empty folder."""
     file = tmp_path / "checkpoints.yaml"
-    file.write_text(json.dumps(content))  # JSON is YAML
     monkeypatch.setattr(registry, "_registry_file", lambda: file)
+    monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path / "cache"))
+
+    def write(checkpoints):
+        file.write_text(json.dumps({"default": "faces-small", "checkpoints": checkpoints}))  # JSON is YAML
+
+    return write
+
+
+@pytest.fixture
+def listed(write):
+    """A registry of two names that ship, one to download, one to get by hand."""
+    write(
+        {
+            "faces-small": {**ENTRY, "file": "weights/small.safetensors", "sha256": "0"},
+            "bodies": {**ENTRY, "file": "weights/bodies.safetensors", "sha256": "0"},
+            "far": {**PUBLISHED, "published": "far.pth.tar", "urls": ["https://example.org/far.pth.tar"]},
+            "farther": {**PUBLISHED, "published": "farther.pth.tar"},
+        }
+    )
+
+
+def put(name):
+    """Something in the place of an imported checkpoint."""
+    registry.checkpoints_folder().mkdir(parents=True, exist_ok=True)
+    file = registry.checkpoints_folder() / f"{name}.safetensors"
+    file.touch()
+    return file
 
 
 @pytest.mark.parametrize(
@@ -41,27 +72,125 @@ def test_a_file_resolves_to_itself(listed, tmp_path):
     assert registry.resolve(str(file)) == file
 
 
+@pytest.mark.parametrize("name", ["mine", "far", "farther"])
+def test_imported_names_resolve(listed, name):
+    file = put(name)
+    assert registry.resolve(name) == file == registry.named_file(name)
+    assert registry.imported() == {name: file}
+
+
+def test_what_ships_wins_over_what_was_imported_by_its_name(listed):
+    put("bodies")
+    assert registry.resolve("bodies") == registry.entries()["bodies"].file
+
+
+def test_hidden_files_are_no_names(listed):
+    put(".half-0123abcd")
+    assert registry.imported() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "to_do"),
+    [
+        ("far", "mtanimate checkpoints download far$"),
+        ("farther", "mtanimate checkpoints show farther says where .* mtanimate checkpoints import FILE$"),
+    ],
+)
+def test_what_is_not_on_this_machine_says_how_to_get_it(listed, name, to_do):
+    with pytest.raises(InputError, match=f"checkpoint '{name}' is not on this machine: {to_do}"):
+        registry.resolve(name)
+
+
 def test_unknown_name_suggests_the_nearest(listed):
     with pytest.raises(InputError, match=r"no checkpoint 'bodys'.*did you mean 'bodies'\?"):
         registry.resolve("bodys")
+    put("uncle-bob")
+    with pytest.raises(InputError, match=r"did you mean 'uncle-bob'\?"):
+        registry.resolve("uncle_bob")
 
 
 def test_unknown_name_far_from_all_lists_them(listed):
-    with pytest.raises(InputError, match="there are: faces-small, bodies"):
+    put("far")
+    put("mine")
+    with pytest.raises(InputError, match=r"there are: faces-small, bodies, far, farther, mine$"):
         registry.resolve("xyzzy.safetensors")
 
 
-def test_the_registry_that_ships():
-    if not registry._registry_file().is_file():
-        pytest.skip("no checkpoints.yaml yet")
-    entries = registry.entries()
-    assert entries
-    for name, entry in entries.items():
-        assert entry.name == name
-        assert entry.file.suffix == ".safetensors"
-        assert entry.description
-        assert entry.licence
-        if entry.file.is_file():
-            assert registry.resolve(name) == entry.file
-            read_metadata(entry.file)
-    assert registry.resolve("default") in {entry.file for entry in entries.values()}
+@pytest.mark.parametrize("name", ["a", "vox-cpk", "Mine_2.5", "0", "_x", "console", "a" * 100])
+def test_names_that_checkpoints_may_have(name):
+    assert registry.check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".x", "..", "-x", "a/b", "a\\b", "a b", "ü", "a\n", "default", "Default", "con", "NUL.x", "com1", "a" * 101],
+)
+def test_names_that_they_may_not_have(name):
+    with pytest.raises(InputError, match="a checkpoint cannot be called"):
+        registry.check_name(name)
+    with pytest.raises(InputError, match="a checkpoint cannot be called"):
+        registry.named_file(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"licence": None}, "it has no 'licence'"), ({"citatoin": "x"}, "'citatoin' is not known")],
+)
+def test_an_entry_that_is_described_wrongly_is_an_error(write, changes, said):
+    values = {key: value for key, value in (ENTRY | changes).items() if value is not None}
+    write({"x": values})
+    with pytest.raises(MTAnimateError, match=f"checkpoints.yaml: checkpoint 'x': {said}"):
+        registry.entries()
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("MTANIMATE_CACHE", "~/x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert cache_folder() == tmp_path / "x"
+
+
+def test_the_default_ships():
+    entry = registry.entries()[registry.default_name()]
+    assert registry.resolve("default") == entry.file
+
+
+SHIPPED = [entry for entry in registry.entries().values() if entry.file]
+OTHERS = [entry for entry in registry.entries().values() if not entry.file]
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
+def test_what_ships(entry):
+    assert registry.resolve(entry.name) == entry.file
+    read_metadata(entry.file)
+    assert entry.size == entry.file.stat().st_size
+    assert entry.sha256 == sha256(entry.file)
+    assert (entry.layout, entry.published, entry.urls, entry.pages, entry.unchecked) == ("", "", (), (), "")
+
+
+@pytest.mark.parametrize("entry", OTHERS, ids=lambda entry: entry.name)
+def test_what_others_published(entry):
+    assert entry.layout in ("fomm", "release")
+    assert entry.name == entry.published.removesuffix(".pth.tar")  # imported by its own name, it is that entry
+    assert entry.pages
+    assert all(re.fullmatch(r"https://[\w./?=-]+", address) for address in entry.urls + entry.pages)
+    assert all(url.endswith("/" + entry.published) for url in entry.urls)
+    assert re.fullmatch(r"[0-9a-f]{64}|", entry.sha256)
+    assert entry.unchecked
+
+
+@pytest.mark.parametrize("entry", SHIPPED + OTHERS, ids=lambda entry: entry.name)
+def test_all_entries(entry):
+    assert registry.check_name(entry.name) == entry.name
+    assert entry.animates
+    assert entry.description
+    assert entry.licence
+    assert entry.citation
+    assert entry.resolution in (256, 384)
+
+
+@pytest.mark.parametrize("name", sorted({entry.configuration for entry in SHIPPED + OTHERS} - {"fomm"}))
+def test_configurations_are_presets(name):
+    assert name in preset_names()

@@ -2,7 +2,7 @@
 
 import typer
 
-from mtanimate.cli import animate, data, doctor, eval, models, train
+from mtanimate.cli import animate, checkpoints, data, doctor, eval, models, train
 
 app = typer.Typer(
     name="mtanimate",
@@ -33,6 +33,7 @@ def options(
 
 for module in (animate, train, eval, models, doctor):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+app.add_typer(checkpoints.app)
 app.add_typer(data.app)
 
 

@@ -11,14 +11,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import platformdirs
 
 from mtanimate.errors import MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import cache_folder, replacing
 from mtanimate.metrics.detector import Detector, Frames
 from mtanimate.metrics.detectors import Choice, open_detector
 
@@ -135,10 +133,10 @@ def _look(frames: Frames, describe: bool) -> Seen:
 
 
 class TruthCache:
-    """What was found in true frames, in the user's cache folder (MTANIMATE_CACHE, or the system's usual place)."""
+    """What was found in true frames, in `cache_folder()`."""
 
     def __init__(self) -> None:
-        self.folder = Path(os.environ.get("MTANIMATE_CACHE") or platformdirs.user_cache_dir("mtanimate")) / "landmarks"
+        self.folder = cache_folder() / "landmarks"
 
     def get(self, key: str, frames: int) -> Seen | None:
         """None where it is not there, or broken."""

@@ -1,0 +1,157 @@
+"""Published checkpoint files -> `downloads_folder()`: whole and verified before they have their name there."""
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+
+from mtanimate.checkpoints.registry import Entry, by_hand, downloads_folder, fault
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import PARTIAL, replacing, sha256
+
+TIMEOUT = 30.0  # seconds that a server may take to be reached, or say nothing
+WAITS = (1.0, 4.0)  # seconds before an address is tried again
+ELSEWHERE = "make room, or set MTANIMATE_CACHE to a folder elsewhere"
+LOST = 600.0  # seconds after which nobody writes to half a file any more: TIMEOUT is far shorter
+
+
+class _Progress:
+    """What pooch takes for a progress bar. It is told of whole blocks, the last one too, and of all at the end."""
+
+    BLOCK = 1 << 20
+
+    def __init__(self, report: Callable[[int, int | None], None]) -> None:
+        self.total = 0  # set by pooch; 0: the server does not say
+        self._done = 0
+        self._report = report
+
+    def update(self, count: int) -> None:
+        done = min(self._done + count, self.total) if self.total else self._done + count
+        if done != self._done:
+            self._done = done
+            self._report(done, self.total or None)
+
+    def reset(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def download(
+    entry: Entry,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """The published file of `entry`, in `downloads_folder()`: fetched and verified, where it is not there yet.
+
+    progress: called with bytes done and in all (None: the server does not say). Raises InputError where there is
+    nothing to download, MTAnimateError where no address gives the file, or it cannot be written.
+    """
+    if entry.file is not None:
+        raise InputError(f"'{entry.name}' ships with the package; nothing to download")
+    if not entry.urls:
+        raise InputError(f"'{entry.name}' has no address to download from: {by_hand(entry)}")
+    path = downloads_folder() / entry.published
+    try:
+        if not _already_there(entry, path, say):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_lost(path.parent)
+            _check_room(entry, path.parent)
+            with replacing(path) as partial:
+                _fetch(entry, partial, progress, say)
+        if not entry.sha256:
+            say(f"it could not be verified, for no SHA-256 of it is known; it has {sha256(path)}")
+    except OSError as error:
+        raise MTAnimateError(f"cannot write '{path}': {error.strerror or error}; {ELSEWHERE}") from error
+    return path
+
+
+def _already_there(entry: Entry, path: Path, say: Callable[[str], None]) -> bool:
+    if not path.is_file():
+        return False
+    wrong = fault(entry, path)
+    say(f"'{path}' is not the published file ({wrong}): fetched again" if wrong else f"'{path}' is there already")
+    return not wrong
+
+
+def _remove_lost(folder: Path) -> None:
+    """Halves that processes which were killed left here; those of others that still run stay."""
+    for half in folder.glob(PARTIAL):
+        with suppress(FileNotFoundError):  # another process has just renamed or removed it
+            if time.time() - half.stat().st_mtime > LOST:
+                half.unlink()
+
+
+def _check_room(entry: Entry, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if entry.size is not None and free < entry.size:
+        raise MTAnimateError(
+            f"no room for '{entry.published}' in '{folder}': it takes {entry.size / 1e6:.0f} MB, {free / 1e6:.0f} MB "
+            f"are free; {ELSEWHERE}"
+        )
+
+
+def _fetch(
+    entry: Entry, partial: Path, progress: Callable[[int, int | None], None], say: Callable[[str], None]
+) -> None:
+    """The first address that gives the file. Raises MTAnimateError with all that went wrong where none does."""
+    failures = []
+    for url in entry.urls:
+        say(f"fetching {url}")
+        wrong = _fetch_from(url, partial, progress, say) or _foreign(entry, partial)
+        if not wrong:
+            return
+        failures.append(f"{url}: {wrong}")
+    raise MTAnimateError(f"cannot download '{entry.name}': {'; '.join(failures)}; {by_hand(entry)}")
+
+
+def _fetch_from(
+    url: str, partial: Path, progress: Callable[[int, int | None], None], say: Callable[[str], None]
+) -> str:
+    """Fetch it, trying again what may pass. Empty, or why it did not work. Raises OSError as writing does."""
+    for wait in (*WAITS, None):
+        bar = _Progress(progress)
+        fetch = pooch.HTTPDownloader(
+            progressbar=bar, chunk_size=bar.BLOCK, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}
+        )
+        try:
+            fetch(url, str(partial), None)
+            if partial.stat().st_size >= bar.total:
+                return ""
+            reason = "the connection broke before the end"  # older versions of requests do not notice
+        except requests.RequestException as error:
+            reason = _reason(error, url)
+            if not _may_pass(error):
+                return reason
+        if wait is not None:
+            say(f"{reason}; once more in {wait:.0f} s")
+            time.sleep(wait)
+    return reason
+
+
+def _reason(error: requests.RequestException, url: str) -> str:
+    if error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):  # amid the content it is no Timeout
+        return f"the server says nothing for {TIMEOUT:.0f} s"
+    if isinstance(error, requests.ConnectionError):
+        return f"no connection to {urlsplit(url).hostname}"
+    return "the connection broke before the end"
+
+
+def _may_pass(error: requests.RequestException) -> bool:
+    return error.response is None or error.response.status_code >= 500 or error.response.status_code == 429
+
+
+def _foreign(entry: Entry, partial: Path) -> str:
+    """Why this is not the published file; empty where it is, as far as that is known."""
+    with partial.open("rb") as file:
+        if file.read(64).lstrip().startswith(b"<"):
+            return "a web page came instead of the file"
+    return fault(entry, partial)

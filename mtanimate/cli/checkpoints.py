@@ -1,0 +1,135 @@
+"""`mtanimate checkpoints`: names and files of weights."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, remark, reports_errors
+
+if TYPE_CHECKING:
+    from mtanimate.checkpoints.inventory import Listed
+
+app = typer.Typer(name="checkpoints", help="Names and files of weights.", no_args_is_help=True)
+
+
+@app.command("list", epilog="Example: mtanimate checkpoints list")
+@reports_errors
+def list_them(json: bool = JSON, quiet: bool = QUIET, debug: bool = DEBUG) -> None:
+    """Checkpoints that ship, were imported, or can be had."""
+    from mtanimate.checkpoints.inventory import listed
+    from mtanimate.checkpoints.registry import default_name
+
+    default, lines = default_name(), listed()
+    if json:
+        print_json({"default": default, "checkpoints": [_plain(asdict(line)) for line in lines]})
+    elif not quiet:
+        _print_table(lines, default)
+
+
+@app.command(epilog="Example: mtanimate checkpoints show default")
+@reports_errors
+def show(
+    name: str = typer.Argument(..., help="A name, or a .safetensors file.", show_default=False),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """All that is known of a checkpoint."""
+    from mtanimate.checkpoints.inventory import described
+
+    known = _plain(described(name))
+    if json:
+        print_json(known)
+    elif not quiet:
+        _print_known(known)
+
+
+@app.command(epilog="Example: mtanimate checkpoints verify default")
+@reports_errors
+def verify(
+    names: list[str] = typer.Argument(
+        None, metavar="[NAME_OR_FILE]...", help="Names or files.", show_default="all on this machine"
+    ),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Whether files are what was published, or written. Exit code 1 where one is not."""
+    from mtanimate.checkpoints.inventory import verify as run
+
+    verdicts = run(names or ())
+    if json:
+        print_json({"checkpoints": [_plain(asdict(verdict)) for verdict in verdicts]})
+    elif not quiet:
+        width = max((len(verdict.name) for verdict in verdicts), default=0)
+        for verdict in verdicts:
+            mark = {True: "ok", False: "BAD", None: "-"}[verdict.ok]
+            print(f"{mark:5}{verdict.name:{width}}  {verdict.said}: {verdict.file}")
+    if any(verdict.ok is False for verdict in verdicts):
+        raise SystemExit(1)
+
+
+@app.command(epilog="Example: mtanimate checkpoints download vox-cpk")
+@reports_errors
+def download(
+    name: str = typer.Argument(..., help="A name from the list.", show_default=False),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Fetch a published file and verify it."""
+    from mtanimate.checkpoints.downloading import download as run
+    from mtanimate.checkpoints.registry import default_name, entries, unknown
+    from mtanimate.files import sha256
+
+    name = default_name() if name == "default" else name
+    entry = entries().get(name)
+    if entry is None:
+        raise unknown(name)
+    with progress_bar("downloading", "MB", quiet) as bar:
+
+        def progress(done: int, total: int | None) -> None:
+            if total:
+                bar(done // 10**6, total // 10**6)
+
+        path = run(entry, progress=progress, say=remark(quiet))
+    digest = entry.sha256 or sha256(path)
+    if json:
+        print_json({"name": name, "file": str(path), "sha256": digest, "verified": bool(entry.sha256)})
+    elif not quiet:
+        print(f"{path}\nSHA-256 {digest}")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Paths as text."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def _print_table(lines: "list[Listed]", default: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("animates")
+    table.add_column("pixels", justify="right")
+    table.add_column("licence")
+    table.add_column("where", no_wrap=True)
+    for line in lines:
+        licence = re.split("[;:]", line.licence)[0]
+        where = f"{line.state} (default)" if line.name == default else line.state
+        table.add_row(line.name, line.animates, str(line.resolution or ""), licence, where)
+    Console().print(table)
+
+
+def _print_known(known: dict[str, Any]) -> None:
+    """A line a field, what the file itself says last; what is empty is left out."""
+    about = tuple(f"{key}: {value}" for key, value in sorted(known["about"].items()))
+    rows = {key: value for key, value in (known | {"about": about}).items() if value not in (None, "", ())}
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        for index, line in enumerate(value if isinstance(value, tuple) else (value,)):
+            print(f"{'' if index else key.replace('_', ' '):{width}}  {line}")
