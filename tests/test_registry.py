@@ -191,6 +191,6 @@ def test_all_entries(entry):
     assert entry.resolution in (256, 384)
 
 
-@pytest.mark.parametrize("name", sorted({entry.configuration for entry in SHIPPED + OTHERS} - {"fomm"}))
+@pytest.mark.parametrize("name", sorted({entry.configuration for entry in SHIPPED + OTHERS}))
 def test_configurations_are_presets(name):
     assert name in preset_names()

@@ -1,6 +1,6 @@
 """Ours -> a file that FOMM's tool or the Motion Transformer authors' reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,9 +10,11 @@ from mtanimate.checkpoints.configuration import write_configuration
 from mtanimate.checkpoints.file import KEPT, read_checkpoint, read_tensors
 from mtanimate.checkpoints.layouts import PARTS, computed, to_layout
 from mtanimate.checkpoints.registry import resolve
-from mtanimate.config import HeatmapEstimatorConfig, ModelConfig
+from mtanimate.config import HeatmapEstimatorConfig, HRNetConfig, ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
+
+_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's configuration has no words for
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def unfit(model: ModelConfig, layout: str) -> str:
         return "it is the variant `paper`; the release's tool knows its own alone (train with --preset vox-release)"
     if (estimator.attention, estimator.position, estimator.scale_factor) != ("unified", "every_layer", 1.0):
         return "the release has unified attention, the position before every layer, and pictures of full size alone"
-    return "" if estimator.backbone.widths else "its backbone is a stem alone, the release's is an HRNet"
+    if not estimator.backbone.widths:
+        return "its backbone is a stem alone, the release's is an HRNet"
+    stem = replace(HRNetConfig(), **{name: getattr(estimator.backbone, name) for name in _STEM})
+    return "" if stem == HRNetConfig() else "its backbone's stem and first layer have not the release's fixed widths"
 
 
 def _parts(theirs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

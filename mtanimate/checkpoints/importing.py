@@ -59,12 +59,13 @@ def import_checkpoint(
     path = path.expanduser()
     name = _free_name(path, name, overwrite)
     content = read_pickle(path)
+    layout, weights = _recognised(path, content)
     left_out = [key for key in content if key not in (*PARTS, "epoch")]
     for key in left_out:
         del content[key]  # an optimiser's moments are twice the weights
-    layout, weights = _recognised(path, content)
     published = {entry.name: entry for entry in entries().values() if entry.layout == layout}
-    entry = _published(published, path, name if config is None else config)
+    by_file = next((entry for entry in published.values() if entry.published == path.name), None)
+    entry = published.get(name, by_file) if config is None else published.get(config)
     model = _configured(path, config, layout, weights, entry, list(published))
     state = _translated(path, weights, layout, model)
     with torch.device("meta"):
@@ -147,11 +148,6 @@ def _configured(
     return model
 
 
-def _published(published: dict[str, Entry], path: Path, name: str) -> Entry | None:
-    """The registry's entry of that name, or of that file name."""
-    return published.get(name) or next((e for e in published.values() if e.published in (name, path.name)), None)
-
-
 def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
     """Settings that the shapes contradict. of_the_tool: one configuration for all that it published, whose kinds
     of matrices differ. A background predictor may have been left out of the file."""
@@ -207,7 +203,7 @@ def _about(
         "licence": entry.licence if entry is not None else "unknown: ask whoever made it",
     }
     if entry is not None:
-        about |= {"animates": entry.animates, "citation": entry.citation}
+        about |= {"animates": entry.animates, "citation": entry.citation, "configuration": entry.configuration}
     if isinstance(content.get("epoch"), int):
         about["epoch"] = content["epoch"]
     return about

@@ -87,9 +87,7 @@ def _refused(message: str) -> str:
     wanted = re.search(r"(?:GLOBAL|class|function|type)\s+`?([A-Za-z_][\w.]+)", message)
     if wanted is None:
         return f"is damaged, or no checkpoint: {AGAIN}"
-    return (
-        f"was refused: it asks for {wanted[1]} to run when it is read, of which weights have no need; nothing was run"
-    )
+    return f"was refused: it wants to run {wanted[1]} when it is read, which weights need not; nothing was run"
 
 
 def _first_line(error: object) -> str:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mtanimate.cli import conversion
 from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.checkpoints.inventory import Listed
 
 app = typer.Typer(name="checkpoints", help="Names and files of weights.", no_args_is_help=True)
+app.command("import", epilog=conversion.IMPORT_EXAMPLE)(conversion.import_command)
+app.command("export", epilog=conversion.EXPORT_EXAMPLE)(conversion.export_command)
 
 
 @app.command("list", epilog="Example: mtanimate checkpoints list")
@@ -80,9 +83,10 @@ def download(
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Fetch a published file and verify it."""
+    """Fetch a published file, verify it and import it."""
     from mtanimate.checkpoints.downloading import download as run
-    from mtanimate.checkpoints.registry import default_name, entries, unknown
+    from mtanimate.checkpoints.importing import import_checkpoint
+    from mtanimate.checkpoints.registry import default_name, entries, named_file, unknown
     from mtanimate.files import sha256
 
     name = default_name() if name == "default" else name
@@ -96,11 +100,15 @@ def download(
                 bar(done // 10**6, total // 10**6)
 
         path = run(entry, progress=progress, say=remark(quiet))
+    file = named_file(name)
+    if not file.is_file():
+        file = import_checkpoint(path, name).file
     digest = entry.sha256 or sha256(path)
     if json:
-        print_json({"name": name, "file": str(path), "sha256": digest, "verified": bool(entry.sha256)})
+        known = {"name": name, "file": str(file), "published": str(path), "sha256": digest}
+        print_json(known | {"verified": bool(entry.sha256)})
     elif not quiet:
-        print(f"{path}\nSHA-256 {digest}")
+        print(f"{path}\nSHA-256 {digest}\nlicence: {entry.licence}\nuse it with --checkpoint {name}")
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class HeatmapEstimator(nn.Module):
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) in [0, 1] -> features (B, C, h, w), heat maps (B, K, h', w') summing to 1, means (B, K, 2)."""
         features = self.hourglass(antialias_downsample(image, self.config.scale_factor))
-        logits = self.heatmap_head(features).float()
+        logits = self.heatmap_head(features)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # coordinates need more than half
         size = (logits.shape[2], logits.shape[3])
         heatmaps = torch.softmax(logits.flatten(2) / self.config.temperature, dim=2).unflatten(2, size)
         # The map's own grid: without padding its rim's pixels, too, lie on -1 and 1.

@@ -4,7 +4,7 @@ from functools import cache
 
 from golden import release_checkpoint
 
-from mtanimate.checkpoints.release import from_release
+from mtanimate.checkpoints.layouts import PARTS, from_layout
 from mtanimate.config import (
     BackgroundConfig,
     DenseMotionConfig,
@@ -51,5 +51,7 @@ CONFIGS = {
 @cache
 def release_animator(name: str) -> Animator:
     animator = Animator(CONFIGS[name])
-    animator.load_state_dict(from_release(release_checkpoint(name)))
+    checkpoint = release_checkpoint(name)
+    theirs = {f"{part}.{key}": tensor for part in PARTS for key, tensor in (checkpoint.get(part) or {}).items()}
+    animator.load_state_dict(from_layout(theirs, animator.state_dict(), "release"))
     return animator.eval().requires_grad_(False)
