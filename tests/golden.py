@@ -41,7 +41,7 @@ def recipe_weights(
     prefix: str,
     seed: int,
     gain: float = 1.0,
-    overrides: dict[str, list[float]] | None = None,
+    overrides: dict[str, list[Any]] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Weights of a model too big to store: numbers drawn from the CRC of each entry's full name."""
     return {
@@ -66,5 +66,6 @@ def _recipe_entry(
         value = gain * np.sqrt(2 / np.prod(shape[1:])) * normal
     for key, (factor, offset) in overrides.items():
         if key == name or (key.startswith("re:") and re.search(key.removeprefix("re:"), name)):
-            value = factor * value + offset
+            offsets = np.resize(offset, shape[0]).reshape(-1, *[1] * (len(shape) - 1))  # a list is repeated
+            value = factor * value + offsets
     return torch.from_numpy(value.astype(np.float32))

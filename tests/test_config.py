@@ -1,6 +1,8 @@
 """Configurations: presets, overrides, and what is said about mistakes."""
 
 import dataclasses
+import json
+import types
 import typing
 from unittest import mock
 
@@ -13,7 +15,9 @@ from mtanimate.config import (
     BACKBONES,
     BackgroundConfig,
     Config,
+    HeatmapEstimatorConfig,
     HRNetConfig,
+    MotionTransformerConfig,
     TrainingConfig,
     describe,
     differences,
@@ -32,6 +36,8 @@ from mtanimate.errors import InputError
 def scalar_settings(kind=Config, prefix=""):
     """(dotted key, type) of every number, text, switch and choice of the configuration."""
     for name, of in typing.get_type_hints(kind, include_extras=True).items():
+        if typing.get_origin(of) is types.UnionType and type(None) not in typing.get_args(of):
+            of = typing.get_args(of)[0]  # the default
         plain = typing.get_args(of)[0] if typing.get_origin(of) is typing.Annotated else of
         if dataclasses.is_dataclass(of):
             yield from scalar_settings(of, f"{prefix}{name}.")
@@ -373,3 +379,45 @@ def test_a_checkpoint_of_another_version_keeps_its_network():
     values["model"]["gone"] = 1
     with pytest.raises(InputError, match=r"unknown setting 'model\.gone'"):
         from_checkpoint(values)
+
+
+# Estimators
+
+
+def test_an_estimator_is_chosen_by_its_name():
+    config = override(Config(), ["model.estimator.name=mraa", "model.estimator.temperature=0.2"])
+    assert config.model.estimator == HeatmapEstimatorConfig(name="mraa", temperature=0.2)
+    assert override(config, ["model.estimator.name=motion-transformer"]) == Config()
+    same = override(config, ["model.estimator.name=mraa"])
+    assert same.model.estimator.temperature == 0.2
+
+
+def test_a_file_names_another_estimator_than_its_preset(tmp_path):
+    (tmp_path / "x.yaml").write_text("preset: vox\nmodel: {estimator: {name: fomm, num_blocks: 4}}")
+    assert load_file(tmp_path / "x.yaml").model.estimator == HeatmapEstimatorConfig(num_blocks=4)
+
+
+def test_an_estimator_of_an_older_checkpoint_is_the_transformer():
+    found = from_mapping(Config, {"model": {"estimator": {"heads": 4}}}).model.estimator
+    assert found == MotionTransformerConfig(heads=4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.estimator.name=tpsmm", "model.estimator.name: 'tpsmm' is not one of motion-transformer, fomm"),
+        ("model.estimator={name: fomm, heads: 3}", "unknown setting 'model.estimator.heads'"),
+        ("model.estimator={name: mraa, shared_affine: true}", "mraa regresses no matrices"),
+        ("model.estimator={name: fomm, scale_factor: 0.125, num_blocks: 6}", "needs a multiple of 64"),
+        ("model.estimator={name: fomm, temperature: 0}", "temperature: 0.0 is out of range"),
+    ],
+)
+def test_wrong_estimators(setting, said):
+    with pytest.raises(InputError) as caught:
+        override(Config(), [setting])
+    assert said in str(caught.value)
+
+
+def test_a_checkpoints_configuration_survives_the_round_trip():
+    config = load_preset("fomm")
+    assert from_checkpoint(json.loads(json.dumps(to_mapping(config)))) == config

@@ -86,10 +86,11 @@ def moving_square(count: int, speed: float, size: int = 64) -> np.ndarray:
 # Runs
 
 
-def tiny_config(loss=None, data=None, **training):
-    """CONFIG with other settings in `loss`, `data` and `training`."""
+def tiny_config(loss=None, data=None, model=MODEL, **training):
+    """CONFIG with other settings in `loss`, `data` and `training`, or another network."""
     return replace(
         CONFIG,
+        model=model,
         training=replace(CONFIG.training, **training),
         loss=replace(CONFIG.loss, **(loss or {})),
         data=replace(CONFIG.data, **(data or {})),

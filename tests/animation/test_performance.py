@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -91,3 +92,11 @@ def test_where_it_cannot_be_written(tmp_path):
         save_performance(tmp_path / "nowhere" / "motion.npz", performance())
     with pytest.raises(InputError, match=r"must end in \.safetensors or \.npz"):
         save_performance(Path(tmp_path / "motion.pkl"), performance())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_matrices_known_up_to_sign_stay_so(suffix, tmp_path):
+    made = performance()
+    made = made.with_motion(replace(made.motion, up_to_sign=True))
+    save_performance(tmp_path / f"m{suffix}", made)
+    assert load_performance(tmp_path / f"m{suffix}", made.checkpoint, made.motion.keypoints.shape[1]).motion.up_to_sign

@@ -2,26 +2,31 @@
 
 import hashlib
 import json
-import random
 import re
 import subprocess
 import sys
 
 import pytest
 from commands import run
+from foreign import FOMM, write
 from serving import serving
 
+from mtanimate.checkpoints.file import verify_checkpoint
 from mtanimate.checkpoints.registry import entries
+from mtanimate.config import to_mapping
 from mtanimate.files import sha256
 
-CONTENT = random.Random(1).randbytes(2_500_000)
 DEFAULT = entries()["small-talking-heads"]
 WITH_REGISTRY = """
 import sys
 from pathlib import Path
 from mtanimate.checkpoints import registry
+from mtanimate.checkpoints import importing
+from mtanimate.config import Config, load_file
 file = Path(sys.argv.pop(1))
 registry._registry_file = lambda: file
+# A published network of 240 MB is too large for a test: what is published here is tiny.
+importing.load_preset = lambda name: load_file(file.with_name("published.yaml"))
 import mtanimate.cli
 mtanimate.cli.main()
 """
@@ -129,36 +134,45 @@ def test_wrong_input_is_one_line(arguments, said):
 
 
 @pytest.fixture(scope="module")
-def server():
-    with serving(CONTENT) as server:
+def published(tmp_path_factory):
+    """A checkpoint as FOMM's tool writes it."""
+    return write(tmp_path_factory.mktemp("published"), "fomm")[0].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def server(published):
+    with serving(published) as server:
         yield server
 
 
 @pytest.fixture
-def download(server, tmp_path):
+def download(server, published, tmp_path):
     """A function that runs `download` where `far` has this one address."""
 
     def download(kind, *options):
         entry = {"animates": "faces", "description": "d", "configuration": "small", "resolution": 256, "licence": "l"}
         entry |= {"citation": "c", "layout": "fomm", "published": "far.pth.tar", "pages": ["https://example.org/"]}
-        entry |= {"urls": [server.url(kind)], "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+        entry |= {"urls": [server.url(kind)], "size": len(published), "sha256": hashlib.sha256(published).hexdigest()}
         file = tmp_path / "checkpoints.yaml"
         file.write_text(json.dumps({"default": "far", "checkpoints": {"far": entry}}))
+        (tmp_path / "published.yaml").write_text(json.dumps({"model": to_mapping(FOMM)}))
         command = [sys.executable, "-c", WITH_REGISTRY, file, "checkpoints", "download", "far", *options]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     return download
 
 
-def test_download(download, cache, server):
+def test_download(download, published, cache, server):
     done = download("good")
-    path = cache / "downloads" / "far.pth.tar"
+    path, file = cache / "downloads" / "far.pth.tar", cache / "checkpoints" / "far.safetensors"
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{path}\nSHA-256 {sha256(path)}\n"
-    assert done.stderr.startswith(f"fetching {server.url('good')}\ndownloading: 2 of 2 MB")
-    assert path.read_bytes() == CONTENT
+    assert done.stdout == f"{path}\nSHA-256 {sha256(path)}\nlicence: l\nuse it with --checkpoint far\n"
+    assert done.stderr.startswith(f"fetching {server.url('good')}\ndownloading: ")
+    assert path.read_bytes() == published
+    assert verify_checkpoint(file) == ""
     again = download("good", "--json")
-    assert json.loads(again.stdout) == {"name": "far", "file": str(path), "sha256": sha256(path), "verified": True}
+    known = {"name": "far", "file": str(file), "published": str(path), "sha256": sha256(path), "verified": True}
+    assert json.loads(again.stdout) == known
     assert "is there already" in again.stderr
     assert download("good", "--quiet").stderr == ""
 

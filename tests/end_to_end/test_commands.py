@@ -42,6 +42,9 @@ def test_models():
         row = found[backbone, "paper", "motion_estimator"]
         assert row["parameters"] / 1e6 == pytest.approx(millions, rel=1e-3)
     assert 7.4e9 < found["hrnet_w32", "paper", "motion_estimator"]["multiply_adds"] < 7.9e9
+    estimators = {row["name"]: row["parameters"] for row in rows if row["part"] == "motion_estimator"}
+    assert (estimators["fomm"], estimators["mraa"]) == (14_215_368, 14_146_728)
+    assert estimators["monkey-net"] == estimators["mraa"]
     generator = found["", "full size", "image_generator"]
     assert generator["parameters"] == 45_575_391
     assert generator["multiply_adds"] == pytest.approx(53.7e9, rel=0.01)

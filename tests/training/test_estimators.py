@@ -1,0 +1,100 @@
+"""The paper's baselines train with the same generator and the same command."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import MODEL, make_run, train
+
+from mtanimate.checkpoints.file import write_checkpoint
+from mtanimate.checkpoints.registry import named_file
+from mtanimate.config import BackgroundConfig, Config, HeatmapEstimatorConfig, MotionTransformerConfig, TransformConfig
+from mtanimate.errors import InputError
+from mtanimate.models.animator import Animator
+from mtanimate.training.train import plan
+
+NAMES = ["fomm", "mraa", "monkey-net"]
+
+
+def model(name, **changes):
+    estimator = HeatmapEstimatorConfig(name=name, block_expansion=8, max_features=16, num_blocks=2)
+    return replace(MODEL, estimator=estimator, **changes)
+
+
+def thirds(reports, term):
+    values = torch.tensor([report.losses[term] for report in reports])
+    return values[: len(values) // 3].mean(), values[-(len(values) // 3) :].mean()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_falls(name, tmp_path, videos):
+    loss = {"equivariance_affine": 1.0} if name == "fomm" else {}
+    _, reports = train(make_run(tmp_path, videos, model=model(name), steps=40, loss=loss))
+    first, last = thirds(reports, "pixel")
+    assert last < 0.9 * first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equivariance_alone_falls(name, tmp_path, videos):
+    loss = {"equivariance_keypoints": 10.0, "transform": TransformConfig(sigma_affine=0.15)}
+    run = make_run(tmp_path, videos, model=model(name), steps=60, equivariance_steps=60, loss=loss)
+    first, last = thirds(train(run)[1], "equivariance_keypoints")
+    assert last < 0.9 * first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_a_background_predictor(name, tmp_path, videos):
+    network = model(name, background=BackgroundConfig(4, 8, 2))
+    _, reports = train(make_run(tmp_path, videos, model=network, steps=2, loss={"mask": 1.0}))
+    assert all(torch.isfinite(torch.tensor(list(report.losses.values()))).all() for report in reports)
+
+
+# Which network a command trains
+
+
+@pytest.fixture
+def clips(videos):
+    return str(videos)
+
+
+@pytest.mark.parametrize(("name", "affine"), [("fomm", 10.0), ("mraa", 0.0), ("monkey-net", 0.0)])
+def test_an_estimator_takes_its_own_loss_along(name, affine, clips):
+    config = plan(clips, estimator=name).config
+    assert config.model.estimator == HeatmapEstimatorConfig(name=name)
+    assert config.loss.equivariance_affine == affine
+    assert config.model.generator == plan(clips).config.model.generator
+
+
+def test_the_presets_own_estimator_stays_as_it_is(clips):
+    assert plan(clips, estimator="motion-transformer").config == plan(clips).config
+    back = plan(clips, preset="fomm", estimator="motion-transformer").config
+    assert back.model.estimator == MotionTransformerConfig()
+
+
+def test_an_unknown_estimator(clips):
+    with pytest.raises(InputError, match="--estimator tpsmm: there are motion-transformer, fomm, mraa, monkey-net"):
+        plan(clips, estimator="tpsmm")
+
+
+def test_another_checkpoint_is_trained_on_as_it_is(clips, tmp_path, monkeypatch):
+    """`train --init NAME` alone: its network, the small preset's settings for everything else."""
+    monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path / "cache"))
+    network = model("mraa")
+    named_file("mine").parent.mkdir(parents=True)
+    write_checkpoint(named_file("mine"), Animator(network), Config(model=network), {})
+    planned = plan(clips, init="mine")
+    assert planned.config.model == network
+    assert planned.config.loss.equivariance_affine == 0
+    assert planned.config.training == plan(clips, init="default").config.training
+    assert plan(clips, init="mine", preset="vox").config.model.resolution == 256
+
+
+@pytest.mark.parametrize("setting", ["training.freeze=[backbone]", "training.backbone_file=w.pth"])
+def test_what_only_a_transformer_has(setting, clips):
+    with pytest.raises(InputError, match="fomm has no backbone"):
+        plan(clips, estimator="fomm", settings=[setting])
+
+
+def test_a_loss_that_would_train_nothing(clips):
+    with pytest.raises(InputError, match="mraa regresses no matrices"):
+        plan(clips, estimator="mraa", settings=["loss.equivariance_affine=2"])
