@@ -38,7 +38,7 @@ class EncodedSource:
 
     def expand(self, batch: int) -> "EncodedSource":
         """The same source for `batch` driving frames, without a copy."""
-        if len(self.picture) == batch:
+        if self.picture.shape[0] == batch:
             return self
         features = [feature.expand(batch, -1, -1, -1) for feature in self.features]
         return EncodedSource(self.picture.expand(batch, -1, -1, -1), self.reduced, features, self.motion)
@@ -87,7 +87,7 @@ class Animator(nn.Module):
 
     def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
         """As `drive`, with masks, flow and occlusion."""
-        source = source.expand(len(motion))
+        source = source.expand(motion.keypoints.shape[0])
         dense = self.dense_motion(source.reduced, source.motion, motion, background)
         return Rendering(self.generator.decode(source.features, source.picture, dense), dense)
 

@@ -23,7 +23,7 @@ class BackgroundPredictor(nn.Module):
         """Pictures (B, 3, H, W) in [0, 1] -> (B, 3, 3), rows (a, b, c), (d, e, f), (0, 0, 1): driving to source."""
         *_, deepest = self.encoder(torch.cat([source, driving], dim=1))
         rows = self.fc(deepest.mean(dim=(2, 3))).unflatten(1, (2, 3))
-        last = torch.tensor([0.0, 0, 1], dtype=rows.dtype, device=rows.device).expand(len(rows), 1, 3)
+        last = torch.tensor([0.0, 0, 1], dtype=rows.dtype, device=rows.device).expand(rows.shape[0], 1, 3)
         return torch.cat([rows, last], dim=1)
 
 

@@ -51,7 +51,7 @@ class DenseMotionNetwork(nn.Module):
         self, reduced: Tensor, source: Motion, driving: Motion, background: Tensor | None = None
     ) -> DenseMotion:
         """`reduced` (B or 1, 3, h, w) from `reduce`; motions of batch B (source: or 1); background (B, 3, 3)."""
-        batch = len(driving)
+        batch = driving.keypoints.shape[0]  # not `len`, which an export would take for a constant
         grid = coordinate_grid(reduced.shape[2], reduced.shape[3], like=driving.keypoints)
         still = grid[None] if background is None else background_grid(background, grid)
         motions = torch.cat([still.expand(batch, -1, -1, -1)[:, None], sparse_motions(source, driving, grid)], dim=1)

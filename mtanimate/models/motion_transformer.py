@@ -127,7 +127,7 @@ class MotionTransformer(nn.Module):
         """
         features = self.backbone(antialias_downsample(image, self.config.scale_factor))
         tokens, position = self.embed(features)
-        motion = self.motion_tokens.expand(len(image), -1, -1)
+        motion = self.motion_tokens.expand(image.shape[0], -1, -1)
         for index, layer in enumerate(self.layers):
             if index == 0 or (self.config.position == "every_layer" and self.config.attention == "unified"):
                 tokens = tokens + position

@@ -39,7 +39,7 @@ def principal_axes(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
     round_ = apart.norm(dim=0) < _ROUND * (xx + yy)
     sine, cosine = torch.where(round_, torch.tensor([0.0, 1.0]).to(apart).view(2, *[1] * xx.dim()), apart)
     angle = torch.atan2(sine, cosine) / 2
-    gap = torch.where(round_, 0.0, torch.hypot(sine, cosine))
+    gap = torch.where(round_, 0.0, (sine**2 + cosine**2).sqrt())  # ONNX has no hypot
     longer = ((xx + yy + gap) / 2).clamp_min(0).sqrt()
     # The product of the two eigenvalues is the determinant: no difference of two nearly equal numbers.
     shorter = (xx * yy - xy**2).clamp_min(1e-12).sqrt() / longer

@@ -1,0 +1,130 @@
+"""PyTorch -> `torch.export` programs, one for each graph: what every format is written from."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mtanimate.backends.graphs import Graph, feature_names
+from mtanimate.errors import MTAnimateError
+from mtanimate.models.animator import Animator
+from mtanimate.models.motion import Motion
+
+_BATCH = 2  # of the example that is traced; 1 would be taken for a constant
+
+
+class _Encode(nn.Module):
+    def __init__(self, animator: Animator) -> None:
+        super().__init__()
+        self.animator = animator
+
+    def forward(self, source: Tensor) -> tuple[Tensor, ...]:
+        encoded = self.animator.encode_source(source)
+        features = encoded.features[-len(feature_names(self.animator.config)) :]
+        # `clone`: where nothing is reduced, an output would be an input, which not every runtime takes.
+        return (encoded.reduced.clone(), *features, encoded.motion.keypoints, encoded.motion.affine)
+
+
+class _Estimate(nn.Module):
+    def __init__(self, animator: Animator) -> None:
+        super().__init__()
+        self.estimator = animator.motion_estimator
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        motion = self.estimator(frames)
+        return motion.keypoints, motion.affine
+
+
+class _Drive(nn.Module):
+    """Inputs in the order of `Graph.inputs`."""
+
+    def __init__(self, animator: Animator, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self.up_to_sign = animator.config.estimator.name == "mraa"
+        self.dense_motion, self.generator = animator.dense_motion, animator.generator
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.graph.inputs, inputs, strict=True))
+        motions = [
+            Motion(given[f"{whose}_keypoints"], given[f"{whose}_affine"], self.up_to_sign)
+            for whose in ("source", "driving")
+        ]
+        batch = given["driving_keypoints"].shape[0]
+        features = [given[name].expand(batch, -1, -1, -1) for name in self.graph.inputs if name.startswith("features")]
+        picture = given.get("source", given["reduced"]).expand(batch, -1, -1, -1)
+        if not self.generator.skips:  # the picture and all features but the last are only counted, not looked at
+            features *= len(self.generator.up_blocks) + 1
+        dense = self.dense_motion(given["reduced"], *motions, given.get("background"))
+        prediction = self.generator.decode(features, picture, dense)
+        occlusion = () if dense.occlusion is None else (dense.occlusion,)
+        return prediction, dense.masks, dense.flow, *occlusion
+
+
+class _Background(nn.Module):
+    def __init__(self, animator: Animator) -> None:
+        super().__init__()
+        self.predictor = animator.background_predictor
+
+    def forward(self, source: Tensor, driving: Tensor) -> Tensor:
+        assert self.predictor is not None
+        return self.predictor(source.expand(driving.shape[0], -1, -1, -1), driving)
+
+
+@torch.no_grad()
+def trace(animator: Animator, graph: Graph) -> ExportedProgram:
+    """The graph as ATen operators, its batch free. Raises MTAnimateError for a network that cannot be traced."""
+    module = _module(animator, graph).eval()
+    examples = _examples(animator, graph)
+    batch = Dim("batch", min=1)
+    shapes = [{0: batch} if len(example) == _BATCH else None for example in examples]
+    # A module that takes `*inputs` has one argument: a tuple.
+    shaped = (tuple(shapes),) if graph.name == "drive" else tuple(shapes)
+    module(*examples)  # constants that are kept for all callers are computed now: while tracing they would be fakes
+    try:
+        with quiet():
+            return torch.export.export(module, tuple(examples), dynamic_shapes=shaped)
+    except Exception as error:  # PyTorch raises whatever its tracers stumble over
+        reason = " ".join(str(error).split())[:200]
+        raise MTAnimateError(f"the graph '{graph.name}' of this network cannot be exported: {reason}") from error
+
+
+def _module(animator: Animator, graph: Graph) -> nn.Module:
+    if graph.name == "drive":
+        return _Drive(animator, graph)
+    return {"encode": _Encode, "estimate": _Estimate, "background": _Background}[graph.name](animator)
+
+
+def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
+    side = animator.config.resolution
+    picture = torch.linspace(0, 1, side * side * 3).view(1, 3, side, side)
+    frames = picture.repeat(_BATCH, 1, 1, 1)
+    if graph.name == "background":
+        return [picture, frames]
+    if graph.name != "drive":
+        return [frames]
+    encoded = animator.encode_source(picture)
+    motion = animator.estimate_motion(frames)
+    given = {"source": picture, "reduced": encoded.reduced, "background": torch.eye(3).repeat(_BATCH, 1, 1)}
+    given |= dict(zip(reversed(feature_names(animator.config)), reversed(encoded.features), strict=False))
+    for whose, of in (("source", encoded.motion), ("driving", motion)):
+        given |= {f"{whose}_keypoints": of.keypoints, f"{whose}_affine": of.affine}
+    return [given[name].contiguous() for name in graph.inputs]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """PyTorch's exporters tell their developers a lot."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
