@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,3 +54,31 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yields a new hidden folder to write into; then that, every file on disk to its last byte, becomes `path`.
+
+    What stood there is removed. Where the block fails, it stays and nothing is left behind. Raises OSError where it
+    cannot.
+    """
+    partial, old = hidden_beside(path), hidden_beside(path)
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        if path.exists():  # a folder cannot replace one that holds files
+            os.replace(path, old)
+        try:
+            os.replace(partial, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

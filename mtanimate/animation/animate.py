@@ -10,17 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mtanimate.animation.cast import Cast
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
 from mtanimate.animation.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.stage import Direct, MovingStage, Stage, StillStage
-from mtanimate.checkpoints.file import read_checkpoint
-from mtanimate.checkpoints.registry import resolve
-from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
+from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
-from mtanimate.files import sha256
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.video import Sound, VideoReader, read_image
@@ -48,6 +46,7 @@ class Result:
     seconds: float
     frames_per_second: float
     device: str
+    backend: str
     precision: str
     checkpoint: str
     audio: bool
@@ -58,22 +57,6 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class Cast:
-    """A checkpoint on its device, for as many animations as there are. Raises InputError for wrong options or files."""
-
-    def __init__(self, checkpoint: str, device: str = "auto", precision: Precision = "auto") -> None:
-        self.name = checkpoint
-        file = resolve(checkpoint)
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.animator = read_checkpoint(file, self.device).animator
-        self.sha256 = sha256(file)
-
-    @property
-    def resolution(self) -> int:
-        return self.animator.config.resolution
 
 
 @dataclass(frozen=True)
@@ -111,6 +94,7 @@ def animate(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Precision = "auto",
+    backend: str | None = None,
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
     overwrite: bool = False,
@@ -132,7 +116,7 @@ def animate(
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
     job.check(chosen, overwrite)
     gpu = choose_device(device).type == "cuda"
-    return perform(job, chosen, lambda: Cast(checkpoint, device, precision), progress, say, gpu=gpu)
+    return perform(job, chosen, lambda: Cast(checkpoint, device, precision, backend), progress, say, gpu=gpu)
 
 
 def perform(
@@ -162,7 +146,7 @@ def perform(
         framing = frame_driving(footage, numbers, driving_crop, settings.track, warn)
     cast = cast_of()
     performer = Performer(cast.animator, cast.precision, warn)
-    say(f"device {describe_device(cast.device)}, {performer.precision}; {cast.resolution} x {cast.resolution}")
+    say(cast.describe())
     started = time.monotonic()
     stage = _stage(source, squares, performer, settings)
     watching = Watching(performer, footage, numbers, framing) if footage and framing else None
@@ -213,6 +197,7 @@ def perform(
         seconds=round(seconds, 3),
         frames_per_second=round(written / seconds, 3),
         device=str(cast.device),
+        backend=cast.backend,
         precision=performer.precision,
         checkpoint=cast.name,
         audio=output.audio,

@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mtanimate.animation.animate import Cast, Job, perform
+from mtanimate.animation.animate import Job, perform
+from mtanimate.animation.cast import Cast
 from mtanimate.animation.output import codec_for
 from mtanimate.animation.settings import Settings
 from mtanimate.devices import Precision
@@ -97,6 +98,7 @@ def run_jobs(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Precision = "auto",
+    backend: str | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
@@ -113,7 +115,7 @@ def run_jobs(
     journal = Journal(path.with_name(f"{path.name}.report.jsonl"))
     finished = [row for row in rows if journal.finished(row)]
     left = [row for row in rows if row not in finished]
-    cast = Cast(checkpoint, device, precision) if left else None
+    cast = Cast(checkpoint, device, precision, backend) if left else None
     done = failed = 0
 
     def one(row: Row) -> bool:

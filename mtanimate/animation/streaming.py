@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtanimate.animation.animate import MARK, Cast
+from mtanimate.animation.animate import MARK
+from mtanimate.animation.cast import Cast
 from mtanimate.animation.framing import frame_source, parse_crop, parse_face
 from mtanimate.animation.live import Report, perform_live
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.sinks import Recording, Sink
 from mtanimate.animation.stage import StillStage
-from mtanimate.devices import Precision, describe_device
+from mtanimate.devices import Precision
 from mtanimate.errors import InputError
 from mtanimate.models.performer import Performer
 from mtanimate.video import read_image
@@ -35,6 +36,7 @@ def animate_stream(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Precision = "auto",
+    backend: str | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
     **settings: Any,
@@ -51,10 +53,10 @@ def animate_stream(
     picture = read_image(Path(source).expanduser())
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
-    cast = Cast(checkpoint, device, precision)
+    cast = Cast(checkpoint, device, precision, backend)
     performer = Performer(cast.animator, cast.precision, lambda line: say(f"warning: {line}"))
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
-    say(f"device {describe_device(cast.device)}, {performer.precision}; {cast.resolution} x {cast.resolution}")
+    say(cast.describe())
     with DrivingStream(driving) as stream:
         sink = _sink(str(Path(out).expanduser()), chosen, stream, stage.width, stage.height)
         return perform_live(

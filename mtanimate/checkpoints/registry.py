@@ -127,6 +127,11 @@ def resolve(name_or_file: str) -> Path:
     here = imported()
     if name in here:
         return here[name]
+    if path.is_dir():
+        raise InputError(
+            f"'{name_or_file}' is a folder: give a checkpoint's name or file; a folder that 'mtanimate export' wrote, "
+            "with its manifest.json, serves 'mtanimate animate' alone"
+        )
     raise unknown(name) if entry is None else InputError(f"checkpoint '{name}' is not on this machine: {to_get(entry)}")
 
 

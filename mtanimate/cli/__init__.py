@@ -2,7 +2,7 @@
 
 import typer
 
-from mtanimate.cli import animate, checkpoints, data, doctor, eval, models, train
+from mtanimate.cli import animate, checkpoints, data, doctor, eval, export, models, train
 
 app = typer.Typer(
     name="mtanimate",
@@ -31,7 +31,7 @@ def options(
     """Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022)."""
 
 
-for module in (animate, train, eval, models, doctor):
+for module in (animate, train, eval, export, models, doctor):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
 app.add_typer(checkpoints.app)
 app.add_typer(data.app)

@@ -11,6 +11,7 @@ from mtanimate.cli.terminal import (
     DEVICE,
     JSON,
     QUIET,
+    Backend,
     Mode,
     Precision,
     print_json,
@@ -38,7 +39,10 @@ def command(
     out: str | None = typer.Option(
         None, help="The video to write; NAME.gif, NAME.png, or FOLDER/ for a PNG a frame.", show_default="required"
     ),
-    checkpoint: str = typer.Option("default", help="A name from 'mtanimate doctor' or a .safetensors file."),
+    checkpoint: str = typer.Option(
+        "default",
+        help="A name from 'mtanimate doctor', a .safetensors file, or a folder from 'mtanimate export'.",
+    ),
     mode: Mode = typer.Option(Mode.relative, help="Add the driver's movement to the source, or copy the pose."),
     reference_frame: str = typer.Option("best", help="Movement is since this driving frame: best, first or a number."),
     adapt_scale: bool = typer.Option(True, help="Scale movement by the two subjects' sizes."),
@@ -68,6 +72,9 @@ def command(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,
     precision: Precision = typer.Option(Precision.auto, help="What the network computes in."),
+    backend: Backend | None = typer.Option(
+        None, help="What runs the network.", show_default="torch; what an exported folder is for"
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
@@ -78,10 +85,12 @@ def command(
     from mtanimate.errors import InputError
     from mtanimate.video.streams import is_stream
 
+    network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
+    network["backend"] = backend and backend.value
     if jobs is not None:
         if source or driving or out or motion or save_motion:
             raise InputError("--jobs names its files in its rows: leave out --source, --driving, --out and --motion")
-        _perform_jobs(jobs, checkpoint, device, precision.value, overwrite, workers, json, quiet)
+        _perform_jobs(jobs, network, overwrite, workers, json, quiet)
         return
     if source is None or out is None:
         raise InputError(f"--{'source' if source is None else 'out'} is missing; --help shows an example")
@@ -105,7 +114,6 @@ def command(
         "crf": crf,
         "mark": mark,
     }
-    network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
     if driving is not None and is_stream(str(driving)):
         if motion or save_motion:
             raise InputError("--motion and --save-motion are for driving videos from files, not for streams")
@@ -140,14 +148,7 @@ def command(
 
 
 def _perform_jobs(
-    jobs: Path,
-    checkpoint: str,
-    device: str,
-    precision: Any,
-    overwrite: bool,
-    workers: int | None,
-    json: bool,
-    quiet: bool,
+    jobs: Path, network: dict[str, Any], overwrite: bool, workers: int | None, json: bool, quiet: bool
 ) -> None:
     """Exit code 1 where a row failed."""
     from mtanimate.animation.jobs import run_jobs
@@ -155,13 +156,11 @@ def _perform_jobs(
     with progress_bar("animating", "jobs", quiet) as progress:
         report = run_jobs(
             jobs,
-            checkpoint=checkpoint,
-            device=device,
-            precision=precision,
             overwrite=overwrite,
             workers=workers,
             progress=progress,
             say=remark(quiet),
+            **network,
         )
     if json:
         print_json(report.as_dict())

@@ -22,6 +22,12 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+class Backend(str, Enum):
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 class Mode(str, Enum):
     relative = "relative"
     absolute = "absolute"

@@ -2,13 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from mtanimate.backends.exported import drive_inputs
 from mtanimate.backends.graphs import Graph, feature_names
 from mtanimate.errors import MTAnimateError
 from mtanimate.models.animator import Animator
@@ -75,22 +77,39 @@ class _Background(nn.Module):
         return self.predictor(source.expand(driving.shape[0], -1, -1, -1), driving)
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A graph as ATen operators, its batch free. shapes: of inputs and outputs, "batch" where any number goes."""
+
+    program: ExportedProgram
+    shapes: dict[str, dict[str, list[int | str]]]
+
+
 @torch.no_grad()
-def trace(animator: Animator, graph: Graph) -> ExportedProgram:
-    """The graph as ATen operators, its batch free. Raises MTAnimateError for a network that cannot be traced."""
+def trace(animator: Animator, graph: Graph) -> Traced:
+    """Raises MTAnimateError for a network that cannot be traced."""
     module = _module(animator, graph).eval()
     examples = _examples(animator, graph)
     batch = Dim("batch", min=1)
     shapes = [{0: batch} if len(example) == _BATCH else None for example in examples]
     # A module that takes `*inputs` has one argument: a tuple.
     shaped = (tuple(shapes),) if graph.name == "drive" else tuple(shapes)
-    module(*examples)  # constants that are kept for all callers are computed now: while tracing they would be fakes
+    outputs = module(*examples)  # computes what is cached for all callers: while it is traced, it would be fakes
     try:
         with quiet():
-            return torch.export.export(module, tuple(examples), dynamic_shapes=shaped)
+            program = torch.export.export(module, tuple(examples), dynamic_shapes=shaped)
     except Exception as error:  # PyTorch raises whatever its tracers stumble over
         reason = " ".join(str(error).split())[:200]
         raise MTAnimateError(f"the graph '{graph.name}' of this network cannot be exported: {reason}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # this machine's files and lines
+    given = outputs if isinstance(outputs, tuple) else (outputs,)
+    return Traced(program, {"inputs": _shapes(graph.inputs, examples), "outputs": _shapes(graph.outputs, given)})
+
+
+def _shapes(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, list[int | str]]:
+    shapes = zip(names, tensors, strict=True)
+    return {name: ["batch" if len(tensor) == _BATCH else 1, *tensor.shape[1:]] for name, tensor in shapes}
 
 
 def _module(animator: Animator, graph: Graph) -> nn.Module:
@@ -107,12 +126,7 @@ def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
         return [picture, frames]
     if graph.name != "drive":
         return [frames]
-    encoded = animator.encode_source(picture)
-    motion = animator.estimate_motion(frames)
-    given = {"source": picture, "reduced": encoded.reduced, "background": torch.eye(3).repeat(_BATCH, 1, 1)}
-    given |= dict(zip(reversed(feature_names(animator.config)), reversed(encoded.features), strict=False))
-    for whose, of in (("source", encoded.motion), ("driving", motion)):
-        given |= {f"{whose}_keypoints": of.keypoints, f"{whose}_affine": of.affine}
+    given = drive_inputs(animator.config, animator.encode_source(picture), animator.estimate_motion(frames))
     return [given[name].contiguous() for name in graph.inputs]
 
 

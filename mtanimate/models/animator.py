@@ -59,6 +59,8 @@ class Animator(nn.Module):
     patches and hourglasses need (the configured resolution is).
     """
 
+    autocasts: bool = True  # it computes in half precision where it is told to
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from mtanimate.devices import DTYPES
 from mtanimate.geometry import resize
-from mtanimate.models.animator import Animator, EncodedSource
+from mtanimate.models.animator import EncodedSource
 from mtanimate.models.motion import Motion
+from mtanimate.models.network import Network
 
 # Frames computed at once. One more costs memory, not time, on a CPU.
 BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}
@@ -22,7 +23,7 @@ class Performer:
     computed again in float32, and so is all that follows; `warn` gets one line.
     """
 
-    def __init__(self, animator: Animator, precision: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, animator: Network, precision: str, warn: Callable[[str], None]) -> None:
         self.animator = animator.channels_last()
         self.precision = precision
         self.warn = warn
@@ -37,7 +38,7 @@ class Performer:
         image = self._image(frames)
         with self._autocast():
             motion = self.animator.estimate_motion(image).to(torch.float32)
-        if self.precision != "fp32" and not _finite(motion.keypoints, motion.affine):
+        if self._half and not _finite(motion.keypoints, motion.affine):
             self._fall_back()
             return self.estimate(frames)
         return motion
@@ -70,7 +71,7 @@ class Performer:
             rendering = self.animator.render(source.encoded, motion.to(device), background)
         driven = rendering.prediction.float()
         black = source.bright and bool((driven.amax(dim=(1, 2, 3)) < _BLACK).any())
-        if self.precision != "fp32" and (black or not _finite(driven)):
+        if self._half and (black or not _finite(driven)):
             self._fall_back()
             source.encode_again()
             return self.drive(source, motion, background, lock=lock)
@@ -89,7 +90,12 @@ class Performer:
         return image.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.animator.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.animator.device.type, DTYPES.get(self.precision), enabled=self._half)
+
+    @property
+    def _half(self) -> bool:
+        """Whether it computes in half precision, and could in float32: an exported network cannot."""
+        return self.animator.autocasts and self.precision != "fp32"
 
 
 class Source:
@@ -121,7 +127,7 @@ class Source:
         """How much of each pixel is background, by the network's own masks: (B, 1, R, R) in [0, 1]."""
         if self._background is None:
             with self.performer._autocast():
-                dense = self.performer.animator.dense_motion(self.encoded.reduced, self.motion, self.motion, None)
+                dense = self.performer.animator.render(self.encoded, self.motion).motion
             size = (self.pictures.shape[2], self.pictures.shape[3])
             self._background = resize(dense.masks[:, :1].float(), size)
         return self._background

@@ -1,0 +1,72 @@
+"""The network that animates: a checkpoint's, or one that was exported."""
+
+from pathlib import Path
+
+import torch
+
+from mtanimate.backends.exported import Exported
+from mtanimate.backends.manifest import is_exported, read_manifest
+from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.checkpoints.registry import resolve
+from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
+from mtanimate.errors import InputError
+from mtanimate.files import sha256
+from mtanimate.models.network import Network
+
+
+class Cast:
+    """A checkpoint on its device, for as many animations as there are.
+
+    checkpoint: a name, a file, or a folder that `mtanimate export` wrote, which knows what runs it. backend: insist on
+    torch, onnx or openvino. precision: what it computes in. sha256: of the weights.
+    Raises InputError for wrong options or files.
+    """
+
+    def __init__(
+        self, checkpoint: str, device: str = "auto", precision: Precision = "auto", backend: str | None = None
+    ) -> None:
+        self.name = checkpoint
+        self.animator: Network
+        folder = Path(checkpoint).expanduser()
+        if is_exported(folder):
+            self._take_exported(folder, device, precision, backend)
+            return
+        file = resolve(checkpoint)
+        if backend not in (None, "torch"):
+            raise InputError(
+                f"--backend {backend} runs an exported network: mtanimate export --checkpoint {checkpoint} --format "
+                f"{backend} --out FOLDER, then --checkpoint FOLDER"
+            )
+        self.backend = "torch"
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.animator = read_checkpoint(file, self.device).animator
+        self.sha256 = sha256(file)
+
+    def _take_exported(self, folder: Path, device: str, precision: Precision, backend: str | None) -> None:
+        manifest = read_manifest(folder)
+        if backend not in (None, manifest.backend):
+            raise InputError(
+                f"--backend {backend}: {folder} was exported for {manifest.backend}; leave --backend out, or: "
+                f"mtanimate export --format {backend}"
+            )
+        if device not in ("auto", "cpu"):
+            raise InputError(f"--device {device}: {folder} is an exported network, and those run on the CPU")
+        bf16 = precision == "bf16" and manifest.backend == "openvino"
+        if precision not in ("auto", manifest.precision) and not bf16:
+            raise InputError(f"--precision {precision}: {folder} was exported in {manifest.precision}, and stays so")
+        self.backend = manifest.backend
+        self.device = torch.device("cpu")
+        self.precision = "bf16" if bf16 else manifest.precision
+        self.animator = Exported(folder, manifest.backend, manifest.model, bf16=bf16)
+        self.sha256 = manifest.checkpoint_sha256
+
+    def describe(self) -> str:
+        """For people: `device cpu (2 threads), fp32; 256 x 256`."""
+        by = f" by {self.backend}" if isinstance(self.animator, Exported) else ""
+        device = describe_device(self.device)
+        return f"device {device}, {self.precision}{by}; {self.resolution} x {self.resolution}"
+
+    @property
+    def resolution(self) -> int:
+        return self.animator.config.resolution

@@ -1,0 +1,96 @@
+"""An exported network, with those methods of `Animator` that animating needs."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtanimate.backends.graphs import feature_names, graphs_of
+from mtanimate.backends.runtimes import open_graph
+from mtanimate.config import ModelConfig
+from mtanimate.models.animator import EncodedSource, Rendering
+from mtanimate.models.dense_motion import DenseMotion
+from mtanimate.models.motion import Motion
+
+
+class Exported:
+    """The graphs of an exported folder. Pictures are (B, 3, R, R) float RGB in [0, 1], R the configured resolution.
+
+    device: where tensors come from and go to: the CPU. autocasts: never; what it computes in was chosen by the export.
+    Raises InputError where the runtime is not installed, MTAnimateError where it does not take a file.
+    """
+
+    autocasts = False
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path, backend: str, config: ModelConfig, *, bf16: bool = False) -> None:
+        """bf16: let OpenVINO compute in bfloat16."""
+        self.config = config
+        self._graphs = {graph.name: open_graph(backend, folder, graph, bf16=bf16) for graph in graphs_of(config)}
+
+    def estimate_motion(self, frames: Tensor) -> Motion:
+        """The motion of each picture."""
+        return self._motion(self._graphs["estimate"]({"frames": frames}))
+
+    def encode_source(self, picture: Tensor, motion: Motion | None = None) -> EncodedSource:
+        """Everything that the source gives once and for all; `motion` where it is known already."""
+        encoded = self._graphs["encode"]({"source": picture})
+        features = [encoded[name] for name in feature_names(self.config)]
+        return EncodedSource(picture, encoded["reduced"], features, motion or self._motion(encoded))
+
+    def drive(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Tensor:
+        """The source (batch 1 or B) moved as `motion` (batch B) says: (B, 3, R, R) in [0, 1]."""
+        return self.render(source, motion, background).prediction
+
+    def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
+        """As `drive`, with masks, flow and occlusion."""
+        if len(source.picture) > 1:  # the graphs drive one source
+            each = [slice(index, index + 1) for index in range(len(motion))]
+            backgrounds = [None if background is None else background[one] for one in each]
+            pairs = zip(each, backgrounds, strict=True)
+            return _cat([self.render(_part(source, one), motion[one], behind) for one, behind in pairs])
+        driven = self._graphs["drive"](drive_inputs(self.config, source, motion, background))
+        return Rendering(driven["prediction"], DenseMotion(driven["masks"], driven["flow"], driven.get("occlusion")))
+
+    def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
+        """(B, 3, 3) where the network has a background predictor, else None. source: batch 1 or B."""
+        if "background" not in self._graphs:
+            return None
+        predict = self._graphs["background"]
+        if len(source) == 1:
+            return predict({"source": source, "driving": driving})["background"]
+        pairs = zip(source.split(1), driving.split(1), strict=True)
+        return torch.cat([predict({"source": one, "driving": other})["background"] for one, other in pairs])
+
+    def channels_last(self) -> "Exported":
+        """Itself: runtimes choose their own layout."""
+        return self
+
+    def _motion(self, given: dict[str, Tensor]) -> Motion:
+        return Motion(given["keypoints"], given["affine"], up_to_sign=self.config.estimator.name == "mraa")
+
+
+def drive_inputs(
+    config: ModelConfig, source: EncodedSource, motion: Motion, background: Tensor | None = None
+) -> dict[str, Tensor]:
+    """What the graph `drive` takes, and the picture and the background where it takes none. source: batch 1."""
+    names = feature_names(config)
+    if background is None:  # it stands still
+        background = torch.eye(3).repeat(len(motion), 1, 1)
+    given = {"source": source.picture, "reduced": source.reduced, "background": background}
+    given |= dict(zip(names, source.features[-len(names) :], strict=True))
+    given |= {"source_keypoints": source.motion.keypoints, "source_affine": source.motion.affine}
+    return given | {"driving_keypoints": motion.keypoints, "driving_affine": motion.affine}
+
+
+def _part(source: EncodedSource, part: slice) -> EncodedSource:
+    features = [feature[part] for feature in source.features]
+    return EncodedSource(source.picture[part], source.reduced[part], features, source.motion[part])
+
+
+def _cat(renderings: list[Rendering]) -> Rendering:
+    motions = [rendering.motion for rendering in renderings]
+    occlusions = [motion.occlusion for motion in motions if motion.occlusion is not None]
+    masks, flow = torch.cat([motion.masks for motion in motions]), torch.cat([motion.flow for motion in motions])
+    dense = DenseMotion(masks, flow, torch.cat(occlusions) if occlusions else None)
+    return Rendering(torch.cat([rendering.prediction for rendering in renderings]), dense)

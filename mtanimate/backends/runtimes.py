@@ -1,0 +1,88 @@
+"""What runs a graph: each runtime as a function from tensors by name to tensors by name, float32 on the CPU.
+
+A runtime that is not installed is an InputError that names the extra.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from mtanimate.backends.graphs import Graph
+from mtanimate.errors import InputError, MTAnimateError
+
+Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def open_graph(backend: str, folder: Path, graph: Graph, *, bf16: bool = False) -> Run:
+    """The graph, ready to run on as many threads as PyTorch uses.
+
+    bf16: let OpenVINO compute in bfloat16. Raises InputError where the runtime is not installed, MTAnimateError where
+    it does not take the file.
+    """
+    file = folder / graph.files(backend)[0]
+    try:
+        if backend == "onnx":
+            return _onnx(file, graph)
+        if backend == "openvino":
+            return _openvino(file, graph, bf16)
+        return _torch(file, graph)
+    except InputError:
+        raise
+    except Exception as error:  # runtimes raise whatever their own errors are
+        raise MTAnimateError(f"{backend} cannot load {file} ({' '.join(str(error).split())[:200]})") from error
+
+
+def missing(backend: str) -> InputError:
+    return InputError(f"--backend {backend} needs a package that is not installed: pip install 'mtanimate[{backend}]'")
+
+
+def _onnx(file: Path, graph: Graph) -> Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnx") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+    def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        arrays = session.run(graph.outputs, {name: given[name].contiguous().numpy() for name in graph.inputs})
+        return {name: torch.from_numpy(array) for name, array in zip(graph.outputs, arrays, strict=True)}
+
+    return run
+
+
+def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing("openvino") from error
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+    }
+    request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
+    lock = Lock()  # a request serves one caller at a time
+
+    def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with lock:
+            results = request.infer({name: given[name].contiguous().numpy() for name in graph.inputs})
+            return {name: torch.from_numpy(results[name]) for name in graph.outputs}
+
+    return run
+
+
+def _torch(file: Path, graph: Graph) -> Run:
+    module = torch.export.load(file).module()
+
+    def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        results = module(*(given[name] for name in graph.inputs))
+        return dict(zip(graph.outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
+
+    return run

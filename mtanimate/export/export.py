@@ -1,0 +1,164 @@
+"""The walk of an export: checkpoint -> programs -> files -> run and compared -> the folder."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtanimate.backends.exported import Exported
+from mtanimate.backends.graphs import SUFFIXES, graphs_of
+from mtanimate.backends.manifest import NAME, Manifest
+from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.checkpoints.registry import resolve
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.export.comparison import Differences, compare
+from mtanimate.export.formats import check_format, save_models, save_programs, to_onnx
+from mtanimate.export.frames import calibration_frames, synthetic_frames
+from mtanimate.export.programs import trace
+from mtanimate.export.quantising import quantised
+from mtanimate.files import replacing_folder, sha256
+from mtanimate.models.animator import Animator
+from mtanimate.video.files import check_folder
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, as `--json` prints it. int8: the parts of the network that are; float32: of those that could
+    be, the ones that are not. frames: what it was compared with: calibration, or synthetic."""
+
+    out: str
+    format: str
+    precision: str
+    checkpoint: str
+    graphs: list[str]
+    bytes: int
+    differences: Differences
+    frames: str
+    seconds: float
+    int8: list[str] = field(default_factory=list)
+    float32: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export(
+    checkpoint: str,
+    format: str,
+    out: str | Path,
+    *,
+    precision: str = "fp32",
+    calibrate: Sequence[Path] = (),
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Write a checkpoint's network as graphs in `format` (torch, onnx, openvino) into the folder `out`, run them, and
+    compare what they give with PyTorch.
+
+    precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. say: gets each step.
+    Raises InputError for a wrong file or option, MTAnimateError where the network cannot be exported, is further from
+    PyTorch than the tolerance, or cannot be written; then `out` is as it was.
+    """
+    started = time.monotonic()
+    out = Path(out).expanduser()
+    check_format(format, precision)
+    _check_out(out, overwrite)
+    if precision == "int8" and not calibrate:
+        raise InputError("--precision int8 needs frames to see the ranges of values on: --calibrate VIDEO_OR_PICTURES")
+    file = resolve(checkpoint)
+    animator = read_checkpoint(file).animator
+    resolution = animator.config.resolution
+    groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
+    try:
+        with replacing_folder(out) as folder:
+            written = _write(animator, format, precision, groups, folder, say)
+            say("comparing with PyTorch")
+            differences = compare(animator, Exported(folder, format, animator.config), groups, precision)
+            if not differences.within:
+                raise MTAnimateError(_too_far(differences))
+            Manifest(
+                backend=format,
+                precision=precision,
+                checkpoint=checkpoint,
+                checkpoint_sha256=sha256(file),
+                model=animator.config,
+                shapes=written.shapes,
+                differences=differences.as_dict(),
+                files={path.name: sha256(path) for path in sorted(folder.iterdir())},
+            ).write(folder)
+    except OSError as error:
+        raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another place") from error
+    return Report(
+        out=str(out),
+        format=format,
+        precision=precision,
+        checkpoint=checkpoint,
+        graphs=list(written.shapes),
+        bytes=sum(path.stat().st_size for path in out.iterdir()),
+        differences=differences,
+        frames="calibration" if calibrate else "synthetic",
+        seconds=round(time.monotonic() - started, 1),
+        int8=written.int8,
+        float32=written.float32,
+    )
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Raises InputError unless a folder can be written there. Of what exists, only an exported folder is replaced."""
+    check_folder(out)
+    if not out.exists():
+        return
+    if not overwrite:
+        raise InputError(f"--out {out} exists already: choose another, or --overwrite")
+    ours = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
+    others = (
+        [path for path in out.iterdir() if path.suffix not in ours and path.name != NAME] if out.is_dir() else [out]
+    )
+    if others:
+        raise InputError(f"--out {out} is no exported folder, and only such a one is replaced: choose another")
+
+
+@dataclass(frozen=True)
+class _Written:
+    shapes: dict[str, dict[str, dict[str, list[int | str]]]]
+    int8: list[str] = field(default_factory=list)
+    float32: list[str] = field(default_factory=list)
+
+
+def _write(
+    animator: Animator,
+    format: str,
+    precision: str,
+    groups: Sequence[Tensor],
+    folder: Path,
+    say: Callable[[str], None],
+) -> _Written:
+    graphs = graphs_of(animator.config)
+    traced = {}
+    for graph in graphs:
+        say(f"tracing {graph.name}")
+        traced[graph.name] = trace(animator, graph)
+    shapes = {name: each.shapes for name, each in traced.items()}
+    if format == "torch":
+        save_programs({name: each.program for name, each in traced.items()}, folder)
+        return _Written(shapes)
+    models = {}
+    int8: list[str] = []
+    float32: list[str] = []
+    for graph in graphs:
+        say(f"converting {graph.name}")
+        models[graph.name] = to_onnx(traced[graph.name].program, graph)
+    if precision == "int8":
+        models, int8, float32 = quantised(animator, models, groups, say)
+    save_models(models, format, precision == "fp16", folder)
+    return _Written(shapes, int8, float32)
+
+
+def _too_far(differences: Differences) -> str:
+    return (
+        f"not exported: pictures differ from PyTorch's by {differences.largest:.2g} at most, {differences.mean:.2g} in "
+        f"the mean, PSNR {differences.psnr} dB; the tolerance is {differences.tolerance}"
+    )
