@@ -82,7 +82,7 @@ def export(
             Manifest(
                 backend=format,
                 precision=precision,
-                checkpoint=checkpoint,
+                checkpoint=Path(checkpoint).name,
                 checkpoint_sha256=sha256(file),
                 model=animator.config,
                 shapes=written.shapes,

@@ -30,9 +30,9 @@ def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:
     if pictures:
         chosen = pictures[:: -(-len(pictures) // each)]
         groups.append(torch.cat([square_frames(read_image(path)[None], resolution) for path in chosen]))
-    for group, of in zip(groups, [*videos, "the pictures"], strict=True):
+    for group, path in zip(groups, [*videos, *pictures[:1]], strict=True):
         if len(group) < 2:
-            raise InputError(f"--calibrate {of}: give two frames or more, so that one can drive the other")
+            raise InputError(f"--calibrate {path}: give two frames or more, so that one can drive the other")
     return [group.float() / 255 for group in groups]
 
 

@@ -126,7 +126,7 @@ def choose_parts(parts: list[str], psnr: Callable[[list[str]], float], wanted: f
     kept = sorted(parts, key=lambda part: alone[part], reverse=True)
     while kept and psnr(kept) < wanted:
         kept.pop()
-    return kept
+    return [part for part in parts if part in kept]
 
 
 def _parts(model: "onnx.ModelProto") -> dict[str, list[str]]:
@@ -134,9 +134,9 @@ def _parts(model: "onnx.ModelProto") -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.op_type in _WORK:
-            scopes = next((note.value for note in node.metadata_props if note.key == _SCOPES), "")
-            innermost = max(scopes.strip("[]").replace("'", "").split(", "), key=lambda scope: scope.count("."))
-            parts.setdefault(".".join(innermost.split(".")[:2]), []).append(node.name)
+            scopes = next(note.value for note in node.metadata_props if note.key == _SCOPES)
+            module = scopes.strip("[]").replace("'", "").split(", ")[-2]  # the last is the operator itself
+            parts.setdefault(".".join(module.split(".")[:2]), []).append(node.name)
     return parts
 
 
