@@ -9,6 +9,7 @@ from threading import Lock
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from mtanimate.backends.graphs import Graph
 from mtanimate.errors import InputError, MTAnimateError
@@ -28,7 +29,7 @@ def open_graph(backend: str, folder: Path, graph: Graph, *, bf16: bool = False) 
             return _onnx(file, graph)
         if backend == "openvino":
             return _openvino(file, graph, bf16)
-        return _torch(file, graph)
+        return program_run(torch.export.load(file), graph)
     except InputError:
         raise
     except Exception as error:  # runtimes raise whatever their own errors are
@@ -67,19 +68,21 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
+    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    taken = {name for port in compiled.inputs for name in port.get_names()}  # it drops what is never looked at
+    request = compiled.create_infer_request()
     lock = Lock()  # a request serves one caller at a time
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with lock:
-            results = request.infer({name: given[name].contiguous().numpy() for name in graph.inputs})
+            results = request.infer({name: given[name].contiguous().numpy() for name in graph.inputs if name in taken})
             return {name: torch.from_numpy(results[name]) for name in graph.outputs}
 
     return run
 
 
-def _torch(file: Path, graph: Graph) -> Run:
-    module = torch.export.load(file).module()
+def program_run(program: ExportedProgram, graph: Graph) -> Run:
+    module = program.module()
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         results = module(*(given[name] for name in graph.inputs))

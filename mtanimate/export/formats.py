@@ -1,5 +1,6 @@
 """Programs -> the files of a format. What is not installed is an InputError that names the extra."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +43,10 @@ def check_format(backend: str, precision: str) -> None:
 def save_programs(programs: dict[str, ExportedProgram], folder: Path) -> None:
     """As PyTorch keeps them: `torch.export.load` reads them without this package."""
     for name, program in programs.items():
+        whole = io.BytesIO()  # where a disk is full, PyTorch's own writer ends the process
+        torch.export.save(program, whole)
         with _writing(folder / f"{name}.pt2") as file:
-            torch.export.save(program, file)
+            file.write_bytes(whole.getbuffer())
 
 
 def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, folder: Path) -> None:
@@ -59,7 +62,8 @@ def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, f
             else:
                 import openvino
 
-                openvino.save_model(openvino.Core().read_model(kept.SerializeToString()), file, compress_to_fp16=half)
+                converted = openvino.Core().read_model(kept.SerializeToString())
+                openvino.save_model(converted, file, compress_to_fp16=half)
 
 
 def to_onnx(program: ExportedProgram, graph: Graph) -> "onnx.ModelProto":
@@ -89,9 +93,13 @@ def _without_notes(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 def _halved(model: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     others = [node.name for node in model.graph.node if node.op_type not in _HALF]
-    return convert_float_to_float16(model, keep_io_types=True, node_block_list=others)
+    half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, node_block_list=others))
+    half.topological_sort()
+    del half.model.graph.value_info[:]  # types as they were
+    return half.model
 
 
 @contextmanager

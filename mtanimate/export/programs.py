@@ -1,9 +1,10 @@
 """PyTorch -> `torch.export` programs, one for each graph: what every format is written from."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import torch
@@ -127,18 +128,16 @@ def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
     if graph.name != "drive":
         return [frames]
     given = drive_inputs(animator.config, animator.encode_source(picture), animator.estimate_motion(frames))
-    return [given[name].contiguous() for name in graph.inputs]
+    return [given[name].clone() for name in graph.inputs]  # two inputs that are one tensor would become one
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """PyTorch's exporters tell their developers a lot."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    with warnings.catch_warnings():
+    """PyTorch's exporters tell their developers a lot: by warnings, logs, and whole graphs on standard error."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
+        logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            logging.disable(logging.NOTSET)

@@ -111,6 +111,7 @@ class Quantiser:
             extra_options={},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
         return quantizer.model.model
 
 

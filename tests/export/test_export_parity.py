@@ -1,0 +1,213 @@
+"""What was exported gives what PyTorch gives: every network, every format, batches that were not traced."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from networks import NETWORKS, PAPER, network, pictures
+
+from mtanimate.backends.exported import Exported, drive_inputs
+from mtanimate.backends.graphs import graphs_of
+from mtanimate.backends.manifest import read_manifest
+from mtanimate.backends.runtimes import open_graph, program_run
+from mtanimate.errors import MTAnimateError
+from mtanimate.export import comparison
+from mtanimate.export import export as exporting
+from mtanimate.export.formats import save_models
+
+FORMATS = ("torch", "onnx", "openvino")
+# Of `paper`, all are compared below.
+GRAPHS = {
+    "release, HRNet": ["estimate"],
+    "separate attention, reduced": ["estimate"],
+    "fomm": ["estimate"],
+    "monkey-net, no occlusion, masks at full size": ["encode", "estimate", "drive"],
+    "mraa, background, no skips": ["encode", "estimate", "drive", "background"],
+}
+
+
+def needs(format):
+    for module in {"torch": (), "onnx": ("onnxscript", "onnxruntime"), "openvino": ("onnxscript", "openvino")}[format]:
+        pytest.importorskip(module, reason=f"needs mtanimate[{format}]")
+
+
+def inputs_of(animator, name, batch):
+    """Every entry of the batch unlike the others."""
+    source, frames = pictures(1), pictures(batch, seed=1)
+    if name == "encode":
+        return {"source": frames}
+    if name == "estimate":
+        return {"frames": frames}
+    if name == "background":
+        return {"source": source, "driving": frames}
+    moved = torch.eye(3) + 0.05 * torch.randn(batch, 3, 3, generator=torch.Generator().manual_seed(2))
+    return drive_inputs(animator.config, animator.encode_source(source), animator.estimate_motion(frames), moved)
+
+
+def wanted_of(animator, name, given):
+    if name == "estimate":
+        motion = animator.estimate_motion(given["frames"])
+        return {"keypoints": motion.keypoints, "affine": motion.affine}
+    if name == "background":
+        return {"background": animator.predict_background(given["source"], given["driving"])}
+    if name == "encode":
+        encoded = animator.encode_source(given["source"])
+        names = [name for name in graphs_of(animator.config)[0].outputs if name.startswith("features")]
+        features = dict(zip(names, encoded.features[-len(names) :], strict=True))
+        motion = {"keypoints": encoded.motion.keypoints, "affine": encoded.motion.affine}
+        return {"reduced": encoded.reduced} | features | motion
+    frames = given["driving_keypoints"].shape[0]
+    encoded = animator.encode_source(given["source"])
+    motion = animator.estimate_motion(pictures(frames, seed=1))
+    rendered = animator.render(encoded, motion, given["background"] if animator.background_predictor else None)
+    found = {"prediction": rendered.prediction, "masks": rendered.motion.masks, "flow": rendered.motion.flow}
+    return found | ({} if rendered.motion.occlusion is None else {"occlusion": rendered.motion.occlusion})
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+@torch.no_grad()
+def test_every_network_in_every_format(kind, tmp_path):
+    config = NETWORKS[kind]
+    animator = network(config)
+    graphs = [graph for graph in graphs_of(config) if graph.name in GRAPHS[kind]]
+    programs = {graph.name: exporting.trace(animator, graph).program for graph in graphs}
+    needs("onnx")
+    models = {graph.name: exporting.to_onnx(programs[graph.name], graph) for graph in graphs}
+    save_models(models, "onnx", False, tmp_path)
+    needs("openvino")
+    save_models(models, "openvino", False, tmp_path)
+    for graph in graphs:
+        for format in FORMATS:
+            program = programs[graph.name]  # as it is: reading it from a file takes seconds
+            run = program_run(program, graph) if format == "torch" else open_graph(format, tmp_path, graph)
+            for batch in (1, 2, 5):
+                given = inputs_of(animator, graph.name, batch)
+                found, wanted = run(given), wanted_of(animator, graph.name, given)
+                assert found.keys() == wanted.keys() == set(graph.outputs)
+                for name, tensor in wanted.items():
+                    assert found[name].shape == tensor.shape
+                    assert found[name].dtype == torch.float32
+                    difference = float((found[name] - tensor).abs().max())
+                    assert difference < 1e-4, f"{graph.name}, {format}, batch {batch}: {name} is off by {difference}"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@torch.inference_mode()
+def test_a_whole_network_behaves_as_the_animator(format, exported):
+    """A source driven by several frames; several sources, each driven by its own frame."""
+    folder = exported(format)
+    config = PAPER
+    manifest = read_manifest(folder)
+    assert manifest.model == config
+    ours, theirs = network(config), Exported(folder, format, config)
+    sources, frames = pictures(3), pictures(3, seed=1)
+    motion = theirs.estimate_motion(frames)
+    for source in (sources[:1], sources):
+        wanted = ours.render(ours.encode_source(source), ours.estimate_motion(frames))
+        found = theirs.render(theirs.encode_source(source), motion)
+        torch.testing.assert_close(found.prediction, wanted.prediction, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.motion.masks, wanted.motion.masks, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.motion.occlusion, wanted.motion.occlusion, atol=1e-4, rtol=0)
+    assert theirs.predict_background(sources, frames) is None
+
+
+def test_an_export_says_what_it_measured(exported):
+    folder = exported("onnx")
+    report = exported.reports["onnx", "fp32"]
+    assert report.graphs == ["encode", "estimate", "drive"]
+    assert 0 < report.differences.mean <= report.differences.largest < 1e-4
+    values = json.loads((folder / "manifest.json").read_text("utf-8"))
+    assert values["differences"]["largest"] == report.differences.largest
+    assert values["checkpoint"] == "tiny.safetensors"
+    shapes = values["shapes"]["drive"]
+    assert shapes["inputs"]["source"] == [1, 3, 64, 64]
+    assert shapes["inputs"]["driving_keypoints"] == ["batch", 3, 2]
+    assert shapes["outputs"]["prediction"] == ["batch", 3, 64, 64]
+    assert set(values["files"]) == {"encode.onnx", "estimate.onnx", "drive.onnx"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_onnx_is_of_standard_operators_alone(precision, exported):
+    onnx = pytest.importorskip("onnx", reason="needs mtanimate[onnx]")
+    folder = exported("onnx", precision)
+    seen = set()
+    for file in folder.glob("*.onnx"):
+        model = onnx.load(file)
+        onnx.checker.check_model(model, full_check=True)
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+        assert not model.functions
+        seen |= {(node.domain, node.op_type) for node in model.graph.node}
+        assert str(folder.parent).encode() not in file.read_bytes()
+        assert b"site-packages" not in file.read_bytes()
+    assert {domain for domain, _ in seen} == {""}
+    assert ("", "GridSample") in seen
+
+
+def test_int8_keeps_pictures_and_says_what_it_left_out(exported):
+    exported("onnx", "int8")
+    report = exported.reports["onnx", "int8"]
+    assert report.differences.psnr >= 36
+    assert report.differences.tolerance == "PSNR 36 dB"
+    assert report.frames == "calibration"
+    assert report.int8
+    parts = {
+        "dense_motion.hourglass",
+        "dense_motion.mask",
+        "generator.bottleneck",
+        "generator.final",
+        "estimator.layers",
+    }
+    assert parts <= {*report.int8, *report.float32}
+
+
+def test_openvino_takes_int8_and_half_the_weights(exported):
+    import openvino
+
+    folder = exported("openvino", "int8")
+    operators = {each.get_type_name() for each in openvino.Core().read_model(folder / "drive.xml").get_ops()}
+    assert operators & {"FakeQuantize", "Convert"}
+    assert exported.reports["openvino", "int8"].differences.psnr >= 36
+    half = exported("openvino", "fp16")
+    assert (half / "encode.bin").stat().st_size < 0.6 * (exported("openvino") / "encode.bin").stat().st_size
+
+
+def test_torch_programs_need_none_of_our_classes(exported):
+    code = """
+import sys
+sys.modules["mtanimate"] = None
+import torch
+module = torch.export.load(sys.argv[1] + "/estimate.pt2").module()
+keypoints, affine = module(torch.rand(3, 3, 64, 64))
+assert keypoints.shape == (3, 3, 2) and affine.shape == (3, 3, 2, 2)
+"""
+    done = subprocess.run([sys.executable, "-c", code, exported("torch")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_too_far_from_pytorch_is_not_written(media, tmp_path, monkeypatch):
+    needs("onnx")
+    monkeypatch.setattr(comparison, "LARGEST", -1.0)
+    with pytest.raises(MTAnimateError, match=r"differ from PyTorch's by .* the tolerance is largest -1"):
+        exporting.export(str(media / "tiny.safetensors"), "onnx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_number_is_not_near():
+    class Broken:
+        def __init__(self, animator):
+            self.animator = animator
+
+        def __getattr__(self, name):
+            return getattr(self.animator, name)
+
+        def render(self, *given):
+            rendered = self.animator.render(*given)
+            rendered.prediction[0, 0, 0, 0] = torch.nan
+            return rendered
+
+    animator = network(NETWORKS["paper"])
+    for precision in ("fp32", "int8"):
+        assert comparison.compare(animator, animator, [pictures(4)], precision).within
+        assert not comparison.compare(animator, Broken(animator), [pictures(4)], precision).within
