@@ -36,7 +36,7 @@ def test_a_video_with_sound_and_exact_rate(media, tmp_path):
     assert result["audio"] is True
     assert result["warnings"] == []
     assert result["frames_per_second"] > 0
-    expected = {"out", "frames", "fps", "width", "height", "seconds", "frames_per_second", "device"}
+    expected = {"out", "frames", "fps", "width", "height", "seconds", "frames_per_second", "device", "backend"}
     expected |= {"precision", "checkpoint", "audio", "reference_frame", "reference_distance", "lost_frames", "warnings"}
     assert set(result) == expected
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
