@@ -21,6 +21,7 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.models.engine import fastest_precision
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.video import Sound, VideoReader, read_image
@@ -63,12 +64,17 @@ class Result:
 class Cast:
     """A checkpoint on its device, for as many animations as there are. Raises InputError for wrong options or files."""
 
-    def __init__(self, checkpoint: str, device: str = "auto", precision: Precision = "auto") -> None:
+    def __init__(
+        self, checkpoint: str, device: str = "auto", precision: Precision = "auto", say: Say = lambda line: None
+    ) -> None:
         self.name = checkpoint
         file = resolve(checkpoint)
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
         self.animator = read_checkpoint(file, self.device).animator
+        if precision == "auto":
+            self.precision = fastest_precision(self.animator, say)
+        else:
+            self.precision = choose_precision(precision, self.device)
         self.sha256 = sha256(file)
 
     @property
@@ -132,7 +138,7 @@ def animate(
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
     job.check(chosen, overwrite)
     gpu = choose_device(device).type == "cuda"
-    return perform(job, chosen, lambda: Cast(checkpoint, device, precision), progress, say, gpu=gpu)
+    return perform(job, chosen, lambda: Cast(checkpoint, device, precision, say), progress, say, gpu=gpu)
 
 
 def perform(

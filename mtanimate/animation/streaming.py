@@ -51,7 +51,7 @@ def animate_stream(
     picture = read_image(Path(source).expanduser())
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
-    cast = Cast(checkpoint, device, precision)
+    cast = Cast(checkpoint, device, precision, say)
     performer = Performer(cast.animator, cast.precision, lambda line: say(f"warning: {line}"))
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(f"device {describe_device(cast.device)}, {performer.precision}; {cast.resolution} x {cast.resolution}")

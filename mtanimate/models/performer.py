@@ -8,6 +8,7 @@ from torch import Tensor
 from mtanimate.devices import DTYPES
 from mtanimate.geometry import resize
 from mtanimate.models.animator import Animator, EncodedSource
+from mtanimate.models.engine import prepare
 from mtanimate.models.motion import Motion
 
 # Frames computed at once. One more costs memory, not time, on a CPU.
@@ -18,12 +19,14 @@ _BLACK = 2 / 255  # half precision that overflowed gives frames without a bright
 class Performer:
     """Reads motion and drives sources. Pictures are uint8 (B, 3, R, R) on any device.
 
-    precision: what the network computes in. Where that gives values that are not finite, or black frames, the batch is
-    computed again in float32, and so is all that follows; `warn` gets one line.
+    animator: taken over, and made ready for inference. precision: what the network computes in. Where that gives values
+    that are not finite, or black frames, the batch is computed again in float32, and so is all that follows; `warn`
+    gets one line.
     """
 
     def __init__(self, animator: Animator, precision: str, warn: Callable[[str], None]) -> None:
-        self.animator = animator.channels_last()
+        self._given = animator
+        self.animator = prepare(animator, precision)
         self.precision = precision
         self.warn = warn
 
@@ -83,6 +86,7 @@ class Performer:
     def _fall_back(self) -> None:
         self.warn(f"{self.precision} gave values that are not finite, or black frames: going on in fp32")
         self.precision = "fp32"
+        self.animator = prepare(self._given, "fp32")
 
     def _image(self, frames: Tensor) -> Tensor:
         image = frames.to(self.animator.device).float() / 255
