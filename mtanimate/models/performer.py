@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mtanimate.devices import DTYPES
 from mtanimate.geometry import resize
 from mtanimate.models.animator import Animator, EncodedSource
-from mtanimate.models.engine import prepare
+from mtanimate.models.engine import autocast, prepare
 from mtanimate.models.motion import Motion
 
 # Frames computed at once. One more costs memory, not time, on a CPU.
@@ -38,7 +37,7 @@ class Performer:
     def estimate(self, frames: Tensor) -> Motion:
         """The motion of each picture, in float32."""
         image = self._image(frames)
-        with self._autocast():
+        with autocast(self.animator.device, self.precision, estimator=True):
             motion = self.animator.estimate_motion(image).to(torch.float32)
         if self.precision != "fp32" and not _finite(motion.keypoints, motion.affine):
             self._fall_back()
@@ -93,7 +92,7 @@ class Performer:
         return image.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.animator.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return autocast(self.animator.device, self.precision)
 
 
 class Source:
