@@ -1,7 +1,7 @@
 """The walk of a frame: driving video -> motion -> transfer -> driven source -> finished video."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mtanimate.animation.ahead import ahead
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
 from mtanimate.animation.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.animation.output import check_result, codec_for, open_result
@@ -205,7 +206,8 @@ def perform(
     )
     written = 0
     with suppress(Closed), output:  # whoever read our standard output may have had enough
-        for frames in _render(stage, performer.batch_size, total, direct, performance, settings, watching):
+        made = _render(stage, performer.batch_size, total, direct, performance, settings, watching)
+        for frames in ahead(made):
             output.write(frames)
             written += len(frames)
             progress(written, total)
@@ -262,7 +264,10 @@ class Watching:
     framing: Framing
 
     def squares(self) -> Iterator[torch.Tensor]:
-        """All frames as the network sees them: uint8 (B, 3, R, R), in batches."""
+        """All frames as the network sees them: uint8 (B, 3, R, R), in batches; read while others are used."""
+        return ahead(self._squares())
+
+    def _squares(self) -> Generator[torch.Tensor, None, None]:
         size, done = self.performer.batch_size, self.numbers.start
         for batch in self.footage.batches(size, self.numbers.start, self.numbers.stop):
             numbers = range(done, done + len(batch))
@@ -317,7 +322,7 @@ def _render(
     performance: Performance,
     settings: Settings,
     watching: Watching | None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The frames of the result, uint8 (B, H, W, 3), in batches."""
     driving = watching.squares() if watching and settings.compare else None
     for first in range(0, total, batch_size):
