@@ -1,14 +1,54 @@
-"""What a network made of a few pairs of pictures, step by step, as one picture."""
+"""What a network made of a few pairs of pictures, step by step."""
 
 import numpy as np
 from torch import Tensor
 
+from mtanimate.drawing.colours import token_colours
+from mtanimate.drawing.flow import FAR, colour_flow, colour_wheel, draw_arrows
 from mtanimate.drawing.grids import labelled_grid
-from mtanimate.drawing.motion import colour_masks, draw_keypoints
+from mtanimate.drawing.motion import axis_scale, colour_masks, draw_motion
+from mtanimate.drawing.sheets import Label, Sheet
 from mtanimate.geometry import resize, warp
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 from mtanimate.video.crop import to_frames
+
+_ACROSS = 4  # pictures in a row of the sheet
+_GAP, _TITLES = 6, 30
+_WHEEL = 96  # pixels
+
+
+def scene_pictures(
+    source: Tensor,
+    driving: Tensor,
+    source_motion: Motion,
+    driving_motion: Motion,
+    dense: DenseMotion,
+    prediction: Tensor,
+) -> dict[str, list[np.ndarray]]:
+    """Pictures (B, 3, H, W) in [0, 1], their motions, and what came of them -> uint8 RGB (H, W, 3) by what they show.
+
+    Source and driving with keypoints and local affine frames; the parts' masks over the driving picture; the dense
+    flow, from source to driving; occlusion (white: the warped source is used), where it is estimated; the source
+    warped by the flow; the result.
+    """
+    size = (source.shape[2], source.shape[3])
+    scale = axis_scale(source_motion)
+    grey = driving.float().mean(dim=1, keepdim=True)
+    pictures = {
+        "source": _with_motion(source, source_motion, scale),
+        "driving": _with_motion(driving, driving_motion, scale),
+        "part masks": list(to_frames(0.6 * colour_masks(dense.masks.float(), size) + 0.4 * grey)),
+        "dense flow": [
+            draw_arrows(frame, flow)
+            for frame, flow in zip(to_frames(colour_flow(dense.flow, size)), dense.flow, strict=True)
+        ],
+    }
+    if dense.occlusion is not None:
+        pictures["occlusion"] = list(to_frames(resize(dense.occlusion.float(), size).expand(-1, 3, -1, -1)))
+    pictures["warped source"] = list(to_frames(warp(source, dense.flow)))
+    pictures["result"] = list(to_frames(prediction))
+    return pictures
 
 
 def draw_scene(
@@ -19,23 +59,30 @@ def draw_scene(
     dense: DenseMotion,
     prediction: Tensor,
 ) -> np.ndarray:
-    """Pictures (B, 3, H, W) in [0, 1], their motions, and what came of them -> uint8 RGB, a row a pair.
-
-    Columns: source, driving (each with its keypoints), masks, the source warped by the dense flow, occlusion
-    (white: the warped source is used), result.
-    """
-    size = (source.shape[2], source.shape[3])
-    columns = {
-        "source": _with_keypoints(source, source_motion),
-        "driving": _with_keypoints(driving, driving_motion),
-        "masks": list(to_frames(colour_masks(dense.masks, size))),
-        "warped source": list(to_frames(warp(source, dense.flow))),
-    }
-    if dense.occlusion is not None:
-        columns["occlusion"] = list(to_frames(resize(dense.occlusion.float(), size).expand(-1, 3, -1, -1)))
-    return labelled_grid(columns | {"result": list(to_frames(prediction))})
+    """`scene_pictures` as one picture, uint8 RGB: a row a pair."""
+    return labelled_grid(scene_pictures(source, driving, source_motion, driving_motion, dense, prediction))
 
 
-def _with_keypoints(pictures: Tensor, motion: Motion) -> list[np.ndarray]:
-    frames = to_frames(pictures)
-    return [draw_keypoints(frame, points) for frame, points in zip(frames, motion.keypoints, strict=True)]
+def _with_motion(pictures: Tensor, motion: Motion, scale: float) -> list[np.ndarray]:
+    return [draw_motion(frame, motion[index : index + 1], scale) for index, frame in enumerate(to_frames(pictures))]
+
+
+def scene_sheet(titles: list[str], side: int, tokens: int) -> Sheet:
+    """The layout of `scene_pictures` for one pair of pictures of this side, with what its colours mean."""
+    rows = -(-(len(titles) + 1) // _ACROSS)  # the legend takes a place too
+    places = [
+        (column * (side + _GAP), row * (side + _TITLES) + _TITLES) for row in range(rows) for column in range(_ACROSS)
+    ]
+    boxes, (left, top) = places[: len(titles)], places[len(titles)]
+    labels = [Label(x + side / 2, y - _TITLES / 2, title) for (x, y), title in zip(boxes, titles, strict=True)]
+    across = max(1, side // 40)
+    for index, colour in enumerate(token_colours(tokens).tolist()):
+        row, column = divmod(index, across)
+        labels.append(Label(left + 24 + 38 * column, top + 14 + 28 * row, str(index + 1), tuple(colour)))
+    below = top + 14 + 28 * (-(-tokens // across)) + 8
+    wheel = (left + 12, below, colour_wheel(_WHEEL))
+    text = f"moved this way;\nrim: 1/{round(2 / FAR)} of the\npicture, or more"
+    labels.append(Label(left + _WHEEL + 24, below + _WHEEL / 2, text, align="left"))
+    labels.append(Label(left + side / 2, top - _TITLES / 2, "tokens and movement"))
+    height = max(rows * (side + _TITLES), below + _WHEEL + _GAP)
+    return Sheet(_ACROSS * (side + _GAP) - _GAP, height, boxes, labels, [wheel])
