@@ -27,6 +27,7 @@ def scene_pictures(
     prediction: Tensor,
 ) -> dict[str, list[np.ndarray]]:
     """Pictures (B, 3, H, W) in [0, 1], their motions, and what came of them -> uint8 RGB (H, W, 3) by what they show.
+    One source may have several driving pictures.
 
     Source and driving with keypoints and local affine frames; the parts' masks over the driving picture; the dense
     flow, from source to driving; occlusion (white: the warped source is used), where it is estimated; the source
@@ -36,7 +37,7 @@ def scene_pictures(
     scale = axis_scale(source_motion)
     grey = driving.float().mean(dim=1, keepdim=True)
     pictures = {
-        "source": _with_motion(source, source_motion, scale),
+        "source": _with_motion(source, source_motion, scale) * (len(driving) // len(source)),
         "driving": _with_motion(driving, driving_motion, scale),
         "part masks": list(to_frames(0.6 * colour_masks(dense.masks.float(), size) + 0.4 * grey)),
         "dense flow": [
@@ -46,7 +47,7 @@ def scene_pictures(
     }
     if dense.occlusion is not None:
         pictures["occlusion"] = list(to_frames(resize(dense.occlusion.float(), size).expand(-1, 3, -1, -1)))
-    pictures["warped source"] = list(to_frames(warp(source, dense.flow)))
+    pictures["warped source"] = list(to_frames(warp(source.expand_as(driving), dense.flow)))
     pictures["result"] = list(to_frames(prediction))
     return pictures
 

@@ -120,8 +120,7 @@ class ScenePainter:
         motion = self.animator.estimate_motion(driving)
         background = self.animator.predict_background(self.source.picture, driving)
         rendering = self.animator.render(self.source, motion, background)
-        source = self.source.expand(len(driving))
         pictures = scene_pictures(
-            source.picture, driving, source.motion, motion, rendering.motion, rendering.prediction
+            self.source.picture, driving, self.source.motion, motion, rendering.motion, rendering.prediction
         )
         return [[pictures[title][index] for title in self.titles] for index in range(len(driving))]
