@@ -14,14 +14,15 @@ from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device
 from mtanimate.drawing.scenes import scene_pictures, scene_sheet
-from mtanimate.drawing.sheets import Sheet
 from mtanimate.errors import InputError
+from mtanimate.geometry import resize
 from mtanimate.inspection.output import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
 from mtanimate.models.animator import Animator
 
 TITLE = "Motion and its result, drawn by mtanimate"
 COMMENT = "The result is AI-generated: a picture animated with the motion of another video"
+_SMALLEST = 256  # pixels of a picture in the figure: titles and legend need them
 
 
 @dataclass
@@ -111,7 +112,8 @@ class ScenePainter:
         self.titles = ["source", "driving", "part masks", "dense flow", "occlusion", "warped source", "result"]
         if not config.dense_motion.occlusion:
             self.titles.remove("occlusion")
-        self.sheet: Sheet = scene_sheet(self.titles, config.resolution, config.num_keypoints)
+        self.side = max(config.resolution, _SMALLEST)
+        self.sheet = scene_sheet(self.titles, self.side, config.num_keypoints)
 
     @torch.inference_mode()
     def paint(self, frames: Tensor) -> list[list[np.ndarray]]:
@@ -120,7 +122,9 @@ class ScenePainter:
         motion = self.animator.estimate_motion(driving)
         background = self.animator.predict_background(self.source.picture, driving)
         rendering = self.animator.render(self.source, motion, background)
-        pictures = scene_pictures(
-            self.source.picture, driving, self.source.motion, motion, rendering.motion, rendering.prediction
+        large = (
+            resize(image, (self.side, self.side)) for image in (self.source.picture, driving, rendering.prediction)
         )
+        source, driving, result = large
+        pictures = scene_pictures(source, driving, self.source.motion, motion, rendering.motion, result)
         return [[pictures[title][index] for title in self.titles] for index in range(len(driving))]
