@@ -126,5 +126,5 @@ class ScenePainter:
             resize(image, (self.side, self.side)) for image in (self.source.picture, driving, rendering.prediction)
         )
         source, driving, result = large
-        pictures = scene_pictures(source, driving, self.source.motion, motion, rendering.motion, result)
-        return [[pictures[title][index] for title in self.titles] for index in range(len(driving))]
+        drawn = scene_pictures(source, driving, self.source.motion, motion, rendering.motion, result)
+        return [[drawn[title][index] for title in self.titles] for index in range(len(driving))]
