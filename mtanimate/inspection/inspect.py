@@ -13,7 +13,8 @@ from torch import Tensor
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device
-from mtanimate.drawing.scenes import scene_pictures, scene_sheet
+from mtanimate.drawing.scene_sheet import scene_sheet
+from mtanimate.drawing.scenes import scene_pictures
 from mtanimate.errors import InputError
 from mtanimate.geometry import resize
 from mtanimate.inspection.output import check_figure, is_video, write_figure, write_video

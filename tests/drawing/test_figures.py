@@ -14,7 +14,8 @@ from mtanimate.drawing.heat import HIGHEST, LOWEST, OPACITY, colour_bar, overlay
 from mtanimate.drawing.ink import Ink
 from mtanimate.drawing.matrices import cell_size, matrix_pictures, matrix_sheet
 from mtanimate.drawing.motion import axis_scale, draw_motion
-from mtanimate.drawing.scenes import scene_pictures, scene_sheet
+from mtanimate.drawing.scene_sheet import scene_sheet
+from mtanimate.drawing.scenes import scene_pictures
 from mtanimate.geometry import coordinate_grid
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
