@@ -12,7 +12,6 @@ import torch
 
 from mtanimate.animation.ahead import ahead
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
-from mtanimate.animation.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
 from mtanimate.animation.settings import Settings
@@ -27,6 +26,7 @@ from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
+from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.video.square import Square
 from mtanimate.video.streams import Closed
 

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from mtanimate.animation.animate import MARK, Cast
-from mtanimate.animation.framing import frame_source, parse_crop, parse_face
 from mtanimate.animation.live import Report, perform_live
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
@@ -19,6 +18,7 @@ from mtanimate.errors import InputError
 from mtanimate.models.performer import Performer
 from mtanimate.video import read_image
 from mtanimate.video.crop import resize_frames
+from mtanimate.video.framing import frame_source, parse_crop, parse_face
 from mtanimate.video.square import Square
 from mtanimate.video.streams import DrivingStream, check_stream
 from mtanimate.video.window import Window
