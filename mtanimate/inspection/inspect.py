@@ -20,6 +20,7 @@ from mtanimate.geometry import resize
 from mtanimate.inspection.output import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
 from mtanimate.models.animator import Animator
+from mtanimate.models.engine import prepare
 
 TITLE = "Motion and its result, drawn by mtanimate"
 COMMENT = "The result is AI-generated: a picture animated with the motion of another video"
@@ -106,9 +107,9 @@ class ScenePainter:
     """Draws what a network makes of a source, uint8 (1, 3, R, R), and of frames that drive it."""
 
     def __init__(self, animator: Animator, source: Tensor) -> None:
-        self.animator = animator.channels_last()
+        self.animator = prepare(animator, "fp32")
         with torch.inference_mode():
-            self.source = animator.encode_source(as_image(source, animator.device))
+            self.source = self.animator.encode_source(as_image(source, animator.device))
         config = animator.config
         self.titles = ["source", "driving", "part masks", "dense flow", "occlusion", "warped source", "result"]
         if not config.dense_motion.occlusion:
