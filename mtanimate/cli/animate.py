@@ -38,7 +38,7 @@ def command(
     out: str | None = typer.Option(
         None, help="The video to write; NAME.gif, NAME.png, or FOLDER/ for a PNG a frame.", show_default="required"
     ),
-    checkpoint: str = typer.Option("default", help="A name from 'mtanimate doctor' or a .safetensors file."),
+    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
     mode: Mode = typer.Option(Mode.relative, help="Add the driver's movement to the source, or copy the pose."),
     reference_frame: str = typer.Option("best", help="Movement is since this driving frame: best, first or a number."),
     adapt_scale: bool = typer.Option(True, help="Scale movement by the two subjects' sizes."),

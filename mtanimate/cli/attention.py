@@ -39,7 +39,7 @@ def command(
         None, help="NAME.png, .svg or .pdf; .mp4 with a driving video.", show_default="attention-layer-N.png"
     ),
     raw: Path | None = typer.Option(None, help="Write the probabilities themselves: NAME.npz."),
-    checkpoint: str = typer.Option("default", help="A name from 'mtanimate doctor' or a .safetensors file."),
+    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
     crop: str = typer.Option("auto", help="Of the picture: auto (about the face), none (centre), or X,Y,W,H."),
     driving_crop: str = typer.Option("auto", help="Of the driving video, likewise."),
     face: str = typer.Option("largest", help="Which of the picture's faces: largest, or its number from the left."),

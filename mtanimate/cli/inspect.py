@@ -26,7 +26,7 @@ def command(
         None, min=0, help="The driving frame to show, from 0.", show_default="the middle one"
     ),
     out: Path = typer.Option("inspect.png", help="NAME.png, .svg or .pdf; .mp4 for all frames."),
-    checkpoint: str = typer.Option("default", help="A name from 'mtanimate doctor' or a .safetensors file."),
+    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
     crop: str = typer.Option("auto", help="Of the source: auto (about the face), none (centre), or X,Y,W,H."),
     driving_crop: str = typer.Option("auto", help="Of the driving video, likewise."),
     face: str = typer.Option("largest", help="Which of the source's faces: largest, or its number from the left."),
