@@ -89,7 +89,7 @@ def show_attention(
     """
     out = Path(out or f"attention{'-rollout' * rollout}{'-motion' * motion}-layer-{layer}.png").expanduser()
     raw_file = Path(raw).expanduser() if raw else None
-    check_figure(out, overwrite, driven=subject.is_driven)
+    check_figure(out, overwrite, subject)
     if raw_file:
         check_raw(raw_file, overwrite)
     file, target = resolve(checkpoint), choose_device(device)

@@ -66,7 +66,7 @@ def inspect(
     Raises InputError for a wrong file or option, MTAnimateError where writing fails.
     """
     out = Path(out).expanduser()
-    check_figure(out, overwrite, driven=subject.is_driven)
+    check_figure(out, overwrite, subject)
     if frame is not None and is_video(out):
         raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
     file, target = resolve(checkpoint), choose_device(device)

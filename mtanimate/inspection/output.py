@@ -9,7 +9,7 @@ from torch import Tensor
 from mtanimate.drawing.sheets import Sheet
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
-from mtanimate.inspection.subject import Pair
+from mtanimate.inspection.subject import Pair, Subject
 from mtanimate.video import VideoWriter, check_output, write_image
 from mtanimate.video.encoding import CONTAINERS
 from mtanimate.video.files import check_new_file
@@ -24,13 +24,16 @@ def is_video(out: Path) -> bool:
     return out.suffix.lower() in CONTAINERS and bool(out.suffix)
 
 
-def check_figure(out: Path, overwrite: bool, driven: bool) -> None:
-    """Says before any work whether `out` can be written. driven: there is a driving video.
+def check_figure(out: Path, overwrite: bool, subject: Subject) -> None:
+    """Says before any work whether `out` can be written.
 
-    Raises InputError for a format that is not written, a video of one picture, and as `check_new_file`.
+    Raises InputError for a format that is not written, a video of one picture, an input, and as `check_new_file`.
     """
+    for given in (subject.image, subject.source, subject.driving):
+        if given and given.exists() and out.exists() and out.samefile(given):
+            raise InputError(f"--out {out} is also an input: choose another name")
     if is_video(out):
-        if not driven:
+        if not subject.is_driven:
             raise InputError(f"{out} would be a video of one picture: give a video as --driving, or end it in .png")
         check_output(out, overwrite)
         return

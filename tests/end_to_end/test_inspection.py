@@ -148,6 +148,7 @@ def test_one_frame_of_a_driving_video(media, tmp_path):
         (["--image", "face.png", "--face", "all"], "a figure shows one face"),
         (["--rollout", "--heads", "max"], "--rollout averages the heads"),
         (["--raw", "raw.txt"], ".npz"),
+        (["--image", "face.png", "--out", "face.png", "--overwrite"], "is also an input"),
         (["--out", "no folder/figure.png"], "create it first"),
         (["--device", "abacus"], "not one of auto, cpu"),
     ],
