@@ -288,6 +288,14 @@ def test_a_configuration_of_another_network_is_refused(tmp_path):
 def test_a_published_name_on_another_network_is_refused(tmp_path):
     path, config = write(tmp_path, "fomm", name="vox-cpk.pth.tar")
     assert "another network than the published 'vox-cpk'" in refused(path)
+    assert "'vox-cpk' is the name of a published checkpoint" in refused(path, config=str(config))
+    assert import_checkpoint(path, "mine", str(config)).config == FOMM
+
+
+def test_a_name_that_another_tool_published_is_its_own(tmp_path):
+    """`taichi` is the Motion Transformer authors'; FOMM's own file is called taichi-cpk."""
+    path, config = write(tmp_path, "fomm", name="taichi.pth.tar")
+    assert "choose another with --name" in refused(path)
     assert import_checkpoint(path, "mine", str(config)).config == FOMM
 
 
