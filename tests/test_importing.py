@@ -288,7 +288,7 @@ def test_a_configuration_of_another_network_is_refused(tmp_path):
 def test_a_published_name_on_another_network_is_refused(tmp_path):
     path, config = write(tmp_path, "fomm", name="vox-cpk.pth.tar")
     assert "another network than the published 'vox-cpk'" in refused(path)
-    assert "'vox-cpk' is the name of a published checkpoint" in refused(path, config=str(config))
+    assert "'vox-cpk' is a published checkpoint's name" in refused(path, config=str(config))
     assert import_checkpoint(path, "mine", str(config)).config == FOMM
 
 

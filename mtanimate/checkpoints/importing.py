@@ -68,7 +68,7 @@ def import_checkpoint(
     entry = published.get(name, by_file) if config is None else published.get(config)
     if name in entries() and entry != entries()[name]:
         raise InputError(
-            f"'{name}' is the name of a published checkpoint, and this is another, or said to be: choose another with --name"
+            f"'{name}' is a published checkpoint's name, and this is another, or said to be: choose another with --name"
             + ", or leave out --config" * (config is not None)
         )
     model = _configured(path, config, layout, weights, entry, list(published))
