@@ -146,7 +146,7 @@ def full_size(folder, name, parts):
 
 
 @needs_golden
-@pytest.mark.parametrize("name", ["vox-cpk.pth.tar", "vox-adv-cpk.pth.tar", "mgif-cpk.pth.tar"])
+@pytest.mark.parametrize("name", ["vox-adv-cpk.pth.tar", "mgif-cpk.pth.tar"])  # vox-cpk's is in test_import_command.py
 def test_the_full_size_layouts_of_fomm(name, tmp_path):
     layout = document("fomm_vox_layout.json")
     parts = {
@@ -172,10 +172,9 @@ def test_the_full_size_layouts_of_fomm(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "config", "preset"),
     [
-        ("voxceleb", "voxceleb1", "vox-release"),
+        ("voxceleb", "voxceleb1", "vox-release"),  # as mgif's
         ("taichi", "taichi256", "taichi-release"),
         ("ted384", "ted384", "ted-release"),
-        ("mgif", "mgif256", "mgif-release"),
     ],
 )
 def test_the_full_size_layouts_of_the_release(name, config, preset, tmp_path):
