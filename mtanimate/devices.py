@@ -42,16 +42,17 @@ def choose_precision(name: Precision, device: torch.device) -> str:
 def choose_training_precision(name: Precision, device: torch.device) -> str:
     """`auto`: bf16 where the device computes it, fp32 elsewhere. Raises InputError for a pair that does not work."""
     if name == "auto":
-        return "bf16" if _has_bf16(device) else "fp32"
+        return "bf16" if has_bf16(device) else "fp32"
     if name == "fp16" and device.type != "cuda":
         raise InputError(f"--precision fp16 trains on CUDA only, not on {device.type}: give bf16 or fp32")
     return name
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
+    """Whether it computes bfloat16 itself: other CPUs emulate it, slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Other CPUs emulate it, slower than float32. Older PyTorch cannot tell.
+    # Older PyTorch cannot tell.
     tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return device.type == "cpu" and any(test() for test in tests if test is not None)
 

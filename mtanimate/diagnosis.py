@@ -38,7 +38,7 @@ def diagnose() -> list[Finding]:
     """Look at everything; nothing is raised."""
     return [
         Finding("python", True, True, f"{platform.python_version()} on {platform.platform()}"),
-        *(_package(name) for name in ("mtanimate", "torch", "decord2", "imageio-ffmpeg", "numpy", "pillow")),
+        *map(_package, ("mtanimate", "torch", "decord2", "imageio-ffmpeg", "matplotlib", "numpy", "pillow")),
         _device(),
         _decoder(),
         *_codecs(),
@@ -48,6 +48,8 @@ def diagnose() -> list[Finding]:
         _extra("face-recognition-models", "eval", "AKD, MKR and AED of faces"),
         _extra("mediapipe", "bodies", "AKD and MKR of bodies"),
         _extra("lpips", "lpips", "LPIPS"),
+        _extra("onnxruntime", "onnx", "networks exported to ONNX"),
+        _extra("openvino", "openvino", "networks exported to OpenVINO"),
     ]
 
 

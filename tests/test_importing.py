@@ -146,7 +146,7 @@ def full_size(folder, name, parts):
 
 
 @needs_golden
-@pytest.mark.parametrize("name", ["vox-cpk.pth.tar", "vox-adv-cpk.pth.tar", "mgif-cpk.pth.tar"])
+@pytest.mark.parametrize("name", ["vox-adv-cpk.pth.tar", "mgif-cpk.pth.tar"])  # vox-cpk's is in test_import_command.py
 def test_the_full_size_layouts_of_fomm(name, tmp_path):
     layout = document("fomm_vox_layout.json")
     parts = {
@@ -172,10 +172,9 @@ def test_the_full_size_layouts_of_fomm(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "config", "preset"),
     [
-        ("voxceleb", "voxceleb1", "vox-release"),
+        ("voxceleb", "voxceleb1", "vox-release"),  # as mgif's
         ("taichi", "taichi256", "taichi-release"),
         ("ted384", "ted384", "ted-release"),
-        ("mgif", "mgif256", "mgif-release"),
     ],
 )
 def test_the_full_size_layouts_of_the_release(name, config, preset, tmp_path):
@@ -288,6 +287,14 @@ def test_a_configuration_of_another_network_is_refused(tmp_path):
 def test_a_published_name_on_another_network_is_refused(tmp_path):
     path, config = write(tmp_path, "fomm", name="vox-cpk.pth.tar")
     assert "another network than the published 'vox-cpk'" in refused(path)
+    assert "'vox-cpk' is a published checkpoint's name" in refused(path, config=str(config))
+    assert import_checkpoint(path, "mine", str(config)).config == FOMM
+
+
+def test_a_name_that_another_tool_published_is_its_own(tmp_path):
+    """`taichi` is the Motion Transformer authors'; FOMM's own file is called taichi-cpk."""
+    path, config = write(tmp_path, "fomm", name="taichi.pth.tar")
+    assert "choose another with --name" in refused(path)
     assert import_checkpoint(path, "mine", str(config)).config == FOMM
 
 

@@ -86,11 +86,11 @@ def moving_square(count: int, speed: float, size: int = 64) -> np.ndarray:
 # Runs
 
 
-def tiny_config(loss=None, data=None, model=MODEL, **training):
+def tiny_config(loss=None, data=None, model=None, **training):
     """CONFIG with other settings in `loss`, `data` and `training`, or another network."""
     return replace(
         CONFIG,
-        model=model,
+        model=model or CONFIG.model,
         training=replace(CONFIG.training, **training),
         loss=replace(CONFIG.loss, **(loss or {})),
         data=replace(CONFIG.data, **(data or {})),

@@ -1,7 +1,7 @@
 """The walk of a frame: driving video -> motion -> transfer -> driven source -> finished video."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mtanimate.animation.ahead import ahead
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
-from mtanimate.animation.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
 from mtanimate.animation.settings import Settings
@@ -23,6 +23,7 @@ from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
+from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.video.square import Square
 from mtanimate.video.streams import Closed
 
@@ -116,7 +117,7 @@ def animate(
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
     job.check(chosen, overwrite)
     gpu = choose_device(device).type == "cuda"
-    return perform(job, chosen, lambda: Cast(checkpoint, device, precision, backend), progress, say, gpu=gpu)
+    return perform(job, chosen, lambda: Cast(checkpoint, device, precision, backend, say), progress, say, gpu=gpu)
 
 
 def perform(
@@ -183,7 +184,8 @@ def perform(
     )
     written = 0
     with suppress(Closed), output:  # whoever read our standard output may have had enough
-        for frames in _render(stage, performer.batch_size, total, direct, performance, settings, watching):
+        made = _render(stage, performer.batch_size, total, direct, performance, settings, watching)
+        for frames in ahead(made):
             output.write(frames)
             written += len(frames)
             progress(written, total)
@@ -241,7 +243,10 @@ class Watching:
     framing: Framing
 
     def squares(self) -> Iterator[torch.Tensor]:
-        """All frames as the network sees them: uint8 (B, 3, R, R), in batches."""
+        """All frames as the network sees them: uint8 (B, 3, R, R), in batches; read while others are used."""
+        return ahead(self._squares())
+
+    def _squares(self) -> Generator[torch.Tensor, None, None]:
         size, done = self.performer.batch_size, self.numbers.start
         for batch in self.footage.batches(size, self.numbers.start, self.numbers.stop):
             numbers = range(done, done + len(batch))
@@ -296,7 +301,7 @@ def _render(
     performance: Performance,
     settings: Settings,
     watching: Watching | None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The frames of the result, uint8 (B, H, W, 3), in batches."""
     driving = watching.squares() if watching and settings.compare else None
     for first in range(0, total, batch_size):

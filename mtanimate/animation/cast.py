@@ -1,5 +1,6 @@
 """The network that animates: a checkpoint's, or one that was exported."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.models.engine import fastest_precision
 from mtanimate.models.network import Network
 
 
@@ -18,12 +20,17 @@ class Cast:
     """A checkpoint on its device, for as many animations as there are.
 
     checkpoint: a name, a file, or a folder that `mtanimate export` wrote, which knows what runs it. backend: insist on
-    torch, onnx or openvino. precision: what it computes in. sha256: of the weights.
+    torch, onnx or openvino. precision: what it computes in. sha256: of the weights. say: gets remarks.
     Raises InputError for wrong options or files.
     """
 
     def __init__(
-        self, checkpoint: str, device: str = "auto", precision: Precision = "auto", backend: str | None = None
+        self,
+        checkpoint: str,
+        device: str = "auto",
+        precision: Precision = "auto",
+        backend: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.name = checkpoint
         self.animator: Network
@@ -39,8 +46,12 @@ class Cast:
             )
         self.backend = "torch"
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.animator = read_checkpoint(file, self.device).animator
+        animator = read_checkpoint(file, self.device).animator
+        if precision == "auto":
+            self.precision = fastest_precision(animator, say)
+        else:
+            self.precision = choose_precision(precision, self.device)
+        self.animator = animator
         self.sha256 = sha256(file)
 
     def _take_exported(self, folder: Path, device: str, precision: Precision, backend: str | None) -> None:

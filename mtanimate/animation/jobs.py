@@ -115,7 +115,7 @@ def run_jobs(
     journal = Journal(path.with_name(f"{path.name}.report.jsonl"))
     finished = [row for row in rows if journal.finished(row)]
     left = [row for row in rows if row not in finished]
-    cast = Cast(checkpoint, device, precision, backend) if left else None
+    cast = Cast(checkpoint, device, precision, backend, say) if left else None
     done = failed = 0
 
     def one(row: Row) -> bool:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from mtanimate.animation.framing import parse_crop, parse_face
 from mtanimate.errors import InputError
+from mtanimate.video.framing import parse_crop, parse_face
 
 Mode = Literal["relative", "absolute"]
 

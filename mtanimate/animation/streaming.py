@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mtanimate.animation.animate import MARK
 from mtanimate.animation.cast import Cast
-from mtanimate.animation.framing import frame_source, parse_crop, parse_face
 from mtanimate.animation.live import Report, perform_live
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
@@ -20,6 +19,7 @@ from mtanimate.errors import InputError
 from mtanimate.models.performer import Performer
 from mtanimate.video import read_image
 from mtanimate.video.crop import resize_frames
+from mtanimate.video.framing import frame_source, parse_crop, parse_face
 from mtanimate.video.square import Square
 from mtanimate.video.streams import DrivingStream, check_stream
 from mtanimate.video.window import Window
@@ -53,7 +53,7 @@ def animate_stream(
     picture = read_image(Path(source).expanduser())
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
-    cast = Cast(checkpoint, device, precision, backend)
+    cast = Cast(checkpoint, device, precision, backend, say)
     performer = Performer(cast.animator, cast.precision, lambda line: say(f"warning: {line}"))
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(cast.describe())

@@ -16,11 +16,10 @@ from mtanimate.models.motion import Motion
 class Exported:
     """The graphs of an exported folder. Pictures are (B, 3, R, R) float RGB in [0, 1], R the configured resolution.
 
-    device: where tensors come from and go to: the CPU. autocasts: never; what it computes in was chosen by the export.
+    device: where tensors come from and go to: the CPU.
     Raises InputError where the runtime is not installed, MTAnimateError where it does not take a file.
     """
 
-    autocasts = False
     device = torch.device("cpu")
 
     def __init__(self, folder: Path, backend: str, config: ModelConfig, *, bf16: bool = False) -> None:
@@ -61,10 +60,6 @@ class Exported:
             return predict({"source": source, "driving": driving})["background"]
         pairs = zip(source.split(1), driving.split(1), strict=True)
         return torch.cat([predict({"source": one, "driving": other})["background"] for one, other in pairs])
-
-    def channels_last(self) -> "Exported":
-        """Itself: runtimes choose their own layout."""
-        return self
 
     def _motion(self, given: dict[str, Tensor]) -> Motion:
         return Motion(given["keypoints"], given["affine"], up_to_sign=self.config.estimator.name == "mraa")

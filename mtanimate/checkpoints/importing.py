@@ -66,6 +66,11 @@ def import_checkpoint(
     published = {entry.name: entry for entry in entries().values() if entry.layout == layout}
     by_file = next((entry for entry in published.values() if entry.published == path.name), None)
     entry = published.get(name, by_file) if config is None else published.get(config)
+    if name in entries() and entry != entries()[name]:
+        raise InputError(
+            f"'{name}' is a published checkpoint's name, and this is another, or said to be: choose another with --name"
+            + ", or leave out --config" * (config is not None)
+        )
     model = _configured(path, config, layout, weights, entry, list(published))
     state = _translated(path, weights, layout, model)
     with torch.device("meta"):

@@ -2,7 +2,7 @@
 
 import typer
 
-from mtanimate.cli import animate, checkpoints, data, doctor, eval, export, models, train
+from mtanimate.cli import animate, attention, checkpoints, data, doctor, eval, export, inspect, models, train
 
 app = typer.Typer(
     name="mtanimate",
@@ -31,8 +31,9 @@ def options(
     """Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022)."""
 
 
-for module in (animate, train, eval, export, models, doctor):
+for module in (animate, train, eval, attention, inspect, export, models, doctor):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
+app.command("visualize-attention", hidden=True, epilog=attention.EXAMPLE)(attention.command)
 app.add_typer(checkpoints.app)
 app.add_typer(data.app)
 

@@ -40,8 +40,7 @@ def command(
         None, help="The video to write; NAME.gif, NAME.png, or FOLDER/ for a PNG a frame.", show_default="required"
     ),
     checkpoint: str = typer.Option(
-        "default",
-        help="A name from 'mtanimate doctor', a .safetensors file, or a folder from 'mtanimate export'.",
+        "default", help="From 'mtanimate checkpoints list', a .safetensors file, or a folder from 'mtanimate export'."
     ),
     mode: Mode = typer.Option(Mode.relative, help="Add the driver's movement to the source, or copy the pose."),
     reference_frame: str = typer.Option("best", help="Movement is since this driving frame: best, first or a number."),

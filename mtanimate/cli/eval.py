@@ -26,7 +26,7 @@ EXAMPLE = "Example: mtanimate eval --checkpoint default --dataset videos/ --ever
 def command(
     evaluations: list[str] = typer.Argument(None, help="For --compare: folders that eval wrote, or checkpoints."),
     compare: bool = typer.Option(False, "--compare", help="Compare evaluations with the first of them."),
-    checkpoint: str = typer.Option("default", help="A name from 'mtanimate doctor' or a .safetensors file."),
+    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
     dataset: str | None = typer.Option(
         None, help="A folder of clips (its folder test, where it has one), or a preset's name.", show_default="required"
     ),

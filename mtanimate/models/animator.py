@@ -38,7 +38,7 @@ class EncodedSource:
 
     def expand(self, batch: int) -> "EncodedSource":
         """The same source for `batch` driving frames, without a copy."""
-        if self.picture.shape[0] == batch:
+        if len(self.picture) == batch:
             return self
         features = [feature.expand(batch, -1, -1, -1) for feature in self.features]
         return EncodedSource(self.picture.expand(batch, -1, -1, -1), self.reduced, features, self.motion)
@@ -58,8 +58,6 @@ class Animator(nn.Module):
     Pictures are (B, 3, H, W) float RGB in [0, 1]; H and W must be divisible by what the configuration's
     patches and hourglasses need (the configured resolution is).
     """
-
-    autocasts: bool = True  # it computes in half precision where it is told to
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -89,7 +87,7 @@ class Animator(nn.Module):
 
     def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
         """As `drive`, with masks, flow and occlusion."""
-        source = source.expand(motion.keypoints.shape[0])
+        source = source.expand(len(motion))
         dense = self.dense_motion(source.reduced, source.motion, motion, background)
         return Rendering(self.generator.decode(source.features, source.picture, dense), dense)
 

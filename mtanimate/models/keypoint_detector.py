@@ -46,7 +46,7 @@ class KeypointDetector(HeatmapEstimator):
             nn.init.zeros_(self.affine_head.weight)
             assert self.affine_head.bias is not None
             with torch.no_grad():
-                self.affine_head.bias.copy_(torch.tensor([1.0, 0, 0, 1]).repeat(sets))
+                self.affine_head.bias.view(sets, 4).copy_(torch.tensor([1.0, 0, 0, 1]))
 
     def forward(self, image: Tensor) -> Motion:
         """(B, 3, H, W) in [0, 1] -> the picture's motion."""

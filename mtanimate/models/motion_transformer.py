@@ -160,6 +160,8 @@ class MotionTransformer(nn.Module):
         """Tokens normal (0.02); linear layers too in the release, else Xavier, with which what is in the
         picture reaches the motion tokens from the start. A starts at the identity, keypoints spread (`paper`).
         """
+        if self.motion_tokens.is_meta:  # no values yet; PyTorch would import for seconds to draw none
+            return
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 if self.config.variant == "release":

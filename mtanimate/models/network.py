@@ -11,17 +11,12 @@ from mtanimate.models.motion import Motion
 
 
 class Network(Protocol):
-    """See `Animator`'s methods. autocasts: whether `torch.autocast` decides what it computes in."""
+    """See `Animator`'s methods."""
 
     config: ModelConfig
 
     @property
-    def autocasts(self) -> bool: ...
-
-    @property
     def device(self) -> torch.device: ...
-
-    def channels_last(self) -> "Network": ...
 
     def estimate_motion(self, frames: Tensor) -> Motion: ...
 

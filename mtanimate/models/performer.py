@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mtanimate.devices import DTYPES
 from mtanimate.geometry import resize
-from mtanimate.models.animator import EncodedSource
+from mtanimate.models.animator import Animator, EncodedSource
+from mtanimate.models.engine import autocast, prepare
 from mtanimate.models.motion import Motion
 from mtanimate.models.network import Network
 
@@ -19,12 +19,14 @@ _BLACK = 2 / 255  # half precision that overflowed gives frames without a bright
 class Performer:
     """Reads motion and drives sources. Pictures are uint8 (B, 3, R, R) on any device.
 
-    precision: what the network computes in. Where that gives values that are not finite, or black frames, the batch is
-    computed again in float32, and so is all that follows; `warn` gets one line.
+    animator: taken over, and made ready for inference; a network that was exported is as it is. precision: what it
+    computes in. Where that gives values that are not finite, or black frames, the batch is computed again in float32,
+    and so is all that follows; `warn` gets one line.
     """
 
     def __init__(self, animator: Network, precision: str, warn: Callable[[str], None]) -> None:
-        self.animator = animator.channels_last()
+        self._given = animator
+        self.animator = prepare(animator, precision) if isinstance(animator, Animator) else animator
         self.precision = precision
         self.warn = warn
 
@@ -36,7 +38,7 @@ class Performer:
     def estimate(self, frames: Tensor) -> Motion:
         """The motion of each picture, in float32."""
         image = self._image(frames)
-        with self._autocast():
+        with self._autocast(estimator=True):
             motion = self.animator.estimate_motion(image).to(torch.float32)
         if self._half and not _finite(motion.keypoints, motion.affine):
             self._fall_back()
@@ -84,18 +86,20 @@ class Performer:
     def _fall_back(self) -> None:
         self.warn(f"{self.precision} gave values that are not finite, or black frames: going on in fp32")
         self.precision = "fp32"
+        assert isinstance(self._given, Animator)
+        self.animator = prepare(self._given, "fp32")
 
     def _image(self, frames: Tensor) -> Tensor:
         image = frames.to(self.animator.device).float() / 255
         return image.contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.animator.device.type, DTYPES.get(self.precision), enabled=self._half)
-
     @property
     def _half(self) -> bool:
         """Whether it computes in half precision, and could in float32: an exported network cannot."""
-        return self.animator.autocasts and self.precision != "fp32"
+        return self.precision != "fp32" and isinstance(self._given, Animator)
+
+    def _autocast(self, *, estimator: bool = False) -> torch.autocast:
+        return autocast(self.animator.device, self.precision if self._half else "fp32", estimator=estimator)
 
 
 class Source:

@@ -54,8 +54,16 @@ def test_motion_that_half_precision_spoils_is_read_again(pictures, monkeypatch):
         return replace(motion, affine=motion.affine * float("nan")) if torch.is_autocast_enabled("cpu") else motion
 
     monkeypatch.setattr(animator, "estimate_motion", broken)
-    read = Performer(animator, "bf16", lambda line: None).estimate(pictures)
+    said = []
+    read = Performer(animator, "fp16", said.append).estimate(pictures)
     torch.testing.assert_close(read.affine, wanted.affine, atol=1e-5, rtol=0)
+    assert "fp16 gave values that are not finite" in said[0]
+
+
+def test_keypoints_do_not_tremble_in_bf16(pictures):
+    """bf16 has eight bits: the estimator stays in float32 with it."""
+    read = [Performer(tiny_animator().eval(), precision, print).estimate(pictures) for precision in ("fp32", "bf16")]
+    assert torch.equal(read[0].keypoints, read[1].keypoints)
 
 
 def test_a_black_source_may_stay_black(pictures, monkeypatch):

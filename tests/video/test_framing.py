@@ -5,9 +5,9 @@ from drawn_face import FACE, scene
 from framed import SIDE, is_around, quiet
 from golden import SHARED
 
-from mtanimate.animation.framing import frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader
+from mtanimate.video.framing import frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.video.square import Square, centred_square
 
 TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"

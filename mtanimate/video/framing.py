@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtanimate.animation.following import FaceFollower
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import resize_frames, resize_part
 from mtanimate.video.face_framing import FACE_DOWN, FACE_SHARE, face_square, sample_step
 from mtanimate.video.faces import Box, check_installed, find_faces
 from mtanimate.video.folder import FrameFolder
+from mtanimate.video.following import FaceFollower
 from mtanimate.video.square import Square, centred_square
 
 Crop = Literal["auto", "none"] | Square

@@ -8,12 +8,11 @@ from drawn_face import FACE, scene
 from framed import FRAMED, SIDE, is_around, quiet, way
 from golden import SHARED
 
-from mtanimate.animation import following
-from mtanimate.animation.framing import frame_driving
 from mtanimate.errors import InputError
-from mtanimate.video import VideoReader, VideoWriter, faces, write_image
+from mtanimate.video import VideoReader, VideoWriter, faces, following, write_image
 from mtanimate.video.crop import resize_frames, resize_part
 from mtanimate.video.folder import FrameFolder
+from mtanimate.video.framing import frame_driving
 from mtanimate.video.square import Square, centred_square
 
 RAW_VIDEO = SHARED / "data" / "raw-examples" / "talking-head.mp4"

@@ -1,0 +1,152 @@
+"""The engine against the field's way, the network alone: frames a second, and how far the pictures are apart.
+
+    python benchmarks/engine.py [--checkpoint default | --preset vox] [--pairs 5] [--clips FOLDER] [--sweep]
+
+The field's way is the yardstick: the same network, eager, one frame at a time, in float32, the source encoded anew for
+each frame, all frames in memory. The two take turns, so that what else the machine does hits both; medians of `--pairs`
+turns after one to warm up. --preset: a network of that size with random weights. --clips: real videos, on the first of
+which precisions are compared (else synthetic pictures). --sweep: other resolutions, batches and keypoints, too.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from animate_speed import moving_gradient
+from machine import describe
+from torch import Tensor
+
+from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.checkpoints.registry import resolve
+from mtanimate.config import ModelConfig, load_preset
+from mtanimate.data.clips import find_clips
+from mtanimate.devices import choose_device, has_bf16
+from mtanimate.models.animator import Animator
+from mtanimate.models.performer import Performer
+from mtanimate.video.crop import square_frames
+from mtanimate.video.footage import open_footage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--checkpoint", default="default")
+    parser.add_argument("--preset")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=8, help="frames of a turn")
+    parser.add_argument("--clips", type=Path)
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    network = random_network(load_preset(options.preset).model) if options.preset else None
+    network = (network or read_checkpoint(resolve(options.checkpoint)).animator).to(device)
+    print(describe())
+    print(f"{options.preset or options.checkpoint}, {network.config.resolution} pixels, {device}\n")
+    compare(network, options)
+    if options.sweep:
+        sweep(network, options)
+
+
+def random_network(config: ModelConfig) -> Animator:
+    torch.manual_seed(0)
+    return Animator(config).eval().requires_grad_(False)
+
+
+def precisions(device: torch.device) -> list[str]:
+    return ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
+
+
+def compare(network: Animator, options: argparse.Namespace) -> None:
+    pictures = frames_of(options.clips, network.config.resolution, options.frames)
+    print("| way | ms a frame | of the field's | largest difference | PSNR, dB |\n| --- | --- | --- | --- | --- |")
+    exact = fields_way(network, pictures)()
+    for precision in precisions(network.device):
+        field = fields_way(network, pictures)
+        ours = our_way(copy.deepcopy(network), pictures, precision, 4)
+        slow, fast = in_turns([field, ours], options.pairs)
+        difference = (ours() - exact).abs()
+        psnr = -10 * torch.log10(difference.square().mean().clamp_min(1e-20))
+        if precision == "fp32":
+            print(f"| the field's | {per_frame(slow, pictures):.0f} | 1 | | |")
+        ratio = statistics.median(one / other for one, other in zip(slow, fast, strict=True))
+        print(
+            f"| {precision}, batches of 4 | {per_frame(fast, pictures):.0f} | {ratio:.2f} times as fast | "
+            f"{difference.max():.1e} | {psnr:.1f} |"
+        )
+
+
+def frames_of(clips: Path | None, resolution: int, count: int) -> Tensor:
+    """uint8 (T, 3, R, R): every tenth frame of the first clip, or a moving gradient."""
+    if clips is None:
+        return torch.from_numpy(moving_gradient(count, resolution)).permute(0, 3, 1, 2).contiguous()
+    clip = find_clips(clips)[0]
+    (frames,) = islice(open_footage(clip.path).batches(count, step=10), 1)
+    return square_frames(frames, resolution)
+
+
+def fields_way(network: Animator, pictures: Tensor) -> Callable[[], Tensor]:
+    frames = pictures.to(network.device).float() / 255
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        source = network.estimate_motion(frames[:1])
+        driven = []
+        for frame in frames.split(1):
+            motion = network.estimate_motion(frame)
+            driven.append(network.drive(network.encode_source(frames[:1], source), motion))
+        return torch.cat(driven)
+
+    return run
+
+
+def our_way(network: Animator, pictures: Tensor, precision: str, batch: int) -> Callable[[], Tensor]:
+    performer = Performer(network, precision, print)
+    source = performer.encode(pictures[:1])
+
+    def run() -> Tensor:
+        return torch.cat([performer.drive(source, performer.estimate(part)) for part in pictures.split(batch)])
+
+    return run
+
+
+def in_turns(runs: list[Callable[[], Tensor]], pairs: int) -> list[list[float]]:
+    """Seconds of each, a list for each run."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for turn in range(pairs + 1):
+        for run, times in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            run()[0, 0, 0, 0].item()  # a GPU is waited for
+            if turn:
+                times.append(time.perf_counter() - start)
+    return seconds
+
+
+def per_frame(seconds: list[float], pictures: Tensor) -> float:
+    return 1000 * statistics.median(seconds) / len(pictures)
+
+
+def sweep(network: Animator, options: argparse.Namespace) -> None:
+    """Milliseconds a frame, of networks with random weights where the size is not the given one's."""
+    config = network.config
+    print(f"\n| ms a frame | {' | '.join(precisions(network.device))} |")
+    print("| --- " * (1 + len(precisions(network.device))) + "|")
+    variants = {f"{side} x {side}": (replace(config, resolution=side), 4) for side in (128, 256, 384, 512)}
+    variants |= {f"batches of {batch}": (config, batch) for batch in (1, 2, 4, 8)}
+    variants |= {f"{parts} keypoints": (replace(config, num_keypoints=parts), 4) for parts in (5, 10, 20)}
+    for name, (changed, batch) in variants.items():
+        cells = []
+        for precision in precisions(network.device):
+            pictures = frames_of(None, changed.resolution, max(batch, 4))
+            run = our_way(random_network(changed).to(network.device), pictures, precision, batch)
+            cells.append(f"{per_frame(in_turns([run], 3)[0], pictures):.0f}")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

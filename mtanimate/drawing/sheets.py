@@ -1,0 +1,102 @@
+"""A figure's layout: pictures in their places, and what stands beside them, in pixels."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+TEXT = 14  # pixels
+_DPI = 72  # so that a point is a pixel
+
+
+@dataclass(frozen=True)
+class Label:
+    """Text about the point (x, y), right and down in pixels. badge: RGB in [0, 1] of a box behind it."""
+
+    x: float
+    y: float
+    text: str
+    badge: tuple[float, ...] | None = None
+    align: str = "center"  # or left, right
+    turned: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """width, height: of the whole. boxes: left and top of each picture. labels: what is written.
+    fixed: pictures that are always the same, with their left and top.
+
+    For print there is `vector`. Of many pictures in one layout, as a video has them, `blank` is drawn once, and then
+    `filled` again and again.
+    """
+
+    width: int
+    height: int
+    boxes: list[tuple[int, int]]
+    labels: list[Label]
+    fixed: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+
+    def blank(self) -> np.ndarray:
+        """Everything but the pictures: uint8 RGB (height, width, 3)."""
+        canvas = FigureCanvasAgg(self._figure())
+        canvas.draw()
+        sheet = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        for left, top, picture in self.fixed:
+            _paste(sheet, left, top, picture)
+        return sheet
+
+    def filled(self, blank: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
+        """A copy of `blank` with pictures, uint8 RGB (h, w, 3), in their boxes, to the pixel."""
+        sheet = blank.copy()
+        for (left, top), picture in zip(self.boxes, pictures, strict=True):
+            _paste(sheet, left, top, picture)
+        return sheet
+
+    def vector(self, file: Path, pictures: list[np.ndarray], said: dict[str, str]) -> None:
+        """Writes SVG or PDF, by the file's name: labels are outlines, pictures stay pictures of their pixels.
+
+        said: metadata by the keywords that this format has (both have `Title`). Raises OSError where it cannot.
+        """
+        figure = self._figure()
+        placed = [(*box, picture) for box, picture in zip(self.boxes, pictures, strict=True)]
+        for left, top, picture in [*placed, *self.fixed]:
+            height, width = picture.shape[:2]
+            place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+            axes = figure.add_axes(place)
+            axes.imshow(picture, interpolation="none", aspect="auto")
+            axes.set_axis_off()
+        figure.savefig(file, metadata=said)
+
+    def _figure(self) -> Figure:
+        """What is written."""
+        figure = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI, facecolor="white")
+        for label in self.labels:
+            box = None
+            if label.badge is not None:
+                box = {"boxstyle": "round,pad=0.2", "facecolor": label.badge, "edgecolor": "none"}
+            figure.text(
+                label.x / self.width,
+                1 - label.y / self.height,
+                label.text,
+                horizontalalignment=label.align,
+                verticalalignment="center",
+                fontsize=TEXT,
+                color=_on(label.badge),
+                rotation=90 if label.turned else 0,
+                bbox=box,
+            )
+        return figure
+
+
+def _paste(sheet: np.ndarray, left: int, top: int, picture: np.ndarray) -> None:
+    sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+
+
+def _on(badge: tuple[float, ...] | None) -> str:
+    """Black or white, whichever reads better on that colour."""
+    if badge is None:
+        return "black"
+    red, green, blue = badge
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

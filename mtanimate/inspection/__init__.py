@@ -1,0 +1,1 @@
+"""Use cases `attention` and `inspect`: what the network saw, as figures."""

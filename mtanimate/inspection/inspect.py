@@ -1,0 +1,132 @@
+"""The walk of `mtanimate inspect`: a source and what drives it -> every step from keypoints to the result."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtanimate.checkpoints.file import read_checkpoint, read_config
+from mtanimate.checkpoints.registry import resolve
+from mtanimate.devices import choose_device
+from mtanimate.drawing.scene_sheet import scene_sheet
+from mtanimate.drawing.scenes import scene_pictures
+from mtanimate.errors import InputError
+from mtanimate.geometry import resize
+from mtanimate.inspection.output import check_figure, is_video, write_figure, write_video
+from mtanimate.inspection.subject import Subject, as_image
+from mtanimate.models.animator import Animator
+from mtanimate.models.engine import prepare
+
+TITLE = "Motion and its result, drawn by mtanimate"
+COMMENT = "The result is AI-generated: a picture animated with the motion of another video"
+_SMALLEST = 256  # pixels of a picture in the figure: titles and legend need them
+
+
+@dataclass
+class Result:
+    """What was made, as `--json` prints it. frame: of the driving video, where it is one figure."""
+
+    out: str
+    pictures: list[str]
+    frames: int
+    frame: int | None
+    width: int
+    height: int
+    seconds: float
+    device: str
+    checkpoint: str
+    estimator: str
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect(
+    subject: Subject,
+    *,
+    frame: int | None = None,
+    out: str | Path = "inspect.png",
+    checkpoint: str = "default",
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Callable[..., None] = lambda done, total, note="": None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
+
+    subject: with source and driving. frame: of the driving video, from 0; None: the middle one. out: .png, .svg, .pdf,
+    or a video of all frames. The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
+
+    Raises InputError for a wrong file or option, MTAnimateError where writing fails.
+    """
+    out = Path(out).expanduser()
+    check_figure(out, overwrite, subject)
+    if frame is not None and is_video(out):
+        raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
+    file, target = resolve(checkpoint), choose_device(device)
+    config = read_config(file).model
+    warnings: list[str] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        say(f"warning: {line}")
+
+    pair = subject.open(config.resolution, warn)
+    number = pair.length // 2 if frame is None else frame
+    if number >= pair.length:
+        raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {pair.length - 1}")
+    started = time.monotonic()
+    painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
+    if is_video(out):
+        write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, progress)
+    else:
+        (pictures,) = painter.paint(pair.frame(number))
+        write_figure(out, painter.sheet, pictures, TITLE, COMMENT)
+    return Result(
+        out=str(out),
+        pictures=painter.titles,
+        frames=pair.length if is_video(out) else 1,
+        frame=None if is_video(out) else number,
+        width=painter.sheet.width,
+        height=painter.sheet.height,
+        seconds=round(time.monotonic() - started, 3),
+        device=str(target),
+        checkpoint=checkpoint,
+        estimator=config.estimator.name,
+        warnings=warnings,
+    )
+
+
+class ScenePainter:
+    """Draws what a network makes of a source, uint8 (1, 3, R, R), and of frames that drive it."""
+
+    def __init__(self, animator: Animator, source: Tensor) -> None:
+        self.animator = prepare(animator, "fp32")
+        with torch.inference_mode():
+            self.source = self.animator.encode_source(as_image(source, animator.device))
+        config = animator.config
+        self.titles = ["source", "driving", "part masks", "dense flow", "occlusion", "warped source", "result"]
+        if not config.dense_motion.occlusion:
+            self.titles.remove("occlusion")
+        self.side = max(config.resolution, _SMALLEST)
+        self.sheet = scene_sheet(self.titles, self.side, config.num_keypoints)
+
+    @torch.inference_mode()
+    def paint(self, frames: Tensor) -> list[list[np.ndarray]]:
+        """uint8 (B, 3, R, R) -> for each frame the sheet's pictures."""
+        driving = as_image(frames, self.animator.device)
+        motion = self.animator.estimate_motion(driving)
+        background = self.animator.predict_background(self.source.picture, driving)
+        rendering = self.animator.render(self.source, motion, background)
+        large = (
+            resize(image, (self.side, self.side)) for image in (self.source.picture, driving, rendering.prediction)
+        )
+        source, driving, result = large
+        drawn = scene_pictures(source, driving, self.source.motion, motion, rendering.motion, result)
+        return [[drawn[title][index] for title in self.titles] for index in range(len(driving))]

@@ -1,0 +1,129 @@
+"""What a figure is about: a picture by itself, or a source and the video that drives it, as the network sees them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtanimate.errors import InputError
+from mtanimate.video import read_image
+from mtanimate.video.crop import resize_frames
+from mtanimate.video.folder import is_picture
+from mtanimate.video.footage import Footage, open_footage
+from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+
+Say = Callable[[str], None]
+Given = str | Path | None
+
+PORTRAIT = Path(str(files("mtanimate") / "pictures" / "portrait.jpg"))
+CREDIT = "Portrait: Eileen Collins, photographed by NASA (public domain)."
+BATCH = 4  # frames computed at once
+
+
+@dataclass(frozen=True)
+class Subject:
+    """image: a picture that is its own driving; without any picture, the portrait that ships.
+
+    crop, driving_crop, face: framing, as the options of `animate` of these names say.
+    """
+
+    image: Path | None = None
+    source: Path | None = None
+    driving: Path | None = None
+    crop: str = "auto"
+    driving_crop: str = "auto"
+    face: str = "largest"
+
+    @classmethod
+    def of(cls, image: Given = None, source: Given = None, driving: Given = None, **framing: str) -> "Subject":
+        """Paths may begin with `~`. Raises InputError for files and framing that do not fit each other."""
+        paths = [None if path is None else Path(path).expanduser() for path in (image, source, driving)]
+        subject = cls(paths[0], paths[1], paths[2], **framing)
+        subject.check()
+        return subject
+
+    def check(self) -> None:
+        """Raises InputError as `of`."""
+        if self.image and (self.source or self.driving):
+            raise InputError("--image is its own source and driving: give it, or --source with --driving")
+        for given, missing in (("source", "driving"), ("driving", "source")):
+            if getattr(self, given) and not getattr(self, missing):
+                raise InputError(f"--{given} without --{missing}: give both, or one picture by --image")
+        parse_crop(self.crop)
+        parse_crop(self.driving_crop, "--driving-crop")
+        if parse_face(self.face) == "all":
+            raise InputError("--face all: a figure shows one face: give largest, or its number from the left")
+        if self.face != "largest" and self.crop != "auto":
+            raise InputError(f"--face {self.face} looks for faces, --crop {self.crop} does not: give one of them")
+
+    @property
+    def is_driven(self) -> bool:
+        """By a video."""
+        return self.driving is not None and not is_picture(self.driving)
+
+    @property
+    def credit(self) -> str:
+        return "" if self.image or self.source else CREDIT
+
+    def open(self, resolution: int, say: Say) -> "Pair":
+        """For a network of this resolution. The driving square is that of `animate`, one for all frames.
+
+        say gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
+        """
+        picture = read_image(self.image or self.source or PORTRAIT)
+        # The portrait is framed already, and needs no dlib.
+        crop = parse_crop(self.crop if self.image or self.source else "none")
+        (square,) = frame_source(picture, crop, parse_face(self.face), say)
+        source = resize_frames(square.cut(picture[None]), resolution)
+        if self.driving is None:
+            return Pair(source)
+        footage = open_footage(self.driving)
+        numbers = range(footage.frame_count)
+        framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, say)
+        return Pair(source, footage, framing)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source, uint8 (1, 3, R, R), and what drives it: a video and the square cut out of it, or the source itself."""
+
+    source: Tensor
+    footage: Footage | None = None
+    framing: Framing | None = None
+
+    @property
+    def length(self) -> int:
+        return self.footage.frame_count if self.footage else 1
+
+    @property
+    def fps(self) -> Fraction:
+        return self.footage.fps if self.footage else Fraction(1)
+
+    @property
+    def times(self) -> list[Fraction] | None:
+        """When each frame is shown, where the rate varies."""
+        return self.footage.times if self.footage and self.footage.variable else None
+
+    def frame(self, number: int) -> Tensor:
+        """uint8 (1, 3, R, R)."""
+        if self.footage is None or self.framing is None:
+            return self.source
+        return self.framing.squares(self.footage.frames([number]), range(number, number + 1), self.source.shape[-1])
+
+    def batches(self) -> Iterator[Tensor]:
+        """All frames of the video in order: uint8 (B, 3, R, R), B up to `BATCH`."""
+        assert self.footage is not None
+        assert self.framing is not None
+        done = 0
+        for batch in self.footage.batches(BATCH):
+            yield self.framing.squares(batch, range(done, done + len(batch)), self.source.shape[-1])
+            done += len(batch)
+
+
+def as_image(frames: Tensor, device: torch.device) -> Tensor:
+    """uint8 (B, 3, R, R) -> [0, 1] on the device."""
+    return (frames.to(device).float() / 255).contiguous(memory_format=torch.channels_last)

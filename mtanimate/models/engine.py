@@ -1,0 +1,128 @@
+"""A network made ready for inference: the same function in less arithmetic, and in the precision that is fastest."""
+
+import copy
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mtanimate.devices import DTYPES, has_bf16
+from mtanimate.files import cache_folder, replacing
+from mtanimate.models.animator import Animator
+from mtanimate.models.blocks import ResidualBlock, UpBlock
+from mtanimate.models.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
+from mtanimate.models.folding import fold_batch_norms
+
+# A deep, small map is all weights: there, four phases' kernels are more to read than they save in arithmetic.
+_WIDEST = 512
+_FEW = 16  # outputs that a vector register holds
+LEAST_PSNR = 36.0  # of half precision against float32, in dB
+
+
+@torch.no_grad()
+def prepare(animator: Animator, precision: str) -> Animator:
+    """For inference in `precision`: with fp32 the network itself, changed in place; else a copy.
+
+    Batch norms are folded; on a CPU convolutions are replaced by those of `fast_convolutions`; weights that half
+    precision computes with are stored in it (coordinates, masks and norms stay in float32, as autocast has it). The
+    estimator stays in float32 with bf16, whose eight bits make keypoints tremble by a sixth of a pixel.
+    """
+    if precision != "fp32":
+        animator = copy.deepcopy(animator)
+    fold_batch_norms(animator)
+    if animator.device.type == "cpu":
+        _replace(animator, winograd=precision == "fp32")
+    if precision != "fp32":
+        for name, module in animator.named_modules():
+            exact = precision == "bf16" and name.startswith("motion_estimator.")
+            if isinstance(module, (nn.Conv2d, nn.Linear, UpsampledConv, FewOutputsConv)) and not exact:
+                module.to(DTYPES[precision])
+    return animator.channels_last()
+
+
+def autocast(device: torch.device, precision: str, *, estimator: bool = False) -> torch.autocast:
+    """What a network from `prepare` computes under; its estimator under its own."""
+    half = precision == "fp16" if estimator else precision != "fp32"
+    return torch.autocast(device.type, DTYPES[precision], enabled=half)
+
+
+def _replace(network: nn.Module, winograd: bool) -> None:
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, UpBlock) and child.conv.in_channels <= _WIDEST:
+                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), nn.ReLU()))
+            elif isinstance(child, nn.Conv2d) and child.kernel_size == (7, 7) and child.padding == (3, 3):
+                if child.out_channels <= _FEW:
+                    setattr(module, name, FewOutputsConv(child))
+            elif isinstance(module, ResidualBlock) and winograd and isinstance(child, nn.Conv2d):
+                setattr(module, name, WinogradConv(child))
+
+
+def fastest_precision(animator: Animator, say: Callable[[str], None]) -> str:
+    """What `--precision auto` is on this machine, for this network: bf16 where the CPU computes it, it was measured to
+    be faster, and its pictures are those of float32; fp16 on CUDA; else fp32. The measurement is kept in the user's
+    cache; say(line) is called where one is taken."""
+    device = animator.device
+    if device.type == "cuda":
+        return "fp16"
+    if device.type != "cpu" or not has_bf16(device):
+        return "fp32"
+    kept = cache_folder() / "precision.json"
+    key = f"{platform.node()} {torch.get_num_threads()} threads, torch {torch.__version__}: {animator.config}"
+    known = _read(kept)
+    if key not in known:
+        known[key] = _measure(animator, say)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(kept) as partial:
+                partial.write_text(json.dumps(known, indent=1), "utf-8")
+        except OSError as error:
+            say(f"what was measured could not be kept in '{kept}': {error.strerror}")
+    return known[key]
+
+
+def _read(kept: Path) -> dict[str, str]:
+    try:
+        known = json.loads(kept.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _measure(animator: Animator, say: Callable[[str], None]) -> str:
+    """Time two frames in both precisions. The network itself stays as it is."""
+    exact, exact_time = _drive(prepare(copy.deepcopy(animator), "fp32"), "fp32")
+    half, half_time = _drive(prepare(animator, "bf16"), "bf16")
+    psnr = float(-10 * torch.log10((half - exact).square().mean().clamp_min(1e-12)))
+    chosen = "bf16" if half_time < 0.9 * exact_time and psnr >= LEAST_PSNR else "fp32"
+    say(
+        f"measured once on this machine: bf16 takes {half_time / exact_time:.2f} of fp32's time, its pictures are "
+        f"{psnr:.0f} dB from fp32's: --precision auto is {chosen}"
+    )
+    return chosen
+
+
+@torch.inference_mode()
+def _drive(animator: Animator, precision: str) -> tuple[Tensor, float]:
+    """A smooth picture driven by two others, after a warm-up: the result, and the seconds it took."""
+    side = animator.config.resolution
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
+    shifts = [0.0, 0.1, -0.1]
+    pictures = torch.stack([torch.stack([torch.sin(5 * (x + s)), torch.cos(4 * y), x * y]) for s in shifts]) / 2 + 0.5
+    device = animator.device
+    with autocast(device, precision, estimator=True):
+        source_motion = animator.estimate_motion(pictures[:1]).to(torch.float32)
+    with autocast(device, precision):
+        source = animator.encode_source(pictures[:1], source_motion)
+    for _ in range(2):
+        start = time.perf_counter()
+        with autocast(device, precision, estimator=True):
+            motion = animator.estimate_motion(pictures[1:]).to(torch.float32)
+        with autocast(device, precision):
+            driven = animator.drive(source, motion)
+        seconds = time.perf_counter() - start
+    return driven.float(), seconds
