@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mtanimate.backends.graphs import Graph
+from mtanimate.backends.signal_stack import own_signal_stack
 from mtanimate.errors import InputError, MTAnimateError
 
 Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -68,7 +69,8 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    with own_signal_stack():
+        compiled = openvino.Core().compile_model(file, "CPU", settings)
     taken = {name for port in compiled.inputs for name in port.get_names()}  # it drops what is never looked at
     request = compiled.create_infer_request()
     lock = Lock()  # a request serves one caller at a time

@@ -211,3 +211,17 @@ def test_what_is_not_a_number_is_not_near():
     for precision in ("fp32", "int8"):
         assert comparison.compare(animator, animator, [pictures(4)], precision).within
         assert not comparison.compare(animator, Broken(animator), [pictures(4)], precision).within
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has alternative signal stacks")
+def test_signals_arrive_after_openvino_has_been_used(exported):
+    """Graphs that went in the order in which they came left a signal stack behind that was gone."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from mtanimate.backends.exported import Exported; "
+        "from mtanimate.backends.manifest import read_manifest; folder = Path(sys.argv[1]); "
+        "network = Exported(folder, 'openvino', read_manifest(folder).model); del network; "
+        "signal.signal(signal.SIGUSR1, lambda *_: print('here')); os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    folder = exported("openvino")
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
