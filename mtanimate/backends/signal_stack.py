@@ -16,8 +16,8 @@ class _Stack(ctypes.Structure):
 def own_signal_stack() -> Iterator[None]:
     """This thread's alternative signal stack is afterwards what it was before.
 
-    OpenVINO sets one for each graph that it compiles, and puts back the former one where the graph goes. Where graphs go
-    in the order in which they came, that one is gone already, and the next signal, Ctrl-C too, ends the process.
+    OpenVINO sets one for each graph that it compiles, and puts back the former one when the graph goes. If graphs go in
+    the order in which they came, that one is gone already, and the next signal, Ctrl-C too, ends the process.
     """
     if sys.platform != "linux":
         yield
