@@ -4,8 +4,10 @@ A runtime that is not installed is an InputError that names the extra.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,17 +60,27 @@ def _onnx(file: Path, graph: Graph) -> Run:
     return run
 
 
-def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
+@lru_cache
+def _core() -> Any:
+    """OpenVINO, once for the whole process.
+
+    Each `Core` sets the stack that signals are handled on, and puts back the one before when it goes. Where one goes
+    before another that came later, that other's end leaves a stack that is freed: Ctrl-C would end in a crash.
+    """
     try:
         import openvino
     except ImportError as error:
         raise missing("openvino") from error
+    return openvino.Core()
+
+
+def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    compiled = _core().compile_model(file, "CPU", settings)
     taken = {name for port in compiled.inputs for name in port.get_names()}  # it drops what is never looked at
     request = compiled.create_infer_request()
     lock = Lock()  # a request serves one caller at a time

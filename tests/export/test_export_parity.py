@@ -1,6 +1,7 @@
 """What was exported gives what PyTorch gives: every network, every format, batches that were not traced."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -183,6 +184,26 @@ keypoints, affine = module(torch.rand(3, 3, 64, 64))
 assert keypoints.shape == (3, 3, 2) and affine.shape == (3, 3, 2, 2)
 """
     done = subprocess.run([sys.executable, "-c", code, exported("torch")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="POSIX has it")
+def test_signals_come_after_openvino_went(exported):
+    code = """
+import gc, os, signal, sys
+from pathlib import Path
+from mtanimate.backends.exported import Exported
+from mtanimate.backends.manifest import read_manifest
+folder, came = Path(sys.argv[1]), []
+signal.signal(signal.SIGUSR1, lambda *given: came.append(1))
+for _ in range(3):
+    network = Exported(folder, "openvino", read_manifest(folder).model)
+del network
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert came
+"""
+    done = subprocess.run([sys.executable, "-c", code, exported("openvino")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
