@@ -4,15 +4,16 @@ A runtime that is not installed is an InputError that names the extra.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from mtanimate.backends.graphs import Graph
-from mtanimate.backends.signal_stack import own_signal_stack
 from mtanimate.errors import InputError, MTAnimateError
 
 Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -59,18 +60,27 @@ def _onnx(file: Path, graph: Graph) -> Run:
     return run
 
 
-def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
+@lru_cache
+def _core() -> Any:
+    """OpenVINO, once for the whole process.
+
+    Each `Core` sets the stack that signals are handled on, and puts back the one before when it goes. Where one goes
+    before another that came later, that other's end leaves a stack that is freed: Ctrl-C would end in a crash.
+    """
     try:
         import openvino
     except ImportError as error:
         raise missing("openvino") from error
+    return openvino.Core()
+
+
+def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    with own_signal_stack():
-        compiled = openvino.Core().compile_model(file, "CPU", settings)
+    compiled = _core().compile_model(file, "CPU", settings)
     taken = {name for port in compiled.inputs for name in port.get_names()}  # it drops what is never looked at
     request = compiled.create_infer_request()
     lock = Lock()  # a request serves one caller at a time

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mtanimate.animation.cast import Cast
+from mtanimate.backends import runtimes
 from mtanimate.cli import app
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
@@ -222,6 +223,7 @@ def test_options_that_do_not_go_with_a_folder(media, exported, tmp_path):
 def test_a_package_that_is_not_there(format, module, media, exported, tmp_path, monkeypatch):
     folder = exported(format)
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(runtimes, "_core", runtimes._core.__wrapped__)
     assert f"pip install 'mtanimate[{format}]'" in animate(media, tmp_path / "out.mp4", folder)
     said = export(media, tmp_path / "out", format=format)
     assert module in said
