@@ -1,13 +1,17 @@
-"""Frames a second of `mtanimate animate`: the network alone, and from file to finished file.
+"""Frames a second of `mtanimate animate`, of its network alone, and the command's start.
 
-    python benchmarks/animate_speed.py [--checkpoint default] [--frames 64] [--runs 5]
+    python benchmarks/animate_speed.py [--checkpoint default] [--frames 64] [--runs 5] [--driving talk.mp4]
 
-The driving clip is a synthetic 256 x 256 video made on the spot, so that anyone can run it: the work does not
-depend on what is in a frame. Medians over the runs, after one warm-up run.
+From file to finished file, and the network alone, take turns, in the precision that the command chooses here. The
+driving clip is a synthetic 256 x 256 video made on the spot, so that anyone can run it; --driving takes a video of
+yours, with its sound. --checkpoint: an exported folder, too. The start is the command on a driving video of one frame,
+from the prompt to the finished file. Medians over the runs, after one warm-up run.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,10 +23,8 @@ import torch
 from machine import describe
 
 from mtanimate.animation.animate import animate
-from mtanimate.checkpoints.file import read_checkpoint
-from mtanimate.checkpoints.registry import resolve
-from mtanimate.devices import choose_device
-from mtanimate.models.performer import Performer, Source
+from mtanimate.animation.cast import Cast
+from mtanimate.models.performer import Performer
 from mtanimate.video import VideoWriter, write_image
 
 
@@ -32,55 +34,67 @@ def moving_gradient(frames: int, side: int = 256) -> np.ndarray:
     return (127 + 127 * np.sin(np.stack(shifted) / 20)).astype(np.uint8)
 
 
-def median_seconds(run: Callable[[], object], runs: int) -> float:
-    run()
-    seconds = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--checkpoint", default="default")
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--driving", type=Path)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     print(describe())
-    device = choose_device(options.device)
+    cast = Cast(options.checkpoint, options.device)
+    print(cast.describe())
+    network = network_alone(cast, options.frames)
     clip = moving_gradient(options.frames)
-    animator = read_checkpoint(resolve(options.checkpoint), device).animator
-    side = animator.config.resolution
-    tensor = torch.from_numpy(moving_gradient(options.frames, side)).permute(0, 3, 1, 2).contiguous()
-    for precision in ("fp32", "bf16"):
-        performer = Performer(animator, precision, print)
-        source = performer.encode(tensor[:1])
-
-        def network(performer: Performer = performer, source: Source = source) -> None:
-            for part in tensor.split(performer.batch_size):
-                performer.drive(source, performer.estimate(part))
-
-        print(f"network alone, {precision}: {options.frames / median_seconds(network, options.runs):.2f} frames/s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_image(folder / "source.png", clip[0])
-        with VideoWriter(folder / "driving.mp4", fps=Fraction(25), width=256, height=256) as writer:
-            writer.write(clip)
-        rates = [
-            animate(
+        for file, frames in (("driving.mp4", clip), ("one.mp4", clip[:1])):
+            with VideoWriter(folder / file, fps=Fraction(25), width=256, height=256) as writer:
+                writer.write(frames)
+        driving = options.driving or folder / "driving.mp4"
+        alone, whole = [], []
+        for turn in range(options.runs + 1):
+            result = animate(
                 folder / "source.png",
-                folder / "driving.mp4",
+                driving,
                 folder / "out.mp4",
                 checkpoint=options.checkpoint,
                 device=options.device,
                 overwrite=True,
-            ).frames_per_second
-            for _ in range(options.runs + 1)
-        ][1:]
-    print(f"file to finished file, after loading: {statistics.median(rates):.2f} frames/s")
+            )
+            seconds = seconds_of(network)
+            if turn:
+                whole.append(result.frames_per_second)
+                alone.append(options.frames / seconds)
+        share = statistics.median(one / other for one, other in zip(whole, alone, strict=True))
+        print(f"network alone: {statistics.median(alone):.2f} frames/s")
+        print(f"file to finished file, after loading: {statistics.median(whole):.2f} frames/s, {share:.0%} of that")
+
+        command = [sys.executable, "-m", "mtanimate", "animate", "--checkpoint", options.checkpoint, "--overwrite"]
+        files = {"--source": "source.png", "--driving": "one.mp4", "--out": "one-out.mp4"}
+        command += [part for option, file in files.items() for part in (option, str(folder / file))]
+        starts = [seconds_of(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(4)][1:]
+        print(f"from the prompt to a finished video of one frame: {statistics.median(starts):.2f} s")
+
+
+def network_alone(cast: Cast, frames: int) -> Callable[[], None]:
+    performer = Performer(cast.animator, cast.precision, print)
+    pictures = torch.from_numpy(moving_gradient(frames, cast.resolution)).permute(0, 3, 1, 2).contiguous()
+    source = performer.encode(pictures[:1])
+
+    def run() -> None:
+        for part in pictures.split(performer.batch_size):
+            performer.drive(source, performer.estimate(part))
+
+    return run
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """The engine against the field's way, the network alone: frames a second, and how far the pictures are apart.
 
-    python benchmarks/engine.py [--checkpoint default | --preset vox] [--pairs 5] [--clips FOLDER] [--sweep]
+    python benchmarks/engine.py [--checkpoint default] [--pairs 5] [--clips FOLDER] [--exported FOLDER ...] [--sweep]
+    python benchmarks/engine.py --preset vox --save vox.safetensors
 
 The field's way is the yardstick: the same network, eager, one frame at a time, in float32, the source encoded anew for
 each frame, all frames in memory. The two take turns, so that what else the machine does hits both; medians of `--pairs`
-turns after one to warm up. --preset: a network of that size with random weights. --clips: real videos, on the first of
-which precisions are compared (else synthetic pictures). --sweep: other resolutions, batches and keypoints, too.
+turns after one to warm up.
+
+--preset: a network of that size with random weights, which --save keeps as a checkpoint. --clips: real videos, on the
+first of which results are compared (else synthetic pictures). --exported: what `mtanimate export` wrote of the same
+checkpoint takes its turns, too. --sweep: other resolutions, batches and keypoints, too.
 """
 
 import argparse
@@ -22,12 +26,14 @@ from animate_speed import moving_gradient
 from machine import describe
 from torch import Tensor
 
-from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.animation.cast import Cast
+from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import ModelConfig, load_preset
 from mtanimate.data.clips import find_clips
 from mtanimate.devices import choose_device, has_bf16
 from mtanimate.models.animator import Animator
+from mtanimate.models.network import Network
 from mtanimate.models.performer import Performer
 from mtanimate.video.crop import square_frames
 from mtanimate.video.footage import open_footage
@@ -37,15 +43,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--checkpoint", default="default")
     parser.add_argument("--preset")
+    parser.add_argument("--save", type=Path)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--frames", type=int, default=8, help="frames of a turn")
     parser.add_argument("--clips", type=Path)
+    parser.add_argument("--exported", type=Path, nargs="*", default=[])
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device = choose_device(options.device)
-    network = random_network(load_preset(options.preset).model) if options.preset else None
-    network = (network or read_checkpoint(resolve(options.checkpoint)).animator).to(device)
+    if options.preset:
+        config = load_preset(options.preset)
+        network = random_network(config.model)
+        if options.save:
+            write_checkpoint(options.save, network, config, {})
+            return
+    else:
+        network = read_checkpoint(resolve(options.checkpoint)).animator
+    network = network.to(device)
     print(describe())
     print(f"{options.preset or options.checkpoint}, {network.config.resolution} pixels, {device}\n")
     compare(network, options)
@@ -66,17 +81,23 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
     pictures = frames_of(options.clips, network.config.resolution, options.frames)
     print("| way | ms a frame | of the field's | largest difference | PSNR, dB |\n| --- | --- | --- | --- | --- |")
     exact = fields_way(network, pictures)()
-    for precision in precisions(network.device):
+    ways: dict[str, tuple[Network, str]] = {
+        precision: (copy.deepcopy(network), precision) for precision in precisions(network.device)
+    }
+    for folder in options.exported:
+        cast = Cast(str(folder))
+        ways[f"{cast.precision} by {cast.backend}"] = (cast.animator, cast.precision)
+    for name, (animator, precision) in ways.items():
         field = fields_way(network, pictures)
-        ours = our_way(copy.deepcopy(network), pictures, precision, 4)
+        ours = our_way(animator, pictures, precision, 4)
         slow, fast = in_turns([field, ours], options.pairs)
         difference = (ours() - exact).abs()
         psnr = -10 * torch.log10(difference.square().mean().clamp_min(1e-20))
-        if precision == "fp32":
+        if name == "fp32":
             print(f"| the field's | {per_frame(slow, pictures):.0f} | 1 | | |")
         ratio = statistics.median(one / other for one, other in zip(slow, fast, strict=True))
         print(
-            f"| {precision}, batches of 4 | {per_frame(fast, pictures):.0f} | {ratio:.2f} times as fast | "
+            f"| {name}, batches of 4 | {per_frame(fast, pictures):.0f} | {ratio:.2f} times as fast | "
             f"{difference.max():.1e} | {psnr:.1f} |"
         )
 
@@ -105,7 +126,7 @@ def fields_way(network: Animator, pictures: Tensor) -> Callable[[], Tensor]:
     return run
 
 
-def our_way(network: Animator, pictures: Tensor, precision: str, batch: int) -> Callable[[], Tensor]:
+def our_way(network: Network, pictures: Tensor, precision: str, batch: int) -> Callable[[], Tensor]:
     performer = Performer(network, precision, print)
     source = performer.encode(pictures[:1])
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What is done for every frame. The source is encoded once, and the background's motion is coordinates.
 QUANTISED = ("estimate", "drive")
 WANTED = DECIBELS["int8"] + 2  # frames that were not measured may lose more
-_WORK = ("Conv", "MatMul", "Gemm")
+_WORK = ("Conv", "MatMul", "Gemm", "Relu")  # Relu: a convolution's values are rounded after it, and it is gone
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node comes from, outermost first, in the exporter's notes
 
 
