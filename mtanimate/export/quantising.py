@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mtanimate.backends.exported import Exported, drive_inputs
-from mtanimate.export.comparison import DECIBELS, decibels, drive
+from mtanimate.backends.exported import drive_inputs
+from mtanimate.backends.graphs import Graph, graphs_of
+from mtanimate.backends.runtimes import open_graph
+from mtanimate.export.comparison import DECIBELS, decibels
 from mtanimate.export.formats import save_models
 from mtanimate.models.animator import Animator
 
 if TYPE_CHECKING:
     import onnx
 
-# What is done for every frame. The source is encoded once, and the background's motion is coordinates.
+# What is done for every frame: the source is encoded once, and the background's motion is coordinates.
 QUANTISED = ("estimate", "drive")
-WANTED = DECIBELS["int8"] + 2  # frames that were not measured may lose more
+PIXELS = 0.25  # that a keypoint may move: more, and a still face trembles
+WANTED = DECIBELS["int8"] + 2  # dB that pictures must have: frames that were not measured may lose more
 _WORK = ("Conv", "MatMul", "Gemm", "Relu")  # Relu: a convolution's values are rounded after it, and it is gone
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node comes from, outermost first, in the exporter's notes
 
@@ -32,32 +35,68 @@ def quantised(
     models: by the graph's name, as the exporter left them, with its notes. groups: pictures (N, 3, R, R) that belong
     together. Every other frame gives the ranges, those between show what is lost.
     """
-    progress("finding the ranges of values")
-    inputs = [_calibration(animator, group[::2]) for group in groups]
-    quantisers = {
-        name: Quantiser(models[name], (each for group in inputs for each in group[name])) for name in QUANTISED
-    }
-    parts = [part for quantiser in quantisers.values() for part in quantiser.parts]
     few = -(-8 // len(groups))  # of a group are enough to see what is lost
-    pairs = [(group[:1], group[1::2][:few]) for group in groups]
-    wanted = torch.cat([drive(animator, *pair)[0].prediction for pair in pairs])
+    ranging = [_calibration(animator, group[::2]) for group in groups]
+    measuring = [_calibration(animator, torch.cat([group[:1], group[1::2][:few]])) for group in groups]
+    models = dict(models)
+    int8: list[str] = []
+    float32: list[str] = []
+    for graph in graphs_of(animator.config):
+        if graph.name in QUANTISED:
+            progress(f"finding the ranges of values in {graph.name}")
+            quantiser = Quantiser(models[graph.name], (each for group in ranging for each in group[graph.name]))
+            harm = _harm(quantiser, graph, [each for group in measuring for each in group[graph.name]], progress)
+            chosen = choose_parts(list(quantiser.parts), harm)
+            models[graph.name] = quantiser.quantise(chosen)
+            int8 += chosen
+            float32 += [part for part in quantiser.parts if part not in chosen]
+    return models, int8, float32
 
-    def build(chosen: list[str]) -> "dict[str, onnx.ModelProto]":
-        return models | {
-            name: quantiser.quantise([part for part in chosen if part in quantiser.parts])
-            for name, quantiser in quantisers.items()
-        }
 
-    def psnr(chosen: list[str]) -> float:
+def choose_parts(parts: list[str], harm: Callable[[list[str]], float]) -> list[str]:
+    """Which parts to quantise: all, or else as many as do not harm too much together, the least harmful alone first.
+
+    harm: what these parts in int8 do together, of what is allowed: at most 1.
+    """
+    if harm(parts) <= 1:
+        return parts
+    alone = {part: harm([part]) for part in parts}
+    ordered = sorted(parts, key=lambda part: alone[part])
+    fewest, most = 0, len(parts) - 1  # the number to quantise lies between, both included
+    while fewest < most:
+        number = (fewest + most + 1) // 2
+        if harm(ordered[:number]) <= 1:
+            fewest = number
+        else:
+            most = number - 1
+    return [part for part in parts if part in ordered[:fewest]]
+
+
+def _harm(
+    quantiser: "Quantiser", graph: Graph, given: Sequence[Mapping[str, Tensor]], progress: Callable[[str], None]
+) -> Callable[[list[str]], float]:
+    """What parts in int8 do to the graph's first output, of what is allowed: to keypoints or to pictures."""
+
+    def run(model: "onnx.ModelProto") -> Tensor:
         with tempfile.TemporaryDirectory() as folder:
-            save_models(build(chosen), "onnx", False, Path(folder))
-            exported = Exported(Path(folder), "onnx", animator.config)
-            found = decibels(wanted, torch.cat([drive(exported, *pair)[0].prediction for pair in pairs]))
-        progress(f"int8 in {', '.join(chosen)}: {found:.1f} dB")
-        return found
+            save_models({graph.name: model}, "onnx", False, Path(folder))
+            work = open_graph("onnx", Path(folder), graph)
+            return torch.cat([work(each)[graph.outputs[0]] for each in given])
 
-    chosen = choose_parts(parts, psnr, WANTED)
-    return build(chosen), chosen, [part for part in parts if part not in chosen]
+    wanted = run(quantiser.model)
+
+    def harm(chosen: list[str]) -> float:
+        found = run(quantiser.quantise(chosen))
+        which = f"{graph.name}, int8 in {chosen[0] if len(chosen) == 1 else f'{len(chosen)} parts'}"
+        if graph.name == "estimate":
+            pixels = float((found - wanted).abs().max()) * given[0]["frames"].shape[-1] / 2
+            progress(f"{which}: a keypoint moves by {pixels:.2f} pixels at most")
+            return pixels / PIXELS
+        kept = min(map(decibels, wanted, found))
+        progress(f"{which}: {kept:.1f} dB at least")
+        return 10 ** ((WANTED - kept) / 20)
+
+    return harm
 
 
 def _calibration(animator: Animator, frames: Tensor) -> dict[str, list[dict[str, Tensor]]]:
@@ -115,29 +154,14 @@ class Quantiser:
         return quantizer.model.model
 
 
-def choose_parts(parts: list[str], psnr: Callable[[list[str]], float], wanted: float) -> list[str]:
-    """Which parts to quantise so that pictures keep `wanted` dB.
-
-    All, if that does. Else the part that does the most damage by itself is left in float32, and so on.
-    psnr: of the pictures where these parts are in int8.
-    """
-    if psnr(parts) >= wanted:
-        return parts
-    alone = {part: psnr([part]) for part in parts}
-    kept = sorted(parts, key=lambda part: alone[part], reverse=True)
-    while kept and psnr(kept) < wanted:
-        kept.pop()
-    return [part for part in parts if part in kept]
-
-
 def _parts(model: "onnx.ModelProto") -> dict[str, list[str]]:
-    """Nodes that do the work, by the part of the network that they belong to: `generator.final`, `estimator.layers`."""
+    """Nodes that do the work, by the part of the network that they belong to: `estimator.backbone.stage2`."""
     parts: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.op_type in _WORK:
             scopes = next(note.value for note in node.metadata_props if note.key == _SCOPES)
             module = scopes.strip("[]").replace("'", "").split(", ")[-2]  # the last is the operator itself
-            parts.setdefault(".".join(module.split(".")[:2]), []).append(node.name)
+            parts.setdefault(".".join(module.split(".")[:3]), []).append(node.name)
     return parts
 
 
