@@ -13,6 +13,7 @@ from mtanimate.evaluation.bench import Bench, Clock, Sightings, rgb
 from mtanimate.evaluation.rows import Row
 from mtanimate.files import sha256
 from mtanimate.metrics.detector import Frames
+from mtanimate.metrics.gestures import POINTS, following
 from mtanimate.metrics.landmarks import jitter, movement_distance, pose_distance, similarity
 from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.metrics.observer import Seen
@@ -52,6 +53,21 @@ METRICS = [
         "lower",
         "mean length of the landmarks' second difference in time; it holds the detector's own noise, so it is to be "
         "read beside the driving clip's",
+    ),
+    *(
+        Metric(
+            name,
+            f"{title} follows",
+            "landmarks",
+            "higher",
+            f"Pearson's correlation, over a clip's frames, of {what} in the generated and the driving face; of faces "
+            "with 68 landmarks; a clip whose own face hardly does it does not count",
+        )
+        for name, title, what in (
+            ("yaw", "turn of the head", "the nose's place between the eyes"),
+            ("pitch", "nod of the head", "the nose's height below the eyes"),
+            ("mouth", "mouth", "the opening of the lips"),
+        )
     ),
 ]
 DEFINITION = (
@@ -112,7 +128,10 @@ def _figures(source: Seen, driving: Seen, seen: Seen) -> dict[str, Sum]:
     }
     if source.descriptors is not None and seen.descriptors is not None:
         counted["similarity"] = similarity(source.descriptors, seen.descriptors)
-    return {name: (float(sums.sum()), int(counts.sum())) for name, (sums, counts) in counted.items()}
+    summed = {name: (float(sums.sum()), int(counts.sum())) for name, (sums, counts) in counted.items()}
+    if driving.landmarks.shape[1] == POINTS:
+        summed |= following(driving.landmarks, seen.landmarks)
+    return summed
 
 
 def transfers(cross: str, clips: dict[str, Clip], seed: int) -> list[Transfer]:

@@ -1,5 +1,6 @@
 """Means over videos, and how sure they are."""
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,12 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Of the values that there are."""
     there = [value for value in values if value is not None]
     return sum(there) / len(there) if there else None
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Of the values that there are."""
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None
 
 
 def interval(values: Sequence[float | None], identities: Sequence[str]) -> tuple[float, float] | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtanimate.evaluation.rows import Row
-from mtanimate.evaluation.statistics import interval, mean
+from mtanimate.evaluation.statistics import interval, mean, median
 from mtanimate.metrics.measures import Metric, added
 
 WORST = 3
@@ -33,7 +33,8 @@ def summarise(rows: Sequence[Row], metrics: Sequence[Metric], reasons: dict[str,
 
 
 def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """Of one series: the mean over videos of each metric, its interval, and the figure over all frames together."""
+    """Of one series: the mean and the median over videos of each metric, the mean's interval, and the figure over all
+    frames together."""
     values = {metric.name: [row.value(series, metric) for row in rows] for metric in metrics}
     identities = [row.identity for row in rows]
     pooled: dict = {}
@@ -41,6 +42,7 @@ def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict
         pooled = added(pooled, row.series[series])
     return {
         "metrics": {name: mean(each) for name, each in values.items()},
+        "medians": {name: median(each) for name, each in values.items()},
         "intervals": {name: interval(each, identities) for name, each in values.items()},
         "over_frames": {metric.name: metric.value(pooled.get(metric.name, (0.0, 0))) for metric in metrics},
     }

@@ -194,7 +194,7 @@ def test_openvino_gives_the_same_for_any_number_of_frames(exported):
 
 
 def test_int8_means_the_same_to_openvino(tmp_path):
-    """Where the number of frames is left free, OpenVINO 2026.4 moves this network's keypoints by a quarter of the picture."""
+    """With the number of frames left free, OpenVINO 2026.4 moves these keypoints by an eighth of the picture."""
     needs("openvino")
     animator = read_checkpoint(resolve("default")).animator
     graph = next(graph for graph in graphs_of(animator.config) if graph.name == "estimate")
