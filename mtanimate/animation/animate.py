@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -255,20 +255,44 @@ class Watching:
 
     def performance(self, checkpoint: str, stage: Stage | None, progress: Progress) -> Performance:
         """The motion of every frame; with `stage`, also the background's. progress: as the frames are read."""
-        motions, backgrounds, done = [], [], 0
+        count = len(self.numbers)
+        keypoints, affine, backgrounds = Rows(count), Rows(count), Rows(count)
         for squares in self.squares():
-            motions.append(self.performer.estimate(squares).to("cpu"))
+            motion = self.performer.estimate(squares)
+            keypoints.add(motion.keypoints)
+            affine.add(motion.affine)
             background = stage.backgrounds(squares) if stage else None
             if background is not None:
-                backgrounds.append(background.cpu())
-            done += len(squares)
-            progress(done, len(self.numbers), "reading the motion")
-        motion = Motion.cat(motions)
+                backgrounds.add(background)
+            progress(keypoints.done, count, "reading the motion")
+        motion = replace(motion, keypoints=keypoints.all(), affine=affine.all())
         lost = [number - self.numbers.start for number in self.framing.lost_frames(self.numbers)]
         first = self.footage.times[self.numbers.start]
         times = [self.footage.times[number] - first for number in self.numbers] if self.footage.variable else None
-        background = torch.cat(backgrounds) if backgrounds else None
+        background = backgrounds.all() if backgrounds.done else None
         return Performance(held(motion, lost), self.footage.fps, checkpoint, times, background, lost)
+
+
+class Rows:
+    """Up to `most` rows, batch by batch, in one tensor on the CPU that is there from the first on.
+
+    Small tensors kept one by one come to lie between the large ones of each batch, whose room then serves no more: the
+    process would grow with the video.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.done = most, 0
+        self._rows: torch.Tensor | None = None
+
+    def add(self, batch: torch.Tensor) -> None:
+        if self._rows is None:
+            self._rows = torch.empty(self.most, *batch.shape[1:], dtype=batch.dtype)
+        self._rows[self.done : self.done + len(batch)] = batch
+        self.done += len(batch)
+
+    def all(self) -> torch.Tensor:
+        assert self._rows is not None
+        return self._rows[: self.done]
 
 
 def _direct(

@@ -103,7 +103,8 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
             frames = len(given[free[0]])
             size = min((size for size in requests if size >= frames), default=frames)
             taken = {name: _filled(given[name], size if name in free else 1) for name in ports}
-            results = request(size).infer({name: tensor.contiguous().numpy() for name, tensor in taken.items()})
+            arrays = {name: tensor.contiguous().numpy() for name, tensor in taken.items()}
+            results = request(size).infer(arrays, share_inputs=True)  # a source's features are not copied every time
             return {name: torch.from_numpy(results[name])[:frames] for name in graph.outputs}
 
     return run
@@ -111,6 +112,8 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
 
 def _filled(batch: Tensor, size: int) -> Tensor:
     """(B, ...) -> (size, ...): the first once more, as often as it takes."""
+    if len(batch) == size:
+        return batch
     return torch.cat([batch, batch[:1].expand(size - len(batch), *batch.shape[1:])])
 
 
