@@ -1,11 +1,11 @@
 """`manifest.json`, which says what an exported folder holds."""
 
+import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mtanimate import __version__
 from mtanimate.backends.graphs import graphs_of
 from mtanimate.config import ModelConfig, from_mapping, to_mapping
 from mtanimate.errors import InputError
@@ -35,7 +35,8 @@ class Manifest:
     files: dict[str, str]
 
     def write(self, folder: Path) -> None:
-        values = {"format": FORMAT, "mtanimate": __version__} | asdict(self) | {"model": to_mapping(self.model)}
+        made = {"format": FORMAT, "mtanimate": importlib.metadata.version("mtanimate")}
+        values = made | asdict(self) | {"model": to_mapping(self.model)}
         (folder / NAME).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
 
