@@ -192,7 +192,9 @@ def test_between_people(media, clips, tmp_path):
     first = evaluate(media, clips, tmp_path / "one", "--cross", 3, "--seed", 5)
     again = evaluate(media, clips, tmp_path / "two", "--cross", 3, "--seed", 5)
     assert figures(first) == figures(again)
-    assert first["metrics"].keys() == {"similarity", "pose", "movement", "jitter"}
+    follows = {"yaw", "pitch", "mouth"}
+    assert first["metrics"].keys() == {"similarity", "pose", "movement", "jitter", *follows}
+    assert all(first["driving"]["metrics"][name] in (None, pytest.approx(1)) for name in follows)
     assert first["source"]["metrics"]["similarity"] == pytest.approx(1)
     assert first["driving"]["metrics"]["pose"] == 0
     assert first["source"]["metrics"]["jitter"] == 0
