@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import describe
+from torch import Tensor
 
 from mtanimate.animation.animate import animate
 from mtanimate.animation.cast import Cast
-from mtanimate.models.performer import Performer
+from mtanimate.models.network import Network
+from mtanimate.models.performer import BATCH_SIZE, Performer
 from mtanimate.video import VideoWriter, write_image
 
 
@@ -45,7 +47,8 @@ def main() -> None:
     print(describe())
     cast = Cast(options.checkpoint, options.device)
     print(cast.describe())
-    network = network_alone(cast, options.frames)
+    pictures = torch.from_numpy(moving_gradient(options.frames, cast.resolution)).permute(0, 3, 1, 2).contiguous()
+    network = network_alone(cast.animator, cast.precision, pictures, BATCH_SIZE[cast.device.type])
     clip = moving_gradient(options.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -79,14 +82,13 @@ def main() -> None:
         print(f"from the prompt to a finished video of one frame: {statistics.median(starts):.2f} s")
 
 
-def network_alone(cast: Cast, frames: int) -> Callable[[], None]:
-    performer = Performer(cast.animator, cast.precision, print)
-    pictures = torch.from_numpy(moving_gradient(frames, cast.resolution)).permute(0, 3, 1, 2).contiguous()
+def network_alone(network: Network, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
+    """pictures: uint8 (T, 3, R, R), the first of which they drive."""
+    performer = Performer(network, precision, print)
     source = performer.encode(pictures[:1])
 
-    def run() -> None:
-        for part in pictures.split(performer.batch_size):
-            performer.drive(source, performer.estimate(part))
+    def run() -> Tensor:
+        return torch.cat([performer.drive(source, performer.estimate(part)) for part in pictures.split(batch)])
 
     return run
 

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from animate_speed import moving_gradient
+from animate_speed import moving_gradient, network_alone
 from machine import describe
 from torch import Tensor
 
@@ -34,7 +34,6 @@ from mtanimate.data.clips import find_clips
 from mtanimate.devices import choose_device, has_bf16
 from mtanimate.models.animator import Animator
 from mtanimate.models.network import Network
-from mtanimate.models.performer import Performer
 from mtanimate.video.crop import square_frames
 from mtanimate.video.footage import open_footage
 
@@ -89,7 +88,7 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
         ways[f"{cast.precision} by {cast.backend}"] = (cast.animator, cast.precision)
     for name, (animator, precision) in ways.items():
         field = fields_way(network, pictures)
-        ours = our_way(animator, pictures, precision, 4)
+        ours = network_alone(animator, precision, pictures, 4)
         slow, fast = in_turns([field, ours], options.pairs)
         difference = (ours() - exact).abs()
         psnr = -10 * torch.log10(difference.square().mean().clamp_min(1e-20))
@@ -126,16 +125,6 @@ def fields_way(network: Animator, pictures: Tensor) -> Callable[[], Tensor]:
     return run
 
 
-def our_way(network: Network, pictures: Tensor, precision: str, batch: int) -> Callable[[], Tensor]:
-    performer = Performer(network, precision, print)
-    source = performer.encode(pictures[:1])
-
-    def run() -> Tensor:
-        return torch.cat([performer.drive(source, performer.estimate(part)) for part in pictures.split(batch)])
-
-    return run
-
-
 def in_turns(runs: list[Callable[[], Tensor]], pairs: int) -> list[list[float]]:
     """Seconds of each, a list for each run."""
     seconds: list[list[float]] = [[] for _ in runs]
@@ -164,7 +153,7 @@ def sweep(network: Animator, options: argparse.Namespace) -> None:
         cells = []
         for precision in precisions(network.device):
             pictures = frames_of(None, changed.resolution, max(batch, 4))
-            run = our_way(random_network(changed).to(network.device), pictures, precision, batch)
+            run = network_alone(random_network(changed).to(network.device), precision, pictures, batch)
             cells.append(f"{per_frame(in_turns([run], 3)[0], pictures):.0f}")
         print(f"| {name} | {' | '.join(cells)} |")
 

@@ -3,7 +3,8 @@
 A runtime that is not installed is an InputError that names the extra.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -26,12 +27,18 @@ def open_graph(backend: str, folder: Path, graph: Graph, *, bf16: bool = False) 
     it does not take the file.
     """
     file = folder / graph.files(backend)[0]
-    try:
+    with _loading(backend, file):
         if backend == "onnx":
             return _onnx(file, graph)
         if backend == "openvino":
             return _openvino(file, graph, bf16)
         return program_run(torch.export.load(file), graph)
+
+
+@contextmanager
+def _loading(backend: str, file: Path) -> Iterator[None]:
+    try:
+        yield
     except InputError:
         raise
     except Exception as error:  # runtimes raise whatever their own errors are
@@ -61,7 +68,7 @@ def _onnx(file: Path, graph: Graph) -> Run:
 
 
 @lru_cache
-def _core() -> Any:
+def openvino_core() -> Any:
     """OpenVINO, once for the whole process.
 
     Each `Core` sets the stack that signals are handled on, and puts back the one before when it goes. Where one goes
@@ -82,7 +89,7 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    model = _core().read_model(file)
+    model = openvino_core().read_model(file)
     # What is never looked at is dropped, and must not be given.
     ports = {name: port for port in model.inputs for name in graph.inputs if name in port.get_names()}
     shapes = {name: port.get_partial_shape() for name, port in ports.items()}
@@ -95,7 +102,9 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
             for name in free:
                 shapes[name][0] = frames
             model.reshape({name: shapes[name] for name in free})
-            requests[frames] = _core().compile_model(model, "CPU", settings).create_infer_request()
+            with _loading("openvino", file):
+                compiled = openvino_core().compile_model(model, "CPU", settings)
+            requests[frames] = compiled.create_infer_request()
         return requests[frames]
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from mtanimate.backends.graphs import Graph
+from mtanimate.backends.runtimes import openvino_core
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.export.programs import quiet
 
@@ -62,7 +63,7 @@ def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, f
             else:
                 import openvino
 
-                converted = openvino.Core().read_model(kept.SerializeToString())
+                converted = openvino_core().read_model(kept.SerializeToString())
                 openvino.save_model(converted, file, compress_to_fp16=half)
 
 

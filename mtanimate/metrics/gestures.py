@@ -7,7 +7,7 @@ _EYES = (slice(36, 42), slice(42, 48))  # left and right in the picture
 _NOSE, _CORNERS = 30, (48, 54)
 _LIPS = ((61, 67), (62, 66), (63, 65))  # inner, upper and lower
 # Standard deviation below which a clip's own movement drowns in what dlib makes of a face that stays still.
-STILL = {"yaw": 0.02, "pitch": 0.02, "mouth": 0.02}
+_STILL = 0.02
 _FEWEST = 10  # frames that a correlation needs
 
 
@@ -41,13 +41,13 @@ def following(driving: np.ndarray, generated: np.ndarray) -> dict[str, tuple[flo
     frames show both faces. A generated face that does not move at all has a correlation of 0.
     """
     wanted, found = gestures(driving), gestures(generated)
-    return {name: _correlation(wanted[name], found[name], still) for name, still in STILL.items()}
+    return {name: _correlation(wanted[name], found[name]) for name in wanted}
 
 
-def _correlation(wanted: np.ndarray, found: np.ndarray, still: float) -> tuple[float, int]:
+def _correlation(wanted: np.ndarray, found: np.ndarray) -> tuple[float, int]:
     both = np.isfinite(wanted) & np.isfinite(found)
     wanted, found = wanted[both], found[both]
-    if len(wanted) < _FEWEST or wanted.std() < still:
+    if len(wanted) < _FEWEST or wanted.std() < _STILL:
         return 0.0, 0
     if found.std() < 1e-9:
         return 0.0, 1
