@@ -256,7 +256,7 @@ def test_options_that_do_not_go_with_a_folder(media, exported, tmp_path):
 def test_a_package_that_is_not_there(format, module, media, exported, tmp_path, monkeypatch):
     folder = exported(format)
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(runtimes, "_core", runtimes._core.__wrapped__)
+    monkeypatch.setattr(runtimes, "openvino_core", runtimes.openvino_core.__wrapped__)
     assert f"pip install 'mtanimate[{format}]'" in animate(media, tmp_path / "out.mp4", folder)
     said = export(media, tmp_path / "out", format=format)
     assert module in said
