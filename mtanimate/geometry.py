@@ -6,8 +6,11 @@ Conventions, here and everywhere in the package:
 * A grid over an n-pixel axis gives pixel i the value 2i/(n-1) - 1: -1 and 1 lie on the CENTRES of the
   first and last pixel.
 * Sampling is bilinear with zeros outside and `align_corners=False`, in which -1 and 1 are the OUTER EDGES.
-  The two do not agree, so an identity grid is not an exact copy. Every published checkpoint of the field
-  was trained this way; repairing it breaks them.
+  The two do not agree, so an identity grid is not an exact copy: read by a flow of 64 x 64, a picture of
+  256 x 256 is enlarged by 1.6 %, up to two pixels at its edge. Every published checkpoint of the field was
+  trained this way; repairing it breaks them.
+* `exact` sampling, which networks may be trained with instead, has -1 and 1 on the centres too and repeats the
+  edge outside: what stands still is copied to the bit.
 * Images are (B, 3, H, W), float, RGB, in [0, 1].
 """
 
@@ -26,27 +29,29 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
 
 
-def sample(image: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
+def sample(image: Tensor, grid: Tensor, padding: str = "zeros", *, exact: bool = False) -> Tensor:
     """Read `image` (B, C, H, W) at `grid` (B, h, w, 2): (B, C, h, w). `padding`: zeros, border, reflection.
 
     Computed in the grid's precision: half-precision coordinates would be off by whole pixels.
     """
-    values = F.grid_sample(image.to(grid.dtype), grid, padding_mode=padding, align_corners=False)
+    values = F.grid_sample(image.to(grid.dtype), grid, padding_mode=padding, align_corners=exact)
     return values.to(image.dtype)
 
 
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (B, C, H, W) to `size` (height, width), without anti-aliasing."""
+def resize(maps: Tensor, size: tuple[int, int], *, exact: bool = False) -> Tensor:
+    """Bilinear resize of (B, C, H, W) to `size` (height, width), without anti-aliasing. exact: corner pixels'
+    centres stay the corners'."""
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=exact)
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
+def warp(image: Tensor, flow: Tensor, *, exact: bool = False) -> Tensor:
     """Read `image` (B, C, H, W) at a backward flow (B, h, w, 2), resized to the image's size first."""
     if flow.shape[1:3] != image.shape[2:]:
-        flow = resize(flow.permute(0, 3, 1, 2), (image.shape[2], image.shape[3])).permute(0, 2, 3, 1)
-    return sample(image, flow)
+        size = (image.shape[2], image.shape[3])
+        flow = resize(flow.permute(0, 3, 1, 2), size, exact=exact).permute(0, 2, 3, 1)
+    return sample(image, flow, "border" if exact else "zeros", exact=exact)
 
 
 def matmul_2x2(a: Tensor, b: Tensor) -> Tensor:

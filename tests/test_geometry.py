@@ -95,6 +95,22 @@ def test_warp_with_a_flow_of_the_same_size_is_sampling():
     assert torch.equal(warp(image, flow), sample(image, flow))
 
 
+@pytest.mark.parametrize("side", [64, 16, 5])
+def test_exact_warps_copy_what_stands_still(side):
+    image = picture(2, 3, 64, 48)
+    still = coordinate_grid(side, side, image).expand(2, -1, -1, -1)
+    close(warp(image, still, exact=True), image, atol=1e-4)
+    assert (warp(image, still) - image).abs().mean() > 0.1
+
+
+def test_exact_warps_move_by_whole_pixels_and_repeat_the_edge():
+    image = picture(1, 1, 8, 9)
+    two_left = coordinate_grid(8, 9, image)[None] - torch.tensor([2 * 2 / 8, 0])
+    warped = warp(image, two_left, exact=True)
+    close(warped[..., 2:], image[..., :-2], atol=1e-5)
+    close(warped[..., :2], image[..., :1].expand(-1, -1, -1, 2), atol=1e-5)
+
+
 def test_resize_is_bilinear_on_pixel_areas():
     maps = torch.tensor([0.0, 4.0]).view(1, 1, 1, 2)
     close(resize(maps, (1, 4)).flatten(), torch.tensor([0.0, 1, 3, 4]), atol=1e-6)

@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtanimate.checkpoints.exporting import export_checkpoint
-from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.importing import import_checkpoint
 from mtanimate.checkpoints.layouts import PARTS
 from mtanimate.checkpoints.pickles import read_pickle
-from mtanimate.config import HeatmapEstimatorConfig, load_preset
+from mtanimate.config import Config, HeatmapEstimatorConfig, load_preset
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.models.animator import Animator
 from mtanimate.models.motion import Motion, movement_scale, transfer_relative
 
 SMALL = ["fomm_small", "fomm_small_nojac", "fomm_small_singlejac", "mtia_small", "mtia_small_noskip"]
@@ -511,6 +512,14 @@ def test_export_writes_nothing_over(tmp_path):
     with pytest.raises(InputError, match=r"out\.yaml exists already"):
         export_checkpoint("mine", "fomm", tmp_path / "out.pth.tar")
     export_checkpoint("mine", "fomm", tmp_path / "out.pth.tar", overwrite=True)
+
+
+def test_a_network_that_samples_exactly_stays_here(tmp_path):
+    animator = Animator(replace(FOMM, dense_motion=replace(FOMM.dense_motion, exact_sampling=True)))
+    file = tmp_path / "exact.safetensors"
+    write_checkpoint(file, animator, Config(model=animator.config), {})
+    with pytest.raises(InputError, match=r"samples exactly \(model.dense_motion.exact_sampling\)"):
+        export_checkpoint(str(file), "fomm", tmp_path / "out.pth.tar")
 
 
 @pytest.mark.parametrize(

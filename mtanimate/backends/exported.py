@@ -49,7 +49,9 @@ class Exported:
             pairs = zip(each, backgrounds, strict=True)
             return _cat([self.render(_part(source, one), motion[one], behind) for one, behind in pairs])
         driven = self._graphs["drive"](drive_inputs(self.config, source, motion, background))
-        return Rendering(driven["prediction"], DenseMotion(driven["masks"], driven["flow"], driven.get("occlusion")))
+        exact = self.config.dense_motion.exact_sampling
+        dense = DenseMotion(driven["masks"], driven["flow"], driven.get("occlusion"), exact)
+        return Rendering(driven["prediction"], dense)
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
         """(B, 3, 3) where the network has a background predictor, else None. source: batch 1 or B."""
@@ -87,5 +89,5 @@ def _cat(renderings: list[Rendering]) -> Rendering:
     motions = [rendering.motion for rendering in renderings]
     occlusions = [motion.occlusion for motion in motions if motion.occlusion is not None]
     masks, flow = torch.cat([motion.masks for motion in motions]), torch.cat([motion.flow for motion in motions])
-    dense = DenseMotion(masks, flow, torch.cat(occlusions) if occlusions else None)
+    dense = DenseMotion(masks, flow, torch.cat(occlusions) if occlusions else None, motions[0].exact)
     return Rendering(torch.cat([rendering.prediction for rendering in renderings]), dense)

@@ -60,6 +60,13 @@ def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = Non
 
 def unfit(model: ModelConfig, layout: str) -> str:
     """Why the layout cannot hold the network, or empty."""
+    reason = _unfit_parts(model, layout)
+    if not reason and model.dense_motion.exact_sampling:
+        return "it samples exactly (model.dense_motion.exact_sampling), other tools half a pixel off"
+    return reason
+
+
+def _unfit_parts(model: ModelConfig, layout: str) -> str:
     estimator = model.estimator
     if isinstance(estimator, HeatmapEstimatorConfig):
         if layout != "fomm" or estimator.name == "mraa":

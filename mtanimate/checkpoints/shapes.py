@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from math import isqrt
+from typing import Any
 
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def _most(told: int, block_expansion: int, num_blocks: int, deepest: int) -> int
     return told if min(told, block_expansion * 2**num_blocks) == deepest else deepest
 
 
-def _hourglass(weights: Weights, prefix: str, told: int) -> dict[str, int]:
+def _hourglass(weights: Weights, prefix: str, told: int) -> dict[str, Any]:
     blocks = _count(weights, f"{prefix}encoder.down_blocks.")
     if not blocks:
         raise InputError(f"no entry {prefix}encoder.down_blocks.0: damaged, or an unknown variant of this network")

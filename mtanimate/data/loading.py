@@ -18,11 +18,14 @@ AHEAD = 4  # batches that a reading process prepares
 
 @dataclass(frozen=True)
 class Batch:
-    """source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. clips, skipped: as in `Pair`."""
+    """source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. landmarks: (2, B, L, 2), of the sources, then of
+    the driving frames. clips, skipped: as in `Pair`.
+    """
 
     source: Tensor
     driving: Tensor
     transform: Transform
+    landmarks: Tensor | None
     clips: list[str]
     skipped: list[str]
 
@@ -40,7 +43,8 @@ class Batch:
 
     def _each(self, do: Callable[[Tensor], Tensor]) -> "Batch":
         transform = Transform(do(self.transform.theta), do(self.transform.control_points), do(self.transform.weights))
-        return Batch(do(self.source), do(self.driving), transform, self.clips, self.skipped)
+        landmarks = None if self.landmarks is None else do(self.landmarks)
+        return Batch(do(self.source), do(self.driving), transform, landmarks, self.clips, self.skipped)
 
 
 def collate(drawn: list[Pair | Unreadable]) -> Batch | Unreadable:
@@ -55,8 +59,10 @@ def collate(drawn: list[Pair | Unreadable]) -> Batch | Unreadable:
         pairs[0].transform.control_points,
         torch.cat([pair.transform.weights for pair in pairs]),
     )
+    found = [pair.landmarks for pair in pairs if pair.landmarks is not None]
+    landmarks = torch.stack(found, dim=1) if found else None
     skipped = [line for pair in pairs for line in pair.skipped]
-    return Batch(frames[0], frames[1], transform, [pair.clip for pair in pairs], skipped)
+    return Batch(frames[0], frames[1], transform, landmarks, [pair.clip for pair in pairs], skipped)
 
 
 class EndlessEpochs(Sampler[list[tuple[int, int]]]):

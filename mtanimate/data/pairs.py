@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from mtanimate.config import Config
 from mtanimate.data.augmentation import augment
 from mtanimate.data.clips import Clip
+from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.equivariance import Transform
 from mtanimate.video import VideoReader
@@ -22,13 +23,15 @@ ATTEMPTS = 50  # clips that are tried for one pair
 
 @dataclass(frozen=True)
 class Pair:
-    """frames: (2, 3, R, R) in [0, 1], source first. transform: of the equivariance loss, for this pair.
+    """frames: (2, 3, R, R) in [0, 1], source first. transform: of the equivariance loss, for this pair. landmarks: of
+    both frames' faces, (2, L, 2), where a loss asks for them.
 
     clip: where it is from. skipped: what was drawn before and could not be read, and why.
     """
 
     frames: Tensor
     transform: Transform
+    landmarks: Tensor | None
     clip: str
     skipped: tuple[str, ...]
 
@@ -56,6 +59,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
         # Finding out how long a video is costs more than reading two frames of it: once in each process.
         self.readers: dict[Clip, VideoReader | FrameFolder] = {}
         self.unreadable: dict[Clip, str] = {}
+        self.finder: FaceLandmarks | None = None
 
     def keep_in_memory(self, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
         """Decode the first clips, as many as fit into `data.cache_gib`, for all workers; returns GiB taken.
@@ -102,7 +106,8 @@ class PairDataset(Dataset[Pair | Unreadable]):
                 entry = int(random.integers(len(self.entries)))
                 continue
             frames = augment(frames / 255, self.config.data.augmentation, random)
-            return Pair(frames, Transform.random(random, self.config.loss.transform), clip.path.name, tuple(skipped))
+            transform = Transform.random(random, self.config.loss.transform)
+            return Pair(frames, transform, self._landmarks(frames), clip.path.name, tuple(skipped))
         return Unreadable(f"{ATTEMPTS} clips in a row could not be read; the last: {skipped[-1]}")
 
     def _draw(self, clip: Clip, random: np.random.Generator) -> Tensor:
@@ -117,6 +122,15 @@ class PairDataset(Dataset[Pair | Unreadable]):
         if in_memory is not None:
             return in_memory[[first, second]]
         return square_frames(self._reader(clip).frames([first, second]), self.config.model.resolution)
+
+    def _landmarks(self, frames: Tensor) -> Tensor | None:
+        """Found in the augmented frames, so that nothing has to be carried through the augmentation."""
+        loss = self.config.loss
+        if not (loss.landmarks or loss.close_up):
+            return None
+        if self.finder is None:
+            self.finder = FaceLandmarks()
+        return self.finder(frames)
 
     def _reader(self, clip: Clip) -> VideoReader | FrameFolder:
         if clip in self.unreadable:

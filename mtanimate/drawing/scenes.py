@@ -6,7 +6,7 @@ from torch import Tensor
 from mtanimate.drawing.flow import colour_flow, draw_arrows
 from mtanimate.drawing.grids import labelled_grid
 from mtanimate.drawing.motion import axis_scale, colour_masks, draw_motion
-from mtanimate.geometry import resize, warp
+from mtanimate.geometry import resize
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 from mtanimate.video.crop import to_frames
@@ -41,7 +41,7 @@ def scene_pictures(
     }
     if dense.occlusion is not None:
         pictures["occlusion"] = list(to_frames(resize(dense.occlusion.float(), size).expand(-1, 3, -1, -1)))
-    pictures["warped source"] = list(to_frames(warp(source.expand_as(driving), dense.flow)))
+    pictures["warped source"] = list(to_frames(dense.warp(source.expand_as(driving))))
     pictures["result"] = list(to_frames(prediction))
     return pictures
 

@@ -1,19 +1,12 @@
 """Bodies by MediaPipe's BlazePose: the 17 keypoints of COCO, one person a picture."""
 
-import importlib.util
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import numpy as np
 
-from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.mediapipe_models import model, starting
 from mtanimate.metrics.detector import Frames
 
-_MODEL = "modules/pose_landmark/pose_landmark_full.tflite"
+_PURPOSE = "finding bodies"
 # Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first, among BlazePose's 33.
 _COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 # The network's own estimate that a keypoint is in the picture and not hidden; even odds, as MediaPipe draws it.
@@ -32,20 +25,14 @@ class Bodies:
     no_identity = "no network that tells bodies apart installs with its weights: give its features with --features"
 
     def __init__(self) -> None:
-        model = _folder() / _MODEL
-        if not model.is_file():
-            raise _missing("a mediapipe that carries its models, 0.10.14 to 0.10.21")
-        warnings.filterwarnings("ignore", "SymbolDatabase.GetPrototype", UserWarning)  # at every picture
-        try:
-            with _silence():
-                import mediapipe
-                from mediapipe.python.solutions.pose import Pose
+        file = model("pose_landmark/pose_landmark_full.tflite", _PURPOSE)
+        with starting(_PURPOSE):
+            import mediapipe
+            from mediapipe.python.solutions.pose import Pose
 
-                self._pose = Pose(static_image_mode=True, model_complexity=1)
-                self._in_picture(np.zeros((256, 256, 3), np.uint8))
-        except (ImportError, AttributeError) as error:  # AttributeError: protobuf is newer than it knows
-            raise _missing(f"a whole mediapipe ({error})") from error
-        self.name = f"mediapipe {mediapipe.__version__}, {model.name} (sha256 {sha256(model)[:8]})"
+            self._pose = Pose(static_image_mode=True, model_complexity=1)
+            self._in_picture(np.zeros((256, 256, 3), np.uint8))
+        self.name = f"mediapipe {mediapipe.__version__}, {file.name} (sha256 {sha256(file)[:8]})"
 
     def landmarks(self, frames: Frames) -> np.ndarray:
         return np.stack([self._in_picture(picture) for picture in frames.pictures])
@@ -63,27 +50,3 @@ class Bodies:
         pixels = places[:, :2] * size - 0.5
         seen = (places[:, 2] >= _VISIBLE) & (pixels >= -0.5).all(axis=1) & (pixels <= size - 0.5).all(axis=1)
         return np.where(seen[:, None], pixels, np.nan)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """MediaPipe greets with pages on stderr, out of C++; what goes wrong comes as an exception all the same."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def _folder() -> Path:
-    found = importlib.util.find_spec("mediapipe")
-    if found is None or found.origin is None:
-        raise _missing("the package mediapipe, which Python 3.10 to 3.12 have")
-    return Path(found.origin).parent
-
-
-def _missing(what: str) -> InputError:
-    return InputError(f"finding bodies needs {what}: pip install 'mtanimate[bodies]'")

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from mtanimate.config import ModelConfig
-from mtanimate.geometry import warp
 from mtanimate.models.background import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
 from mtanimate.models.generator import Generator
@@ -94,7 +93,7 @@ class Animator(nn.Module):
     def warp_source(self, source: Tensor, source_motion: Motion, motion: Motion) -> tuple[Tensor, DenseMotion]:
         """The motion half alone: source pixels moved by the dense flow, no generator. Both batch B."""
         dense = self.dense_motion(self.dense_motion.reduce(source), source_motion, motion)
-        return warp(source, dense.flow), dense
+        return dense.warp(source), dense
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
         """(B, 3, 3) where the network has a background predictor, else None."""

@@ -1,12 +1,13 @@
 """From sparse motions to one dense flow: masks, flow and occlusion (Eq. 2)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from mtanimate.config import DenseMotionConfig
-from mtanimate.geometry import antialias_downsample, coordinate_grid, sample
+from mtanimate.geometry import antialias_downsample, coordinate_grid, sample, warp
 from mtanimate.models.background import background_grid
 from mtanimate.models.blocks import Hourglass
 from mtanimate.models.motion import Motion, sparse_motions
@@ -18,15 +19,24 @@ class DenseMotion:
 
     flow: (B, h, w, 2), for each driving coordinate the source coordinate (x, y) to read.
     occlusion: (B, 1, h, w) in [0, 1]; 1 where the warped source is to be trusted. None where not estimated.
+    exact: how the flow is to be read (see `mtanimate.geometry`).
     """
 
     masks: Tensor
     flow: Tensor
     occlusion: Tensor | None
+    exact: bool = False
+
+    def warp(self, image: Tensor) -> Tensor:
+        """The source, or features of it of any size (B, C, H, W), moved by the flow."""
+        return warp(image, self.flow, exact=self.exact)
 
     def detach(self) -> "DenseMotion":
-        occlusion = None if self.occlusion is None else self.occlusion.detach()
-        return DenseMotion(self.masks.detach(), self.flow.detach(), occlusion)
+        return self.each(Tensor.detach)
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> "DenseMotion":
+        occlusion = None if self.occlusion is None else function(self.occlusion)
+        return replace(self, masks=function(self.masks), flow=function(self.flow), occlusion=occlusion)
 
 
 class DenseMotionNetwork(nn.Module):
@@ -36,6 +46,7 @@ class DenseMotionNetwork(nn.Module):
         super().__init__()
         self.scale_factor = config.scale_factor
         self.keypoint_variance = config.keypoint_variance
+        self.exact = config.exact_sampling
         inputs = (num_keypoints + 1) * (3 + 1)
         self.hourglass = Hourglass(inputs, config.block_expansion, config.max_features, config.num_blocks)
         self.mask = nn.Conv2d(self.hourglass.out_channels, num_keypoints + 1, 7, padding=3)
@@ -60,19 +71,20 @@ class DenseMotionNetwork(nn.Module):
         masks = torch.softmax(self.mask(features).to(motions.dtype), dim=1)
         flow = (masks[..., None] * motions).sum(dim=1)
         occlusion = None if self.occlusion is None else torch.sigmoid(self.occlusion(features))
-        return DenseMotion(masks, flow, occlusion)
+        return DenseMotion(masks, flow, occlusion, self.exact)
 
     def _heatmaps(self, motion: Motion, grid: Tensor) -> Tensor:
         """A Gaussian on each keypoint: (B, K, h, w)."""
         offset = grid[None, None] - motion.keypoints[:, :, None, None]
         return torch.exp(-(offset**2).sum(dim=-1) / (2 * self.keypoint_variance))
 
-    @staticmethod
-    def _inputs(reduced: Tensor, motions: Tensor, heatmaps: Tensor) -> Tensor:
+    def _inputs(self, reduced: Tensor, motions: Tensor, heatmaps: Tensor) -> Tensor:
         """[heat map, deformed source] for background and parts in turn: (B, 4 (K+1), h, w)."""
         batch, parts, height, width = motions.shape[:4]
         # The parts' grids stacked along the height read one source: no K+1 copies of it.
-        deformed = sample(reduced, motions.flatten(1, 2)).unflatten(2, (parts, height)).transpose(1, 2)
+        padding = "border" if self.exact else "zeros"
+        deformed = sample(reduced, motions.flatten(1, 2), padding, exact=self.exact)
+        deformed = deformed.unflatten(2, (parts, height)).transpose(1, 2)
         no_heat = heatmaps.new_zeros(batch, 1, height, width)
         heat = torch.cat([no_heat, heatmaps], dim=1)[:, :, None]
         return torch.cat([heat.to(deformed.dtype), deformed], dim=2).flatten(1, 2)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mtanimate.config import GeneratorConfig
-from mtanimate.geometry import resize, warp
+from mtanimate.geometry import resize
 from mtanimate.models.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock, level_channels
 from mtanimate.models.dense_motion import DenseMotion
 
@@ -49,7 +49,7 @@ class Generator(nn.Module):
 
 def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:
     """occlusion * warp(skip) + (1 - occlusion) * decoded, at the skip's size."""
-    warped = warp(skip, motion.flow)
+    warped = motion.warp(skip)
     if motion.occlusion is None:
         return warped
     occlusion = resize(motion.occlusion, (skip.shape[2], skip.shape[3])).to(warped.dtype)

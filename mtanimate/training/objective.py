@@ -16,6 +16,7 @@ from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.losses.background import concentration_loss, mask_loss
 from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
 from mtanimate.models.losses.features import EfficientNetLite0Features, VGG19Features
+from mtanimate.models.losses.landmarks import close_ups, landmark_loss
 from mtanimate.models.losses.perceptual import PerceptualLoss
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
@@ -46,15 +47,14 @@ class Scene:
 
     def first(self, count: int) -> "Scene":
         """The first `count` of the batch."""
-        dense, few = self.dense, slice(count)
-        occlusion = None if dense.occlusion is None else dense.occlusion[few]
+        few = slice(count)
         return Scene(
             self.source[few],
             self.driving[few],
             self.source_motion[few],
             self.driving_motion[few],
             self.prediction[few],
-            DenseMotion(dense.masks[few], dense.flow[few], occlusion),
+            self.dense.each(lambda tensor: tensor[few]),
         )
 
 
@@ -111,6 +111,10 @@ class Objective(nn.Module):
             motion, swapped_motion = motion[: len(source)], swapped_motion[: len(source)]
         prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
         terms |= self._reconstruction(prediction, swapped)
+        if batch.landmarks is not None:
+            landmarks = batch.landmarks.flatten(0, 1)
+            swapped_landmarks = landmarks.roll(len(source), dims=0)[: len(swapped)]
+            terms |= self._landmarks(prediction, swapped, dense, landmarks[: len(swapped)], swapped_landmarks)
         if self.config.mask:
             terms["mask"] = self.config.mask * mask_loss(dense.masks)
         if self.config.concentration:
@@ -135,6 +139,18 @@ class Objective(nn.Module):
             terms["perceptual"] = self.config.perceptual * self.perceptual(prediction, driving)
         if self.config.pixel:
             terms["pixel"] = self.config.pixel * (prediction - driving).abs().mean()
+        return terms
+
+    def _landmarks(
+        self, prediction: Tensor, driving: Tensor, dense: DenseMotion, source_points: Tensor, driving_points: Tensor
+    ) -> dict[str, Tensor]:
+        terms = {}
+        if self.config.landmarks:
+            terms["landmarks"] = self.config.landmarks * landmark_loss(dense.flow, source_points, driving_points)
+        if self.config.close_up:
+            fake, real = close_ups(torch.cat([prediction, driving], dim=1), driving_points).split(3, dim=1)
+            values = self._reconstruction(fake, real).values() if len(fake) else []  # no face was found
+            terms["close_up"] = self.config.close_up * sum(values, start=0 * prediction.sum())
         return terms
 
     def _anchor(self, motion: Motion) -> dict[str, Tensor]:

@@ -172,7 +172,7 @@ def test_subjects_without_a_face(media, clips, tmp_path):
 
 
 def test_bodies_have_no_identity(media, clips, tmp_path):
-    pytest.importorskip("mediapipe", reason="bodies need mediapipe: pip install 'mtanimate[bodies]'")
+    pytest.importorskip("mediapipe", reason="bodies need mediapipe: pip install 'mtanimate[mediapipe]'")
     result = evaluate(media, clips, tmp_path / "out", "--detector", "bodies")
     assert result["metrics"]["aed"] is None
     assert "no network" in result["reasons"]["aed"]

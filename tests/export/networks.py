@@ -36,6 +36,7 @@ NETWORKS = {
     "separate attention, reduced": replace(
         PAPER, estimator=replace(PAPER.estimator, attention="separate", position="once", scale_factor=0.5)
     ),
+    "exact sampling": replace(PAPER, dense_motion=replace(PAPER.dense_motion, exact_sampling=True)),
     "fomm": replace(PAPER, estimator=_heatmap("fomm")),
     "monkey-net, no occlusion, masks at full size": replace(
         PAPER,

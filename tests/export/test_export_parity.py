@@ -28,6 +28,7 @@ FORMATS = ("torch", "onnx", "openvino")
 GRAPHS = {
     "release, HRNet": ["estimate"],
     "separate attention, reduced": ["estimate"],
+    "exact sampling": ["drive"],
     "fomm": ["estimate"],
     "monkey-net, no occlusion, masks at full size": ["encode", "estimate", "drive"],
     "mraa, background, no skips": ["encode", "estimate", "drive", "background"],

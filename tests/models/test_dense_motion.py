@@ -58,6 +58,19 @@ def test_the_same_motion_twice_gives_the_identity_flow(size):
     close(flow, coordinate_grid(*reduced.shape[2:], reduced).expand_as(flow), atol=1e-5)
 
 
+def test_exact_sampling_keeps_what_stands_still():
+    """The same motion twice: the hourglass sees the source itself, and the warped source is the source."""
+    net = network(exact_sampling=True)
+    seen = []
+    net.hourglass.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    source, motion = pictures(2), random_motion(2)
+    reduced = net.reduce(source)
+    dense = net(reduced, motion, motion)
+    close(seen[0].unflatten(1, (PARTS + 1, 4))[:, :, 1:], reduced[:, None].expand(-1, PARTS + 1, -1, -1, -1), atol=1e-3)
+    close(dense.warp(source), source, atol=1e-3)
+    assert (network()(reduced, motion, motion).warp(source) - source).abs().mean() > 0.05
+
+
 def test_flow_is_the_mean_of_the_motions_weighted_by_masks():
     net = network()
     source, driving = random_motion(1), random_motion(2, seed=1)

@@ -1,0 +1,41 @@
+"""Terms that know where mouths and eyes are: small in the picture, large to whoever looks at it."""
+
+import torch
+from torch import Tensor
+
+from mtanimate.geometry import coordinate_grid, sample
+
+# Landmarks are the points of these contours of MediaPipe's face mesh, one contour after the other.
+CONTOURS = ("LIPS", "RIGHT_EYE", "LEFT_EYE", "RIGHT_EYEBROW", "LEFT_EYEBROW", "FACE_OVAL")
+LIPS, EYES, POINTS = slice(0, 40), slice(40, 72), 128
+SIDE = 64  # of a close-up, in pixels
+_MARGIN = 1.5  # a close-up's side, in widths of what it shows
+
+
+def landmark_loss(flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+    """Mean |difference|, summed over x and y, in coordinates, between where the flow says that a landmark of the
+    driving frame comes from, and where it is in the source.
+
+    flow: backward, (B, h, w, 2). source, driving: landmarks (B, L, 2), (x, y); not a number where there are none.
+    """
+    seen = ~(source + driving).isnan()
+    places = torch.where(seen, driving, torch.zeros_like(driving))
+    read = sample(flow.permute(0, 3, 1, 2), places[:, None], "border", exact=True)[:, :, 0].transpose(1, 2)
+    error = torch.where(seen, read - source.nan_to_num(), torch.zeros_like(read)).abs()
+    return 2 * error.sum() / seen.sum().clamp_min(1)
+
+
+def close_ups(pictures: Tensor, landmarks: Tensor) -> Tensor:
+    """The mouths, then the pairs of eyes, of those pictures (B, C, H, W) that have landmarks (B, L, 2), each in a
+    square of 64 pixels: (2 B', C, 64, 64). Half as large again as the distance of its outermost landmarks."""
+    seen = ~landmarks.isnan().flatten(1).any(dim=1)
+    pictures, landmarks = pictures[seen], landmarks[seen]
+    grid = coordinate_grid(SIDE, SIDE, landmarks)
+    views = []
+    for part in (LIPS, EYES):
+        points = landmarks[:, part]
+        low, high = points.amin(dim=1), points.amax(dim=1)
+        half = (high - low).amax(dim=1) * _MARGIN / 2
+        centre = (low + high) / 2
+        views.append(sample(pictures, grid * half[:, None, None, None] + centre[:, None, None], "border", exact=True))
+    return torch.cat(views)

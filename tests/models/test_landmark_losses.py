@@ -1,0 +1,75 @@
+"""The terms that know where mouths and eyes are, on drawn pictures."""
+
+import pytest
+import torch
+from golden import close
+
+from mtanimate.geometry import coordinate_grid, warp
+from mtanimate.models.losses.landmarks import EYES, LIPS, POINTS, SIDE, close_ups, landmark_loss
+
+
+def landmarks(batch=2, seed=0):
+    """Inside the picture: lips in its lower half, eyes in its upper half."""
+    points = torch.rand(batch, POINTS, 2, generator=torch.Generator().manual_seed(seed)) * 1.2 - 0.6
+    points[:, LIPS] = points[:, LIPS] * 0.3 + torch.tensor([0, 0.4])
+    points[:, EYES] = points[:, EYES] * 0.5 + torch.tensor([0, -0.4])
+    return points
+
+
+def test_the_right_flow_costs_nothing_and_a_shift_its_length():
+    driving = landmarks()
+    shift = torch.tensor([0.1, -0.05])
+    flow = (coordinate_grid(32, 32, driving) + shift).expand(2, -1, -1, -1)
+    assert landmark_loss(flow, driving + shift, driving) == pytest.approx(0, abs=1e-6)
+    assert landmark_loss(flow, driving, driving) == pytest.approx(0.15, abs=1e-6)
+
+
+def test_gradients_reach_the_flow_at_the_landmarks_alone():
+    driving = landmarks(1)
+    driving[:, :, 0] = driving[:, :, 0].abs() * -1  # the left half
+    flow = coordinate_grid(32, 32, driving)[None].clone().requires_grad_()
+    landmark_loss(flow, driving + 0.1, driving).backward()
+    assert flow.grad[:, :, :17].abs().sum().item() == pytest.approx(2, rel=1e-4)  # a mean of |x| + |y|
+    assert not flow.grad[:, :, 17:].any()
+
+
+def test_faces_that_were_not_found_do_not_count():
+    driving = landmarks()
+    flow = coordinate_grid(32, 32, driving).expand(2, -1, -1, -1).clone().requires_grad_()
+    source = driving + 0.1
+    source[1] = torch.nan
+    assert landmark_loss(flow, source, driving).item() == pytest.approx(0.2, abs=1e-6)
+    nobody = landmark_loss(flow, torch.full_like(source, torch.nan), driving)
+    assert nobody == 0
+    nobody.backward()
+    assert flow.grad.isfinite().all()
+
+
+def test_close_ups_show_the_mouth_then_the_eyes():
+    """In a picture whose colours are its coordinates."""
+    points = landmarks(1)
+    grid = coordinate_grid(128, 128, points).permute(2, 0, 1)[None]
+    mouth, eyes = close_ups(grid, points)
+    for view, part in ((mouth, LIPS), (eyes, EYES)):
+        low, high = points[0, part].amin(dim=0), points[0, part].amax(dim=0)
+        centre, side = (low + high) / 2, 1.5 * (high - low).max()
+        close(view[:, SIDE // 2 - 1 : SIDE // 2 + 1, SIDE // 2 - 1 : SIDE // 2 + 1].mean(dim=(1, 2)), centre, atol=1e-3)
+        close(view[0, 0, -1] - view[0, 0, 0], side, atol=1e-3)
+        close(view[1, -1, 0] - view[1, 0, 0], side, atol=1e-3)
+
+
+def test_pictures_without_a_face_have_no_close_up():
+    points = landmarks(3)
+    points[1, 5] = torch.nan
+    pictures = torch.rand(3, 6, 64, 64)
+    assert close_ups(pictures, points).shape == (4, 6, SIDE, SIDE)
+    assert close_ups(pictures[1:2], points[1:2]).shape == (0, 6, SIDE, SIDE)
+
+
+def test_an_exact_warp_brings_landmarks_where_the_flow_says():
+    """A dot at a landmark of the source, warped, lies at the landmark of the driving frame."""
+    flow = (coordinate_grid(16, 16, torch.zeros(())) + torch.tensor([0.25, -0.125])).expand(1, -1, -1, -1)
+    grid = coordinate_grid(65, 65, flow)
+    dot = torch.exp(-((grid - torch.tensor([0.25, 0.25])) ** 2).sum(dim=-1) / 0.005)[None, None]
+    found = (warp(dot, flow, exact=True)[0, 0] == warp(dot, flow, exact=True).max()).nonzero()[0]
+    assert grid[found[0], found[1]].tolist() == pytest.approx([0, 0.375])
