@@ -1,13 +1,14 @@
-"""The ablations of the paper's Tables 4, 5 and 6: trains each variant, evaluates all of them, prints one table.
+"""The paper's Tables 2, 4, 5 and 6 at equal budgets: trains each variant, evaluates all of them, prints one table.
 
     python benchmarks/ablations.py DATA [--out runs/ablations] [--preset small] [--only base layers-4] [--every 8]
-        [-- TRAINING OPTIONS...]
+        [--half] [-- TRAINING OPTIONS...]
 
 The variants are the files in `benchmarks/ablations/`, for TaiChiHD at the paper's size; each also trains by itself:
 `mtanimate train --dataset benchmarks/ablations/layers-4.yaml --data taichi/`. --preset puts another preset under all of
-them. What follows `--` goes to every training, so that a small budget is one line:
+them; --half trains at half its resolution, estimator and masks working at the sizes that they have at the whole. What
+follows `--` goes to every training, so that a small budget is one line:
 
-    python benchmarks/ablations.py clips/ --preset small --every 8 -- --steps 2000 --resolution 128
+    python benchmarks/ablations.py clips/ --preset small --every 8 --half -- --steps 2000
 
 DATA has the folders `train` and `test`. What was stopped goes on with the same command.
 """
@@ -23,11 +24,12 @@ import yaml
 from machine import describe
 
 from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.config import ModelConfig, load_file
 from mtanimate.metrics.measures import DEFAULT
 
 VARIANTS = Path(__file__).with_name("ablations")
 BASE = "base"
-# Tables 4, 5 and 6 on TaiChiHD: L1, AKD, MKR, AED.
+# Tables 2, 4, 5 and 6 on TaiChiHD: L1, AKD, MKR, AED.
 QUOTED = {
     BASE: (0.045, 4.670, 0.021, 0.148),
     "position-none": (0.047, 5.482, 0.028, 0.158),
@@ -35,6 +37,9 @@ QUOTED = {
     "backbone-hrnet_w48": (0.045, 4.829, 0.020, 0.149),
     "layers-4": (0.046, 5.320, 0.027, 0.155),
     "layers-8": (0.046, 5.226, 0.025, 0.154),
+    "estimator-fomm": (0.057, 6.649, 0.036, 0.172),
+    "estimator-mraa": (0.048, 5.246, 0.024, 0.150),
+    "estimator-monkey-net": (),
 }
 
 
@@ -44,6 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--preset", default="taichi")
     parser.add_argument("--only", nargs="+", choices=QUOTED, default=list(QUOTED))
+    parser.add_argument("--half", action="store_true", help="train at half the preset's resolution")
     parser.add_argument("--every", type=int, default=1, help="evaluate one of so many frames")
     parser.add_argument("--detector", default="faces", help="as mtanimate eval has it")
     given = sys.argv[1:]
@@ -52,7 +58,8 @@ def main() -> None:
     names = [BASE] + [name for name in options.only if name != BASE]
     sizes = {name: train_and_evaluate(name, options, training) for name in names}
     print(describe())
-    print(f"mtanimate train --preset {options.preset} {' '.join(training)}; one of {options.every} frames measured")
+    size = " at half its resolution" * options.half
+    print(f"preset {options.preset}{size} {' '.join(training)}; one of {options.every} frames measured")
     print_table(compare(names, options.out), sizes)
 
 
@@ -62,6 +69,8 @@ def train_and_evaluate(name: str, options: argparse.Namespace, training: list[st
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / f"{name}.yaml"
     file.write_text(yaml.safe_dump(settings), "utf-8")
+    if options.half:
+        training = [*at_half(load_file(file).model), *training]
     run = mtanimate("train", "--dataset", file, "--data", options.data, "--out", options.out / name, *training)
     mtanimate(
         *("eval", "--checkpoint", run["checkpoint"], "--dataset", options.data, "--every", options.every),
@@ -69,6 +78,14 @@ def train_and_evaluate(name: str, options: argparse.Namespace, training: list[st
     )
     animator = read_checkpoint(Path(run["checkpoint"])).animator
     return sum(parameter.numel() for parameter in animator.motion_estimator.parameters()) / 1e6
+
+
+def at_half(model: ModelConfig) -> list[str]:
+    """Options of a training at half the model's resolution whose motion half works at the sizes that it has now."""
+    options = ["--resolution", str(model.resolution // 2)]
+    for part, config in (("estimator", model.estimator), ("dense_motion", model.dense_motion)):
+        options += ["--set", f"model.{part}.scale_factor={2 * config.scale_factor}"]
+    return options
 
 
 def compare(names: list[str], out: Path) -> dict[str, Any]:

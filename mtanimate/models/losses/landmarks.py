@@ -6,23 +6,28 @@ from torch import Tensor
 from mtanimate.geometry import coordinate_grid, sample
 
 # Landmarks are the points of these contours of MediaPipe's face mesh, one contour after the other.
-CONTOURS = ("LIPS", "RIGHT_EYE", "LEFT_EYE", "RIGHT_EYEBROW", "LEFT_EYEBROW", "FACE_OVAL")
-LIPS, EYES, POINTS = slice(0, 40), slice(40, 72), 128
+CONTOURS = {"LIPS": 40, "RIGHT_EYE": 16, "LEFT_EYE": 16, "RIGHT_EYEBROW": 10, "LEFT_EYEBROW": 10, "FACE_OVAL": 36}
+POINTS = sum(CONTOURS.values())
+LIPS, EYES = slice(0, 40), slice(40, 72)
+SHAPE = 3.0  # how much more than its place a contour's shape counts: lips part by less than a head moves
 SIDE = 64  # of a close-up, in pixels
 _MARGIN = 1.5  # a close-up's side, in widths of what it shows
 
 
 def landmark_loss(flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
     """Mean |difference|, summed over x and y, in coordinates, between where the flow says that a landmark of the
-    driving frame comes from, and where it is in the source.
+    driving frame comes from, and where it is in the source; and `SHAPE` times the same for the landmarks' places
+    relative to the middle of their contour.
 
     flow: backward, (B, h, w, 2). source, driving: landmarks (B, L, 2), (x, y); not a number where there are none.
     """
     seen = ~(source + driving).isnan()
     places = torch.where(seen, driving, torch.zeros_like(driving))
     read = sample(flow.permute(0, 3, 1, 2), places[:, None], "border", exact=True)[:, :, 0].transpose(1, 2)
-    error = torch.where(seen, read - source.nan_to_num(), torch.zeros_like(read)).abs()
-    return 2 * error.sum() / seen.sum().clamp_min(1)
+    error = torch.where(seen, read - source.nan_to_num(), torch.zeros_like(read))
+    contours = error.split(list(CONTOURS.values()), dim=1)
+    shape = torch.cat([contour - contour.mean(dim=1, keepdim=True) for contour in contours], dim=1)
+    return 2 * (error.abs() + SHAPE * shape.abs()).sum() / seen.sum().clamp_min(1)
 
 
 def close_ups(pictures: Tensor, landmarks: Tensor) -> Tensor:
