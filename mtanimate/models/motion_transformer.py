@@ -36,7 +36,7 @@ class MultiHeadAttention(nn.Module):
             for layer, tokens in ((self.query, queries), (self.key, context), (self.value, context))
         )
         # On a CPU the fused attention is slow backwards: written out, the estimator trains a fifth faster.
-        slow = query.device.type == "cpu" and torch.is_grad_enabled()
+        slow = query.device.type == "cpu" and query.requires_grad
         if maps is None and not slow:
             attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
         else:
