@@ -29,11 +29,13 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
 
 
-def sample(image: Tensor, grid: Tensor, padding: str = "zeros", *, exact: bool = False) -> Tensor:
-    """Read `image` (B, C, H, W) at `grid` (B, h, w, 2): (B, C, h, w). `padding`: zeros, border, reflection.
+def sample(image: Tensor, grid: Tensor, padding: str | None = None, *, exact: bool = False) -> Tensor:
+    """Read `image` (B, C, H, W) at `grid` (B, h, w, 2): (B, C, h, w). `padding`: zeros, border, reflection; by itself
+    what belongs to the way of sampling: zeros, or the border where it is exact.
 
     Computed in the grid's precision: half-precision coordinates would be off by whole pixels.
     """
+    padding = padding or ("border" if exact else "zeros")
     values = F.grid_sample(image.to(grid.dtype), grid, padding_mode=padding, align_corners=exact)
     return values.to(image.dtype)
 
@@ -51,7 +53,7 @@ def warp(image: Tensor, flow: Tensor, *, exact: bool = False) -> Tensor:
     if flow.shape[1:3] != image.shape[2:]:
         size = (image.shape[2], image.shape[3])
         flow = resize(flow.permute(0, 3, 1, 2), size, exact=exact).permute(0, 2, 3, 1)
-    return sample(image, flow, "border" if exact else "zeros", exact=exact)
+    return sample(image, flow, exact=exact)
 
 
 def matmul_2x2(a: Tensor, b: Tensor) -> Tensor:

@@ -82,8 +82,7 @@ class DenseMotionNetwork(nn.Module):
         """[heat map, deformed source] for background and parts in turn: (B, 4 (K+1), h, w)."""
         batch, parts, height, width = motions.shape[:4]
         # The parts' grids stacked along the height read one source: no K+1 copies of it.
-        padding = "border" if self.exact else "zeros"
-        deformed = sample(reduced, motions.flatten(1, 2), padding, exact=self.exact)
+        deformed = sample(reduced, motions.flatten(1, 2), exact=self.exact)
         deformed = deformed.unflatten(2, (parts, height)).transpose(1, 2)
         no_heat = heatmaps.new_zeros(batch, 1, height, width)
         heat = torch.cat([no_heat, heatmaps], dim=1)[:, :, None]

@@ -8,7 +8,8 @@ from mtanimate.geometry import coordinate_grid, sample
 # Landmarks are the points of these contours of MediaPipe's face mesh, one contour after the other.
 CONTOURS = {"LIPS": 40, "RIGHT_EYE": 16, "LEFT_EYE": 16, "RIGHT_EYEBROW": 10, "LEFT_EYEBROW": 10, "FACE_OVAL": 36}
 POINTS = sum(CONTOURS.values())
-LIPS, EYES = slice(0, 40), slice(40, 72)
+LIPS = slice(0, CONTOURS["LIPS"])
+EYES = slice(LIPS.stop, LIPS.stop + CONTOURS["RIGHT_EYE"] + CONTOURS["LEFT_EYE"])
 SHAPE = 3.0  # how much more than its place a contour's shape counts: lips part by less than a head moves
 SIDE = 64  # of a close-up, in pixels
 _MARGIN = 1.5  # a close-up's side, in widths of what it shows
@@ -23,7 +24,7 @@ def landmark_loss(flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
     """
     seen = ~(source + driving).isnan()
     places = torch.where(seen, driving, torch.zeros_like(driving))
-    read = sample(flow.permute(0, 3, 1, 2), places[:, None], "border", exact=True)[:, :, 0].transpose(1, 2)
+    read = sample(flow.permute(0, 3, 1, 2), places[:, None], exact=True)[:, :, 0].transpose(1, 2)
     error = torch.where(seen, read - source.nan_to_num(), torch.zeros_like(read))
     contours = error.split(list(CONTOURS.values()), dim=1)
     shape = torch.cat([contour - contour.mean(dim=1, keepdim=True) for contour in contours], dim=1)
@@ -42,5 +43,5 @@ def close_ups(pictures: Tensor, landmarks: Tensor) -> Tensor:
         low, high = points.amin(dim=1), points.amax(dim=1)
         half = (high - low).amax(dim=1) * _MARGIN / 2
         centre = (low + high) / 2
-        views.append(sample(pictures, grid * half[:, None, None, None] + centre[:, None, None], "border", exact=True))
+        views.append(sample(pictures, grid * half[:, None, None, None] + centre[:, None, None], exact=True))
     return torch.cat(views)
