@@ -13,6 +13,7 @@ PARTS = Literal["backbone", "motion_estimator", "dense_motion", "generator", "ba
 class AugmentationConfig:
     """What is done to a pair of frames, the same to both, in this order.
 
+    background: probability that people stand before part of another clip's frame (MediaPipe's selfie segmentation).
     time_flip, horizontal_flip: probabilities; a pair flipped in time is not flipped in space.
     rotation: degrees, uniform in +- x; what turns into view is the repeated edge.
     window: range of the side of a random square window, as a fraction of the picture's side; it is resized to
@@ -22,6 +23,7 @@ class AugmentationConfig:
     brightness, contrast, saturation, hue: jitter in random order, factors uniform in 1 +- x (hue: +- x turns).
     """
 
+    background: Share = 0.0
     time_flip: Share = 0.5
     horizontal_flip: Share = 0.5
     rotation: Degrees = 0.0

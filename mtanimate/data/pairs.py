@@ -9,16 +9,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtanimate.config import Config
+from mtanimate.data import background, landmarks
 from mtanimate.data.augmentation import augment
+from mtanimate.data.background import PersonMatte, place_before
 from mtanimate.data.clips import Clip
 from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.mediapipe_models import model
 from mtanimate.models.losses.equivariance import Transform
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import square_frames
 from mtanimate.video.folder import FrameFolder
 
 ATTEMPTS = 50  # clips that are tried for one pair
+LEAST_PERSON = 0.05  # share of a picture below which it has nobody to stand before another background
 
 
 @dataclass(frozen=True)
@@ -48,18 +52,26 @@ class PairDataset(Dataset[Pair | Unreadable]):
 
     All chance in a pair comes from the seed and n, so a run draws the same pairs however many workers read
     them, on however many machines, and wherever it was interrupted. A clip that cannot be read is replaced by
-    another, and named.
+    another, and named. Raises InputError where what the configuration asks for needs MediaPipe, and there is none.
     """
 
     def __init__(self, clips: list[Clip], config: Config) -> None:
         self.config = config
+        self.landmarks = bool(config.loss.landmarks or config.loss.close_up)
+        self.other_background = config.data.augmentation.background
+        if self.landmarks:
+            model(*landmarks.MODEL)
+        if self.other_background:
+            model(*background.MODEL)
         self.clips = clips
         self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
         self.frames_in_memory: dict[Clip, Tensor] = {}
         # Finding out how long a video is costs more than reading two frames of it: once in each process.
         self.readers: dict[Clip, VideoReader | FrameFolder] = {}
         self.unreadable: dict[Clip, str] = {}
-        self.finder: FaceLandmarks | None = None
+        # Started where pairs are drawn: they do not pass from process to process.
+        self.find_landmarks: FaceLandmarks | None = None
+        self.find_people: PersonMatte | None = None
 
     def keep_in_memory(self, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
         """Decode the first clips, as many as fit into `data.cache_gib`, for all workers; returns GiB taken.
@@ -93,6 +105,10 @@ class PairDataset(Dataset[Pair | Unreadable]):
 
     def __getitem__(self, item: tuple[int, int]) -> Pair | Unreadable:
         """item: the pair's number in the run, and its entry."""
+        try:
+            self._start()
+        except InputError as error:
+            return Unreadable(str(error))
         number, entry = item
         random = np.random.default_rng((self.config.training.seed, 0, number))
         skipped: list[str] = []
@@ -100,15 +116,35 @@ class PairDataset(Dataset[Pair | Unreadable]):
             clips = self.entries[entry]
             clip = clips[random.integers(len(clips))]
             try:
-                frames = self._draw(clip, random)
+                frames = self._frames(clip, random)
             except InputError as error:
                 skipped.append(str(error))
                 entry = int(random.integers(len(self.entries)))
                 continue
-            frames = augment(frames / 255, self.config.data.augmentation, random)
+            frames = augment(frames, self.config.data.augmentation, random)
             transform = Transform.random(random, self.config.loss.transform)
-            return Pair(frames, transform, self._landmarks(frames), clip.path.name, tuple(skipped))
+            # Found in the augmented frames, so that nothing has to be carried through the augmentation.
+            found = self.find_landmarks(frames) if self.find_landmarks else None
+            return Pair(frames, transform, found, clip.path.name, tuple(skipped))
         return Unreadable(f"{ATTEMPTS} clips in a row could not be read; the last: {skipped[-1]}")
+
+    def _start(self) -> None:
+        """Raises InputError where MediaPipe cannot be used."""
+        if self.landmarks and self.find_landmarks is None:
+            self.find_landmarks = FaceLandmarks()
+        if self.other_background and self.find_people is None:
+            self.find_people = PersonMatte()
+
+    def _frames(self, clip: Clip, random: np.random.Generator) -> Tensor:
+        """Two frames in the order of time, (2, 3, R, R) in [0, 1], before the clip's background or another clip's."""
+        frames = self._draw(clip, random)
+        if self.find_people is None or random.uniform() >= self.other_background:
+            return frames / 255
+        other = self._draw(self.clips[random.integers(len(self.clips))], random)[0]
+        matte = self.find_people(frames)
+        if matte.mean(dim=(1, 2, 3)).amin() < LEAST_PERSON:
+            return frames / 255
+        return place_before(frames / 255, matte, other / 255, random)
 
     def _draw(self, clip: Clip, random: np.random.Generator) -> Tensor:
         """Two frames in the order of time: (2, 3, R, R) uint8."""
@@ -122,15 +158,6 @@ class PairDataset(Dataset[Pair | Unreadable]):
         if in_memory is not None:
             return in_memory[[first, second]]
         return square_frames(self._reader(clip).frames([first, second]), self.config.model.resolution)
-
-    def _landmarks(self, frames: Tensor) -> Tensor | None:
-        """Found in the augmented frames, so that nothing has to be carried through the augmentation."""
-        loss = self.config.loss
-        if not (loss.landmarks or loss.close_up):
-            return None
-        if self.finder is None:
-            self.finder = FaceLandmarks()
-        return self.finder(frames)
 
     def _reader(self, clip: Clip) -> VideoReader | FrameFolder:
         if clip in self.unreadable:

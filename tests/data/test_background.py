@@ -1,0 +1,130 @@
+"""Other places behind the people of training frames, and what is said where MediaPipe is missing."""
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import PLAIN, counting_frames, tiny_config, write_video
+
+from mtanimate import mediapipe_models
+from mtanimate.data import pairs as pairs_module
+from mtanimate.data.background import PersonMatte, place_before
+from mtanimate.data.clips import find_clips
+from mtanimate.data.loading import load_batches
+from mtanimate.data.pairs import PairDataset, Unreadable
+from mtanimate.errors import InputError
+from mtanimate.inspection.subject import PORTRAIT
+from mtanimate.video import read_image
+
+SIZE = 128
+needs_mediapipe = pytest.mark.skipif(
+    importlib.util.find_spec("mediapipe") is None, reason="mattes need mediapipe: pip install 'mtanimate[mediapipe]'"
+)
+
+
+def portrait():
+    """(3, 128, 128) uint8."""
+    picture = torch.from_numpy(np.array(read_image(PORTRAIT))).permute(2, 0, 1)
+    return torch.nn.functional.interpolate(picture[None].float(), (SIZE, SIZE), mode="area")[0].round().byte()
+
+
+def pairs_of(folder, background=1.0, **loss):
+    augmentation = replace(PLAIN, background=background)
+    config = tiny_config(data={"augmentation": augmentation}, loss=loss)
+    return PairDataset(find_clips(folder), replace(config, model=replace(config.model, resolution=SIZE)))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A person who stays, before a place that changes from grey to grey with each frame; and a red clip of nobody."""
+    folder = tmp_path_factory.mktemp("videos")
+    person = portrait()[None]
+    shares = PersonMatte()(person)
+    greys = torch.linspace(40, 220, 8)[:, None, None, None].expand(8, 3, SIZE, SIZE)
+    frames = (shares * person + (1 - shares) * greys).round().byte()
+    write_video(folder / "ann.mp4", frames.permute(0, 2, 3, 1).numpy())
+    write_video(folder / "nobody.mp4", counting_frames(8, colour=0, size=SIZE))
+    return folder
+
+
+@needs_mediapipe
+def test_the_matte_has_the_person_and_not_the_corners():
+    matte = PersonMatte()(torch.stack([portrait(), portrait().flip(-1)]))
+    assert matte.shape == (2, 1, SIZE, SIZE)
+    assert matte.min() >= 0
+    assert matte.max() <= 1
+    assert matte[:, :, 50:90, 54:74].min() > 0.95
+    assert matte[:, :, :10, :10].max() < 0.05
+    assert 0.2 < matte.mean() < 0.8
+
+
+@given(seed=st.integers(0, 2**31))
+def test_the_person_stays_and_what_is_behind_is_one_upper_corner_of_the_other(seed):
+    pair = torch.rand(2, 3, 20, 20, generator=torch.Generator().manual_seed(seed % 5))
+    matte = torch.zeros(2, 1, 20, 20)
+    matte[0, :, 5:, 4:9], matte[1, :, 5:, 8:16] = 1, 1
+    other = torch.zeros(3, 20, 20)
+    other[0, :14], other[1] = 1, torch.linspace(0, 1, 20)  # red above 0.7 of its height; green from left to right
+    placed = place_before(pair, matte, other, np.random.default_rng(seed))
+    people = matte.expand_as(pair) == 1
+    assert torch.equal(placed[people], pair[people])
+    behind = ~(people[0] | people[1])
+    assert torch.equal(placed[0][behind], placed[1][behind])
+    assert placed[:, 0][matte[:, 0] == 0].min() > 0.999  # never from below
+    green = placed[0, 1, 0]
+    assert 0.2 <= green.max() - green.min() <= 0.7  # a part, enlarged
+
+
+@needs_mediapipe
+def test_a_clips_own_background_is_replaced_by_another_clips_and_stands_still(videos):
+    own, other = pairs_of(videos, background=0)[3, 0].frames, pairs_of(videos)[3, 0].frames
+    assert (own[0] - own[1])[:, 4:16, 4:16].abs().min() > 0.05
+    assert (other[0] - other[1])[:, 4:16, 4:16].abs().max() < 0.02
+    face = (slice(None), slice(None), slice(50, 90), slice(54, 74))
+    assert (own[face] - other[face]).abs().mean() < 0.02
+    drawn = [pairs_of(videos)[number, 0].frames[0, :, 4:16, 4:16].mean(dim=(1, 2)) for number in range(6)]
+    assert any(red - green > 0.3 for red, green, _ in drawn), "the other clip's colour is behind nobody"
+
+
+@needs_mediapipe
+def test_a_pair_with_another_background_depends_on_its_number_alone(videos):
+    pairs = pairs_of(videos)
+    first = pairs[3, 0].frames
+    pairs[5, 0], pairs[4, 1]
+    assert torch.equal(pairs[3, 0].frames, first)
+
+
+@needs_mediapipe
+def test_a_clip_of_nobody_stays_as_it_is(videos):
+    for number in range(3):
+        assert torch.equal(pairs_of(videos)[number, 1].frames, pairs_of(videos, background=1e-9)[number, 1].frames)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({}, "data.augmentation.background"), ({"background": 0, "landmarks": 1.0}, "loss.landmarks and loss.close_up")],
+)
+def test_a_missing_mediapipe_is_said_before_anything_is_read(tmp_path, monkeypatch, settings, said):
+    write_video(tmp_path / "a.mp4", counting_frames(3, 0))
+    monkeypatch.setattr(mediapipe_models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=rf"{said}.* needs .*'mtanimate\[mediapipe\]'"):
+        pairs_of(tmp_path, **settings)
+
+
+@needs_mediapipe
+def test_a_mediapipe_that_does_not_start_is_said_with_its_words(videos, monkeypatch):
+    """Also where another process draws the pairs: only the words pass from process to process."""
+
+    def broken():
+        raise InputError("needs a whole mediapipe")
+
+    monkeypatch.setattr(pairs_module, "PersonMatte", broken)
+    pairs = pairs_of(videos)
+    assert pairs[0, 0] == Unreadable("needs a whole mediapipe")
+    for processes in (0, 1):
+        with pytest.raises(InputError, match="needs a whole mediapipe"):
+            next(load_batches(pairs, start=0, processes=processes, pinned=False))
