@@ -24,7 +24,7 @@ class FaceLandmarks:
         self._points = [point for contour in lines for point in sorted({end for line in contour for end in line})]
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 128, 2), (x, y) in [-1, 1]; not a number where there is no face."""
+        """(N, 3, H, W) in [0, 1] -> (N, 152, 2), (x, y) in [-1, 1]; not a number where there is no face."""
         frames = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(np.stack([self._in_picture(np.ascontiguousarray(frame)) for frame in frames]))
 

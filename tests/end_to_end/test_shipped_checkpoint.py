@@ -87,7 +87,7 @@ def gestures(driving, generated):
     for landmarks in (driving.numpy(), generated.numpy()):
         apart = landmarks[:, 40:56].mean(axis=1) - landmarks[:, 56:72].mean(axis=1)
         unit = np.linalg.norm(apart, axis=1)
-        eyes = landmarks[:, EYES].mean(axis=1) - landmarks[:, 92:].mean(axis=1)
+        eyes = landmarks[:, EYES].mean(axis=1) - landmarks[:, 92:128].mean(axis=1)
         height = np.ptp(landmarks[:, LIPS, 1], axis=1)
         values.append({"yaw": (eyes * apart).sum(axis=1) / unit**2, "mouth": height / unit})
     return {gesture: np.corrcoef(values[0][gesture], values[1][gesture])[0, 1] for gesture in values[0]}

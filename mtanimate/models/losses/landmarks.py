@@ -5,8 +5,17 @@ from torch import Tensor
 
 from mtanimate.geometry import coordinate_grid, sample
 
-# Landmarks are the points of these contours of MediaPipe's face mesh, one contour after the other.
-CONTOURS = {"LIPS": 40, "RIGHT_EYE": 16, "LEFT_EYE": 16, "RIGHT_EYEBROW": 10, "LEFT_EYEBROW": 10, "FACE_OVAL": 36}
+# Landmarks are the points of these contours of MediaPipe's face mesh, one contour after the other. The nose's ridge
+# moves before the rest of it when a head nods or turns.
+CONTOURS = {
+    "LIPS": 40,
+    "RIGHT_EYE": 16,
+    "LEFT_EYE": 16,
+    "RIGHT_EYEBROW": 10,
+    "LEFT_EYEBROW": 10,
+    "FACE_OVAL": 36,
+    "NOSE": 24,
+}
 POINTS = sum(CONTOURS.values())
 LIPS = slice(0, CONTOURS["LIPS"])
 EYES = slice(LIPS.stop, LIPS.stop + CONTOURS["RIGHT_EYE"] + CONTOURS["LEFT_EYE"])
