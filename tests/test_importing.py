@@ -499,6 +499,18 @@ def test_damaged_files_are_read_or_refused(good, data, tmp_path):
         assert isinstance(read_pickle(path), dict)
 
 
+def test_an_archive_whose_end_is_damaged_is_refused(good, tmp_path):
+    """The number of disks in the locator of the zip64 record: what asks whether a file is an archive fails on it."""
+    path, content = tmp_path / "x.pth", bytearray(good[0])
+    content[content.index(b"PK\x06\x07") + 16] = 7
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.pth' is a damaged archive \(.*disks"):
+        read_pickle(path)
+    path.write_bytes(good[0][: len(good[0]) // 2])
+    with pytest.raises(InputError, match=r"x\.pth' is a damaged archive"):
+        read_pickle(path)
+
+
 # Export
 
 

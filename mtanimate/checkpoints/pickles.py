@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -27,7 +28,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise InputError(f"'{path}' is a folder: give the checkpoint file itself, which is not to be unpacked")
     if not path.is_file():
         raise InputError(f"no file '{path}'")
-    archive = zipfile.is_zipfile(path)
+    archive = _starts_as_archive(path)
     held = _check_archive(path) if archive else None
     if not archive:
         _check_no_archive(path)
@@ -47,13 +48,19 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return content
 
 
+def _starts_as_archive(path: Path) -> bool:
+    """As torch tells its two formats apart; `zipfile.is_zipfile` looks at the end, and stumbles over some damage."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _check_archive(path: Path) -> int:
     """Bytes of tensors in a zip archive. torch packs nothing: what unpacks to more than the file is no checkpoint."""
     try:
         with zipfile.ZipFile(path) as file:
             entries = file.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(f"'{path}' is a damaged archive ({error}): {AGAIN}") from error
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        raise InputError(f"'{path}' is a damaged archive ({_first_line(error)}): {AGAIN}") from error
     if not any(entry.filename.endswith("data.pkl") for entry in entries):
         raise InputError(f"'{path}' is a zip archive, but no checkpoint: it has no data.pkl")
     unpacked = sum(entry.file_size for entry in entries)
@@ -67,8 +74,6 @@ def _check_no_archive(path: Path) -> None:
         start = file.read(16)
     if not start:
         raise InputError(f"'{path}' is empty: {AGAIN}")
-    if start.startswith(b"PK"):
-        raise InputError(f"'{path}' is a damaged archive (its end is missing): {AGAIN}")
     if start.lstrip().startswith(b"<"):
         raise InputError(f"'{path}' is a web page, not a checkpoint: open its address in a browser and get the file")
     if start[8:9] == b"{":

@@ -7,19 +7,21 @@ from torch.nn import functional as F
 
 from mtanimate.mediapipe_models import model, starting
 
-MODEL = (
-    "selfie_segmentation/selfie_segmentation.tflite",
-    "telling people from what is behind them, for data.augmentation.background,",
-)
+_PURPOSE = "telling people from what is behind them, for data.augmentation.background,"
 SIDE = (0.3, 0.7)  # of the corner that becomes a background, as a fraction of the picture's side
 
 
 class PersonMatte:
     """How much of each pixel is a person, by MediaPipe's selfie segmentation. Raises InputError without MediaPipe."""
 
+    @staticmethod
+    def check() -> None:
+        """Raises InputError where MediaPipe or its model is not installed; starts nothing."""
+        model("selfie_segmentation/selfie_segmentation.tflite", _PURPOSE)
+
     def __init__(self) -> None:
-        model(*MODEL)
-        with starting(MODEL[1]):
+        self.check()
+        with starting(_PURPOSE):
             from mediapipe.python.solutions import selfie_segmentation
 
             self._segmentation = selfie_segmentation.SelfieSegmentation(model_selection=0)

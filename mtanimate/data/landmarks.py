@@ -7,15 +7,20 @@ from torch import Tensor
 from mtanimate.mediapipe_models import model, starting
 from mtanimate.models.losses.landmarks import CONTOURS, POINTS
 
-MODEL = ("face_landmark/face_landmark.tflite", "finding landmarks for loss.landmarks and loss.close_up")
+_PURPOSE = "finding landmarks for loss.landmarks and loss.close_up"
 
 
 class FaceLandmarks:
     """Of the most certain face of each picture; each picture stands alone. Raises InputError without MediaPipe."""
 
+    @staticmethod
+    def check() -> None:
+        """Raises InputError where MediaPipe or its model is not installed; starts nothing."""
+        model("face_landmark/face_landmark.tflite", _PURPOSE)
+
     def __init__(self) -> None:
-        model(*MODEL)
-        with starting(MODEL[1]):
+        self.check()
+        with starting(_PURPOSE):
             from mediapipe.python.solutions import face_mesh, face_mesh_connections
 
             self._mesh = face_mesh.FaceMesh(static_image_mode=True, min_detection_confidence=0.3)

@@ -9,13 +9,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtanimate.config import Config
-from mtanimate.data import background, landmarks
 from mtanimate.data.augmentation import augment
 from mtanimate.data.background import PersonMatte, place_before
 from mtanimate.data.clips import Clip
 from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.mediapipe_models import model
 from mtanimate.models.losses.equivariance import Transform
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import square_frames
@@ -57,12 +55,12 @@ class PairDataset(Dataset[Pair | Unreadable]):
 
     def __init__(self, clips: list[Clip], config: Config) -> None:
         self.config = config
-        self.landmarks = bool(config.loss.landmarks or config.loss.close_up)
+        self.with_landmarks = bool(config.loss.landmarks or config.loss.close_up)
         self.other_background = config.data.augmentation.background
-        if self.landmarks:
-            model(*landmarks.MODEL)
+        if self.with_landmarks:
+            FaceLandmarks.check()
         if self.other_background:
-            model(*background.MODEL)
+            PersonMatte.check()
         self.clips = clips
         self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
         self.frames_in_memory: dict[Clip, Tensor] = {}
@@ -130,7 +128,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
 
     def _start(self) -> None:
         """Raises InputError where MediaPipe cannot be used."""
-        if self.landmarks and self.find_landmarks is None:
+        if self.with_landmarks and self.find_landmarks is None:
             self.find_landmarks = FaceLandmarks()
         if self.other_background and self.find_people is None:
             self.find_people = PersonMatte()

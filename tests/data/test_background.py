@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
 from mtanimate import mediapipe_models
-from mtanimate.data import pairs as pairs_module
 from mtanimate.data.background import PersonMatte, place_before
 from mtanimate.data.clips import find_clips
 from mtanimate.data.loading import load_batches
@@ -119,10 +118,10 @@ def test_a_missing_mediapipe_is_said_before_anything_is_read(tmp_path, monkeypat
 def test_a_mediapipe_that_does_not_start_is_said_with_its_words(videos, monkeypatch):
     """Also where another process draws the pairs: only the words pass from process to process."""
 
-    def broken():
+    def broken(self):
         raise InputError("needs a whole mediapipe")
 
-    monkeypatch.setattr(pairs_module, "PersonMatte", broken)
+    monkeypatch.setattr(PersonMatte, "__init__", broken)
     pairs = pairs_of(videos)
     assert pairs[0, 0] == Unreadable("needs a whole mediapipe")
     for processes in (0, 1):
