@@ -58,7 +58,7 @@ def test_unseen_people_are_reconstructed_better_than_by_repeating_the_first_fram
         ours.append((predictions - frames[1:]).abs().mean())
         repeated.append((frames[:1] - frames[1:]).abs().mean())
     assert len(ours) == 8
-    assert sum(ours) < 0.7 * sum(repeated)
+    assert sum(ours) < 0.65 * sum(repeated)
 
 
 @pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips at {TEST_CLIPS}")
