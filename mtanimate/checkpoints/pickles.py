@@ -28,10 +28,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise InputError(f"'{path}' is a folder: give the checkpoint file itself, which is not to be unpacked")
     if not path.is_file():
         raise InputError(f"no file '{path}'")
-    archive = _starts_as_archive(path)
+    with path.open("rb") as file:
+        start = file.read(16)
+    # By its start, as torch tells its formats apart: `zipfile.is_zipfile` looks at the end, and raises on some damage.
+    archive = start.startswith(b"PK")
     held = _check_archive(path) if archive else None
     if not archive:
-        _check_no_archive(path)
+        _check_no_archive(path, start)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that torch would write otherwise; they are read or refused
@@ -46,12 +49,6 @@ def read_pickle(path: Path) -> dict[str, Any]:
     if held is not None and claimed > held:
         raise InputError(f"'{path}' claims {claimed} bytes of weights and holds {held}: it is damaged, or a trap")
     return content
-
-
-def _starts_as_archive(path: Path) -> bool:
-    """As torch tells its two formats apart; `zipfile.is_zipfile` looks at the end, and stumbles over some damage."""
-    with path.open("rb") as file:
-        return file.read(2) == b"PK"
 
 
 def _check_archive(path: Path) -> int:
@@ -69,9 +66,7 @@ def _check_archive(path: Path) -> int:
     return sum(entry.file_size for entry in entries if "/data/" in entry.filename)
 
 
-def _check_no_archive(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(16)
+def _check_no_archive(path: Path, start: bytes) -> None:
     if not start:
         raise InputError(f"'{path}' is empty: {AGAIN}")
     if start.lstrip().startswith(b"<"):

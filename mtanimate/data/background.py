@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from mtanimate.geometry import resize
 from mtanimate.mediapipe_models import model, starting
 
 _PURPOSE = "telling people from what is behind them, for data.augmentation.background,"
@@ -41,10 +41,10 @@ def place_before(pair: Tensor, matte: Tensor, other: Tensor, random: np.random.G
     It stands still, also where the clip's own moves. matte: (2, 1, R, R).
     """
     resolution = other.shape[-1]
-    side = max(1, round(random.uniform(*SIDE) * resolution))
+    side = round(random.uniform(*SIDE) * resolution)
     if random.uniform() < 0.5:
         other = other.flip(-1)
-    background = F.interpolate(other[None, :, :side, :side], (resolution, resolution), mode="bilinear")
+    background = resize(other[None, :, :side, :side], (resolution, resolution))
     if random.uniform() < 0.5:
         background = background.flip(-1)
     return matte * pair + (1 - matte) * background

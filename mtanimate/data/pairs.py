@@ -136,13 +136,14 @@ class PairDataset(Dataset[Pair | Unreadable]):
     def _frames(self, clip: Clip, random: np.random.Generator) -> Tensor:
         """Two frames in the order of time, (2, 3, R, R) in [0, 1], before the clip's background or another clip's."""
         frames = self._draw(clip, random)
+        pair = frames / 255
         if self.find_people is None or random.uniform() >= self.other_background:
-            return frames / 255
+            return pair
         other = self._draw(self.clips[random.integers(len(self.clips))], random)[0]
         matte = self.find_people(frames)
         if matte.mean(dim=(1, 2, 3)).amin() < LEAST_PERSON:
-            return frames / 255
-        return place_before(frames / 255, matte, other / 255, random)
+            return pair
+        return place_before(pair, matte, other / 255, random)
 
     def _draw(self, clip: Clip, random: np.random.Generator) -> Tensor:
         """Two frames in the order of time: (2, 3, R, R) uint8."""

@@ -18,6 +18,7 @@ from mtanimate.data.pairs import PairDataset, Unreadable
 from mtanimate.errors import InputError
 from mtanimate.inspection.subject import PORTRAIT
 from mtanimate.video import read_image
+from mtanimate.video.crop import resize_frames
 
 SIZE = 128
 needs_mediapipe = pytest.mark.skipif(
@@ -27,8 +28,7 @@ needs_mediapipe = pytest.mark.skipif(
 
 def portrait():
     """(3, 128, 128) uint8."""
-    picture = torch.from_numpy(np.array(read_image(PORTRAIT))).permute(2, 0, 1)
-    return torch.nn.functional.interpolate(picture[None].float(), (SIZE, SIZE), mode="area")[0].round().byte()
+    return resize_frames(read_image(PORTRAIT)[None], SIZE)[0]
 
 
 def pairs_of(folder, background=1.0, **loss):

@@ -12,7 +12,7 @@ import mtanimate
 from mtanimate.checkpoints.file import read_metadata
 from mtanimate.checkpoints.registry import entries, resolve
 from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.models.losses.landmarks import EYES, LIPS
+from mtanimate.models.losses.landmarks import CONTOURS
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import resize_frames
 
@@ -84,10 +84,13 @@ def test_heads_and_mouths_of_unseen_people_follow(animator):
 def gestures(driving, generated):
     """Correlations of the head's turn (eyes beside the face's contour) and of the lips' opening (their height)."""
     values = []
-    for landmarks in (driving.numpy(), generated.numpy()):
-        apart = landmarks[:, 40:56].mean(axis=1) - landmarks[:, 56:72].mean(axis=1)
+    for landmarks in (driving, generated):
+        parts = landmarks.split(list(CONTOURS.values()), dim=1)
+        contours = {name: part.numpy() for name, part in zip(CONTOURS, parts, strict=True)}
+        right, left, oval = (contours[name].mean(axis=1) for name in ("RIGHT_EYE", "LEFT_EYE", "FACE_OVAL"))
+        apart = right - left
         unit = np.linalg.norm(apart, axis=1)
-        eyes = landmarks[:, EYES].mean(axis=1) - landmarks[:, 92:128].mean(axis=1)
-        height = np.ptp(landmarks[:, LIPS, 1], axis=1)
+        eyes = (right + left) / 2 - oval
+        height = np.ptp(contours["LIPS"][..., 1], axis=1)
         values.append({"yaw": (eyes * apart).sum(axis=1) / unit**2, "mouth": height / unit})
     return {gesture: np.corrcoef(values[0][gesture], values[1][gesture])[0, 1] for gesture in values[0]}
