@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CPU = torch.device("cpu")  # constants are kept for each device: to bring one there anew, a GPU would be waited for
+
 
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     """The (x, y) of every pixel centre: (height, width, 2) in [-1, 1], with `like`'s dtype and device."""
@@ -81,7 +83,7 @@ def transform_points(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 @lru_cache
-def antialias_kernel(scale: float) -> Tensor:
+def antialias_kernel(scale: float, device: torch.device = CPU) -> Tensor:
     """The Gaussian (k, k) that goes before a reduction by `scale` < 1: sigma (1/scale - 1)/2, sums to 1."""
     sigma = (1 / scale - 1) / 2
     radius = round(4 * sigma)
@@ -89,7 +91,7 @@ def antialias_kernel(scale: float) -> Tensor:
         offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
         line = torch.exp(-(offsets**2) / (2 * sigma**2))
         kernel = line[:, None] * line[None, :]
-        return kernel / kernel.sum()
+        return (kernel / kernel.sum()).to(device)
 
 
 def antialias_downsample(image: Tensor, scale: float) -> Tensor:
@@ -102,7 +104,7 @@ def antialias_downsample(image: Tensor, scale: float) -> Tensor:
     stride = round(1 / scale)
     if stride < 2 or not math.isclose(1 / stride, scale):
         raise ValueError(f"scale must be 1 / integer, not {scale}")
-    kernel = antialias_kernel(scale).to(image)
+    kernel = antialias_kernel(scale, image.device).to(image.dtype)
     channels = image.shape[1]
     weight = kernel.expand(channels, 1, *kernel.shape)
     return F.conv2d(image, weight, stride=stride, padding=kernel.shape[0] // 2, groups=channels)

@@ -16,11 +16,12 @@ from mtanimate.animation.direction import FAR, choose_reference, held, smoothed,
 from mtanimate.animation.output import check_result, codec_for, open_result
 from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
 from mtanimate.animation.settings import Settings
-from mtanimate.animation.stage import Direct, MovingStage, Stage, StillStage
+from mtanimate.animation.stage import Direct, Driven, MovingStage, Stage, StillStage
 from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
+from mtanimate.transfer import download, upload
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
 from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
@@ -250,7 +251,8 @@ class Watching:
         size, done = self.performer.batch_size, self.numbers.start
         for batch in self.footage.batches(size, self.numbers.start, self.numbers.stop):
             numbers = range(done, done + len(batch))
-            yield self.framing.squares(batch, numbers, self.performer.animator.config.resolution)
+            squares = self.framing.squares(batch, numbers, self.performer.animator.config.resolution)
+            yield upload(squares, self.performer.animator.device)
             done = numbers.stop
 
     def performance(self, checkpoint: str, stage: Stage | None, progress: Progress) -> Performance:
@@ -328,13 +330,19 @@ def _render(
 ) -> Generator[np.ndarray, None, None]:
     """The frames of the result, uint8 (B, H, W, 3), in batches."""
     driving = watching.squares() if watching and settings.compare else None
-    for first in range(0, total, batch_size):
-        part = slice(first, min(first + batch_size, total))
-        background = None if performance.background is None else performance.background[part]
-        sources, results = stage.render(part, direct, background)
+
+    def drive() -> Generator[Driven, None, None]:
+        for first in range(0, total, batch_size):
+            part = slice(first, min(first + batch_size, total))
+            yield stage.drive(part, direct, None if performance.background is None else performance.background[part])
+
+    for driven in ahead(drive()):
+        results = stage.compose(driven)
         if driving is not None:
-            seen = next(driving)[: len(results)].permute(0, 2, 3, 1).numpy()
-            results = np.concatenate([sources, seen, results], axis=2)
+            seen = next(driving)[: len(results)]
+            sources = driven.sources.expand(len(seen), -1, -1, -1)
+            inputs = [download(pictures).permute(0, 2, 3, 1).numpy() for pictures in (sources, seen)]
+            results = np.concatenate([*inputs, results], axis=2)
         yield results
 
 

@@ -114,7 +114,7 @@ class Follower:
         else:
             self.held += 1
         background = self.stage.backgrounds(square) if self.mode == "absolute" else None
-        return self.stage.render(slice(0, 1), self._direct, background)[1][0]
+        return self.stage.compose(self.stage.drive(slice(0, 1), self._direct, background))[0]
 
     def _direct(self, source: Motion, first: Motion, part: slice) -> Motion:
         if self._last is None:

@@ -1,6 +1,7 @@
 """The source on stage: a picture with one subject or several, or a video whose every frame is moved."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
+from mtanimate.transfer import beside, settle
 from mtanimate.video.crop import resize_frames, to_frames
 from mtanimate.video.footage import Footage
 from mtanimate.video.pasting import Paste
@@ -15,6 +17,19 @@ from mtanimate.video.square import Square
 
 # What drives a source of that motion at rest, for these frames: direct(motion of the pictures, at rest, frames).
 Direct = Callable[[Motion, Motion, slice], Motion]
+
+
+@dataclass(frozen=True)
+class Driven:
+    """Frames on their way from the network into pictures.
+
+    sources: uint8 (1 or B, 3, R, R), as the network saw them; pictures: uint8 (1 or B, H, W, 3), where they were cut
+    from. subjects: what became of each, (B, 3, R, R) in [0, 1], on the network's device.
+    """
+
+    sources: Tensor
+    pictures: np.ndarray
+    subjects: list[Tensor]
 
 
 class Stage(Protocol):
@@ -26,8 +41,12 @@ class Stage(Protocol):
     width: int
     height: int
 
-    def render(self, part: slice, direct: Direct, background: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        """The frames of these numbers: sources, uint8 (B, R, R, 3), and results, uint8 (B, height, width, 3)."""
+    def drive(self, part: slice, direct: Direct, background: Tensor | None) -> Driven:
+        """The frames of these numbers; each once, in their order."""
+
+    def compose(self, driven: Driven) -> np.ndarray:
+        """Of what `drive` gave, in the same order, the results: uint8 (B, height, width, 3). In a thread of its own it
+        goes on beside the network."""
 
     def backgrounds(self, driving: Tensor) -> Tensor | None:
         """For driving frames uint8 (B, 3, R, R), as `Performer.predict_background`."""
@@ -40,7 +59,7 @@ class StillStage:
     def __init__(
         self, performer: Performer, picture: np.ndarray, squares: list[Square], *, paste: bool | None, lock: bool
     ) -> None:
-        self.performer, self.lock = performer, lock
+        self.performer, self.picture, self.lock = performer, picture, lock
         if paste is None:
             paste = squares[0].side < max(picture.shape[:2])
         resolution = performer.animator.config.resolution
@@ -52,15 +71,23 @@ class StillStage:
         self.length: int | None = None
         self.height, self.width = picture.shape[:2] if paste else (resolution, resolution)
 
-    def render(self, part: slice, direct: Direct, background: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        canvas: np.ndarray | None = None
-        for index, source in enumerate(self.sources):
+    def drive(self, part: slice, direct: Direct, background: Tensor | None) -> Driven:
+        subjects = []
+        for source in self.sources if self.pastes else self.sources[:1]:
             rest = source.motion.to("cpu")
-            driven = self.performer.drive(source, direct(rest, rest, part), background, lock=self.lock)
-            canvas = self.pastes[index](driven, onto=canvas) if self.pastes else to_frames(driven)
-        assert canvas is not None
-        pictures = self.sources[0].pictures.permute(0, 2, 3, 1).contiguous().numpy()
-        return np.repeat(pictures, len(canvas), axis=0), canvas
+            subjects.append(self.performer.drive(source, direct(rest, rest, part), background, lock=self.lock))
+        settle(self.performer.animator.device)
+        return Driven(self.sources[0].pictures, self.picture[None], subjects)
+
+    def compose(self, driven: Driven) -> np.ndarray:
+        with beside(self.performer.animator.device):
+            if not self.pastes:
+                return to_frames(driven.subjects[0])
+            canvas: np.ndarray | None = None
+            for paste, subject in zip(self.pastes, driven.subjects, strict=True):
+                canvas = paste(subject, onto=canvas)
+            assert canvas is not None
+            return canvas
 
     def backgrounds(self, driving: Tensor) -> Tensor | None:
         return self.performer.predict_background(self.sources[0], driving)
@@ -82,16 +109,21 @@ class MovingStage:
         self.height, self.width = first.shape[1:3] if paste else (self.resolution, self.resolution)
         self._batches: Iterator[np.ndarray] = footage.batches(performer.batch_size)
 
-    def render(self, part: slice, direct: Direct, background: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    def drive(self, part: slice, direct: Direct, background: Tensor | None) -> Driven:
         frames = next(self._batches)[: part.stop - part.start]
         squares = self._cut(frames)
         source = self.performer.encode(squares)
         driven = self.performer.drive(source, direct(source.motion.to("cpu"), self.rest, part), None, lock=self.lock)
-        pictures = squares.permute(0, 2, 3, 1).contiguous().numpy()
-        if not self.paste:
-            return pictures, to_frames(driven)
-        whole = [Paste(frame, self.square)(one[None]) for frame, one in zip(frames, driven, strict=True)]
-        return pictures, np.concatenate(whole)
+        settle(self.performer.animator.device)
+        return Driven(squares, frames, [driven])
+
+    def compose(self, driven: Driven) -> np.ndarray:
+        (subject,) = driven.subjects
+        with beside(self.performer.animator.device):
+            if not self.paste:
+                return to_frames(subject)
+            pairs = zip(driven.pictures, subject, strict=True)
+            return np.concatenate([Paste(frame, self.square)(one[None]) for frame, one in pairs])
 
     def _cut(self, frames: np.ndarray) -> Tensor:
         return resize_frames(self.square.cut(frames), self.resolution)

@@ -47,7 +47,8 @@ def prepare(animator: Animator, precision: str) -> Animator:
 def autocast(device: torch.device, precision: str, *, estimator: bool = False) -> torch.autocast:
     """What a network from `prepare` computes under; its estimator under its own."""
     half = precision == "fp16" if estimator else precision != "fp32"
-    return torch.autocast(device.type, DTYPES[precision], enabled=half)
+    # No cache of converted weights: it is emptied at the end, and a CUDA graph would go on reading from it.
+    return torch.autocast(device.type, DTYPES[precision], enabled=half, cache_enabled=False)
 
 
 def _replace(network: nn.Module, winograd: bool) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtanimate.config import MotionTransformerConfig
-from mtanimate.geometry import antialias_downsample
+from mtanimate.geometry import CPU, antialias_downsample
 from mtanimate.models.hrnet import HRNet
 from mtanimate.models.motion import Motion
 
@@ -146,7 +146,7 @@ class MotionTransformer(nn.Module):
         tokens = self.patch_embedding(patches.flatten(3).flatten(1, 2))
         if self.config.position == "none":
             return tokens, tokens.new_zeros(rows * columns, self.config.dim)
-        return tokens, sine_position(rows, columns, self.config.dim).to(tokens)
+        return tokens, sine_position(rows, columns, self.config.dim, tokens.device).to(tokens.dtype)
 
     def _regress(self, tokens: Tensor) -> Motion:
         if self.config.variant == "release":
@@ -210,7 +210,7 @@ def sunflower(count: int, radius: float = 0.7) -> Tensor:
 
 
 @lru_cache
-def sine_position(rows: int, columns: int, dim: int) -> Tensor:
+def sine_position(rows: int, columns: int, dim: int, device: torch.device = CPU) -> Tensor:
     """The fixed 2-D sine code of image tokens, row by row: (rows * columns, dim), float32.
 
     The first half of the components codes the row, the second the column; sine and cosine alternate.
@@ -226,4 +226,4 @@ def sine_position(rows: int, columns: int, dim: int) -> Tensor:
 
     y, x = code(rows), code(columns)
     grid = [y[:, None].expand(rows, columns, half), x[None].expand(rows, columns, half)]
-    return torch.cat(grid, dim=-1).flatten(0, 1).float()
+    return torch.cat(grid, dim=-1).flatten(0, 1).float().to(device)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mtanimate.geometry import resize
 from mtanimate.models.animator import Animator, EncodedSource
+from mtanimate.models.cuda_graphs import Recorded
 from mtanimate.models.engine import autocast, prepare
 from mtanimate.models.motion import Motion
 from mtanimate.models.network import Network
@@ -26,9 +27,9 @@ class Performer:
 
     def __init__(self, animator: Network, precision: str, warn: Callable[[str], None]) -> None:
         self._given = animator
-        self.animator = prepare(animator, precision) if isinstance(animator, Animator) else animator
         self.precision = precision
         self.warn = warn
+        self.animator = self._ready()
 
     @property
     def batch_size(self) -> int:
@@ -83,11 +84,16 @@ class Performer:
             driven = still * source.encoded.picture + (1 - still) * driven
         return driven
 
+    def _ready(self) -> Network:
+        if not isinstance(self._given, Animator):
+            return self._given
+        ready = prepare(self._given, self.precision)
+        return Recorded(ready, self.warn) if ready.device.type == "cuda" else ready
+
     def _fall_back(self) -> None:
         self.warn(f"{self.precision} gave values that are not finite, or black frames: going on in fp32")
         self.precision = "fp32"
-        assert isinstance(self._given, Animator)
-        self.animator = prepare(self._given, "fp32")
+        self.animator = self._ready()
 
     def _image(self, frames: Tensor) -> Tensor:
         image = frames.to(self.animator.device).float() / 255

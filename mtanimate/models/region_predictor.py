@@ -35,9 +35,9 @@ def principal_axes(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
 
     U is a rotation by an angle in (-pi/2, pi/2]. The SVD in closed form; finite gradients where there are no axes.
     """
-    apart = torch.stack([2 * xy, xx - yy])
-    round_ = apart.norm(dim=0) < _ROUND * (xx + yy)
-    sine, cosine = torch.where(round_, torch.tensor([0.0, 1.0]).to(apart).view(2, *[1] * xx.dim()), apart)
+    sine, cosine = 2 * xy, xx - yy
+    round_ = torch.stack([sine, cosine]).norm(dim=0) < _ROUND * (xx + yy)
+    sine, cosine = torch.where(round_, 0.0, sine), torch.where(round_, 1.0, cosine)
     angle = torch.atan2(sine, cosine) / 2
     gap = torch.where(round_, 0.0, (sine**2 + cosine**2).sqrt())  # ONNX has no hypot
     longer = ((xx + yy + gap) / 2).clamp_min(0).sqrt()

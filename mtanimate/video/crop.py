@@ -6,6 +6,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtanimate.transfer import download
 from mtanimate.video.square import centred_square
 
 
@@ -37,4 +38,4 @@ def square_frames(frames: np.ndarray, resolution: int) -> Tensor:
 def to_frames(images: Tensor) -> np.ndarray:
     """(B, 3, H, W) in [0, 1] -> uint8 (B, H, W, 3), rounded."""
     frames = (images.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return frames.contiguous().cpu().numpy()
+    return download(frames.contiguous()).numpy()

@@ -82,9 +82,11 @@ def motion(value: float) -> Motion:
 class Shown:
     """A stage whose source stands at 0 and whose picture is the number that it is moved by."""
 
-    def render(self, part, direct, background):
-        moved = direct(motion(0), motion(0), part)
-        return np.zeros((1, 16, 16, 3), np.uint8), frame(round(float(moved.keypoints[0, 0, 0])))[None]
+    def drive(self, part, direct, background):
+        return direct(motion(0), motion(0), part)
+
+    def compose(self, moved):
+        return frame(round(float(moved.keypoints[0, 0, 0])))[None]
 
     def backgrounds(self, driving):
         return None
@@ -346,9 +348,12 @@ class TinyStage:
         self.performer = performer
         self.source = performer.encode(torch.from_numpy(picture).permute(2, 0, 1)[None])
 
-    def render(self, part, direct, background):
+    def drive(self, part, direct, background):
         rest = self.source.motion
-        return None, to_frames(self.performer.drive(self.source, direct(rest, rest, part), background))
+        return self.performer.drive(self.source, direct(rest, rest, part), background)
+
+    def compose(self, driven):
+        return to_frames(driven)
 
     def backgrounds(self, driving):
         return self.performer.predict_background(self.source, driving)
@@ -372,7 +377,7 @@ def test_a_camera_drives_the_network(tiny, tmp_path):
     assert report.seconds == pytest.approx(1.96, abs=0.5)
     reader = VideoReader(tmp_path / "a.mp4")
     assert reader.frame_count == pytest.approx(50, abs=2)
-    _, rest = stage.render(slice(0, 1), lambda source, first, part: source, None)
+    rest = stage.compose(stage.drive(slice(0, 1), lambda source, first, part: source, None))
     assert np.abs(reader.frames([0])[0].astype(int) - rest[0]).mean() < 6
 
 
