@@ -84,7 +84,10 @@ def main() -> None:
 
 def network_alone(network: Network, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
     """pictures: uint8 (T, 3, R, R), the first of which they drive."""
-    performer = Performer(network, precision, print)
+    return drive_all(Performer(network, precision, print), pictures, batch)
+
+
+def drive_all(performer: Performer, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
     source = performer.encode(pictures[:1])
 
     def run() -> Tensor:

@@ -1,6 +1,7 @@
 """The engine against the field's way, the network alone: frames a second, and how far the pictures are apart.
 
     python benchmarks/engine.py [--checkpoint default] [--pairs 5] [--clips FOLDER] [--exported FOLDER ...] [--sweep]
+    python benchmarks/engine.py --preset vox --device cuda --batch 16 --frames 64
     python benchmarks/engine.py --preset vox --save vox.safetensors
 
 The field's way is the yardstick: the same network, eager, one frame at a time, in float32, the source encoded anew for
@@ -9,7 +10,9 @@ turns after one to warm up.
 
 --preset: a network of that size with random weights, which --save keeps as a checkpoint. --clips: real videos, on the
 first of which results are compared (else synthetic pictures). --exported: what `mtanimate export` wrote of the same
-checkpoint takes its turns, too. --sweep: other resolutions, batches and keypoints, too.
+checkpoint takes its turns, too. --compile: so does `torch.compile` in the fastest precision, the time it takes said.
+--sweep: other resolutions, batches and keypoints, too. Below the table: a single frame's latency, and the share of what
+large matrix products reach on the machine in that precision.
 """
 
 import argparse
@@ -22,19 +25,22 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from animate_speed import moving_gradient, network_alone
+from animate_speed import drive_all, moving_gradient, network_alone, seconds_of
 from machine import describe
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from mtanimate.animation.cast import Cast
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import ModelConfig, load_preset
 from mtanimate.data.clips import find_clips
-from mtanimate.devices import choose_device, has_bf16
+from mtanimate.devices import DTYPES, choose_device, describe_device, has_bf16
 from mtanimate.models.animator import Animator
+from mtanimate.models.cuda_graphs import Recorded
 from mtanimate.models.network import Network
-from mtanimate.video.crop import square_frames
+from mtanimate.models.performer import Performer
+from mtanimate.video.crop import square_frames, to_frames
 from mtanimate.video.footage import open_footage
 
 
@@ -47,6 +53,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="frames of a turn")
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--exported", type=Path, nargs="*", default=[])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -61,7 +69,8 @@ def main() -> None:
         network = read_checkpoint(resolve(options.checkpoint)).animator
     network = network.to(device)
     print(describe())
-    print(f"{options.preset or options.checkpoint}, {network.config.resolution} pixels, {device}\n")
+    name = options.preset or options.checkpoint
+    print(f"{name}, {network.config.resolution} pixels, {describe_device(device)}, batches of {options.batch}\n")
     compare(network, options)
     if options.sweep:
         sweep(network, options)
@@ -73,7 +82,7 @@ def random_network(config: ModelConfig) -> Animator:
 
 
 def precisions(device: torch.device) -> list[str]:
-    return ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
+    return ["fp32", *(["bf16"] if has_bf16(device) else []), *(["fp16"] if device.type == "cuda" else [])]
 
 
 def compare(network: Animator, options: argparse.Namespace) -> None:
@@ -86,19 +95,67 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
     for folder in options.exported:
         cast = Cast(str(folder))
         ways[f"{cast.precision} by {cast.backend}"] = (cast.animator, cast.precision)
-    for name, (animator, precision) in ways.items():
-        field = fields_way(network, pictures)
-        ours = network_alone(animator, precision, pictures, 4)
-        slow, fast = in_turns([field, ours], options.pairs)
+    times = {}
+
+    def turns(name: str, ours: Callable[[], Tensor]) -> None:
+        slow, fast = in_turns([fields_way(network, pictures), ours], options.pairs)
+        times[name] = statistics.median(fast) / len(pictures)
         difference = (ours() - exact).abs()
         psnr = -10 * torch.log10(difference.square().mean().clamp_min(1e-20))
         if name == "fp32":
-            print(f"| the field's | {per_frame(slow, pictures):.0f} | 1 | | |")
+            print(f"| the field's | {per_frame(slow, pictures):.3g} | 1 | | |")
         ratio = statistics.median(one / other for one, other in zip(slow, fast, strict=True))
         print(
-            f"| {name}, batches of 4 | {per_frame(fast, pictures):.0f} | {ratio:.2f} times as fast | "
-            f"{difference.max():.1e} | {psnr:.1f} |"
+            f"| {name} | {1000 * times[name]:.3g} | {ratio:.2f} times as fast | {difference.max():.1e} | {psnr:.1f} |",
+            flush=True,
         )
+
+    for name, (animator, precision) in ways.items():
+        turns(name, network_alone(animator, precision, pictures, options.batch))
+    best = min(precisions(network.device), key=lambda precision: times[precision])
+    if options.compile:
+        ours = compiled(network, best, pictures, options.batch)
+        seconds = seconds_of(ours)
+        turns(f"{best}, compiled in {seconds:.0f} s", ours)
+    share = share_of_peak(network, best, times[best])
+    print(f"\n{best}: {1 / times[best]:.4g} frames/s, {share:.0%} of what a matrix product reaches")
+    print(f"a single frame, from memory to memory: {1000 * latency(network, best, pictures):.3g} ms")
+
+
+def compiled(network: Animator, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
+    """The network's three parts by `torch.compile`, each for the sizes that occur."""
+    performer = Performer(copy.deepcopy(network), precision, print)
+    animator = performer.animator.animator if isinstance(performer.animator, Recorded) else performer.animator
+    for part, method in (("motion_estimator", "forward"), ("dense_motion", "forward"), ("generator", "decode")):
+        module = getattr(animator, part)
+        setattr(module, method, torch.compile(getattr(module, method)))
+    return drive_all(performer, pictures, batch)
+
+
+def share_of_peak(network: Animator, precision: str, seconds: float) -> float:
+    """Of the arithmetic a second of a large matrix product: what a frame needs in that of `seconds`."""
+    side = network.config.resolution
+    frame = torch.zeros(1, 3, side, side, device=network.device)
+    with torch.no_grad():
+        source = network.encode_source(frame)
+        with FlopCounterMode(display=False) as counter:
+            network.drive(source, network.estimate_motion(frame))
+    size = 8192 if network.device.type == "cuda" else 2048
+    matrix = torch.rand(size, size, device=network.device, dtype=DTYPES[precision])
+    times = in_turns([lambda: (matrix @ matrix)[None, None]], 5)[0]
+    return counter.get_total_flops() / seconds * statistics.median(times) / (2 * size**3)
+
+
+def latency(network: Animator, precision: str, pictures: Tensor) -> float:
+    """Seconds from a driving frame in the computer's memory to its result there: the median."""
+    performer = Performer(copy.deepcopy(network), precision, print)
+    source = performer.encode(pictures[:1])
+    times = []
+    for frame in pictures.split(1) * 4:
+        started = time.perf_counter()
+        to_frames(performer.drive(source, performer.estimate(frame)))
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[len(pictures) :])
 
 
 def frames_of(clips: Path | None, resolution: int, count: int) -> Tensor:
@@ -154,7 +211,7 @@ def sweep(network: Animator, options: argparse.Namespace) -> None:
         for precision in precisions(network.device):
             pictures = frames_of(None, changed.resolution, max(batch, 4))
             run = network_alone(random_network(changed).to(network.device), precision, pictures, batch)
-            cells.append(f"{per_frame(in_turns([run], 3)[0], pictures):.0f}")
+            cells.append(f"{per_frame(in_turns([run], 3)[0], pictures):.3g}")
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -59,7 +59,7 @@ class Recorded:
 
     def __init__(self, animator: Animator, warn: Callable[[str], None]) -> None:
         self.config = animator.config
-        self._animator, self._warn = animator, warn
+        self.animator, self._warn = animator, warn
         self._recordings: dict[tuple, Recording] = {}
         self._calls: Counter[tuple] = Counter()
         self._recordable = True
@@ -67,24 +67,24 @@ class Recorded:
 
     @property
     def device(self) -> torch.device:
-        return self._animator.device
+        return self.animator.device
 
     def estimate_motion(self, frames: Tensor) -> Motion:
         """The motion of each picture."""
 
         def estimate(frames: Tensor) -> tuple[Tensor, ...]:
-            motion = self._animator.estimate_motion(frames)
+            motion = self.animator.estimate_motion(frames)
             return motion.keypoints, motion.affine
 
         return self._motion(*self._play(estimate, frames))
 
     def encode_source(self, picture: Tensor, motion: Motion | None = None) -> EncodedSource:
         """As `Animator.encode_source`: once for a picture."""
-        return self._animator.encode_source(picture, motion)
+        return self.animator.encode_source(picture, motion)
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
         """As `Animator.predict_background`."""
-        return self._animator.predict_background(source, driving)
+        return self.animator.predict_background(source, driving)
 
     def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
         """As `Animator.render`. The source's tensors are copied into the recording's own, which another may follow."""
@@ -93,7 +93,7 @@ class Recorded:
             picture, reduced, *rest, keypoints, affine = given
             behind = rest.pop() if background is not None else None
             encoded = EncodedSource(picture, reduced, rest[2:], self._motion(rest[0], rest[1]))
-            rendering = self._animator.render(encoded, self._motion(keypoints, affine), behind)
+            rendering = self.animator.render(encoded, self._motion(keypoints, affine), behind)
             dense = rendering.motion
             occlusion = () if dense.occlusion is None else (dense.occlusion,)
             return rendering.prediction, dense.masks, dense.flow, *occlusion
