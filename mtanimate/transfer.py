@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,8 +37,14 @@ def beside(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.cuda.stream(torch.cuda.Stream(device)):
+    with torch.cuda.stream(_aside(device)):
         yield
+
+
+@lru_cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """One for all: each stream keeps the memory that it once had."""
+    return torch.cuda.Stream(device)
 
 
 def settle(device: torch.device) -> None:
