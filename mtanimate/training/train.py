@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from mtanimate.config import Config, describe, load_file, load_preset, override,
 from mtanimate.data.clips import Split, split_clips
 from mtanimate.devices import choose_training_precision, describe_device
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.training.claim import claim
 from mtanimate.training.run import Report, Run
 from mtanimate.training.workers import Workers, join
 
@@ -127,7 +129,8 @@ def train(
     planned = plan(dataset, **options)
     with join(device) as here:
         try:
-            return _train(planned, here, workers, progress, report, say)
+            with claim(planned.folder) if here.first else nullcontext():
+                return _train(planned, here, workers, progress, report, say)
         except torch.cuda.OutOfMemoryError as error:
             raise MTAnimateError(
                 "the GPU's memory is full: lower --batch-size, or take it in parts with --set training.accumulate=2"

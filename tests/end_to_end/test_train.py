@@ -80,9 +80,7 @@ def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings,
     for number, processes in endings:
         before = steps_taken(folder)
         process = start(*options, "--out", folder, "--workers", processes)
-        deadline = time.monotonic() + 120
-        while steps_taken(folder) < before + 4 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for_steps(folder, before + 4, process)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
@@ -105,6 +103,39 @@ def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings,
         del state["best"]  # where it was interrupted it was validated, too
     assert differing(*states) == []
     load_all(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_two_commands_do_not_train_in_one_folder(clips, settings, tmp_path):
+    """The second leaves the first one's folder as it is; when that was killed, the same command takes over."""
+    folder = tmp_path / "run"
+    command = ["train", "--dataset", settings, "--data", clips, "--device", "cpu", "--steps", 100_000, "--out", folder]
+    first = start(*command, "--checkpoint-every", 3)
+    wait_for_steps(folder, 4, first)
+    half_written = folder / "state" / ".last-0123abcd.pt"
+    half_written.touch()
+    second = run(*command, env=ONE_THREAD)
+    assert second.returncode == 2
+    assert second.stderr.splitlines()[-1] == (
+        f"mtanimate: --out: another training is at work in '{folder}': wait for its end, or choose another folder"
+    )
+    assert half_written.exists()
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    before = steps_taken(folder)
+    third = start(*command, "--checkpoint-every", 3)
+    wait_for_steps(folder, before + 4, third)
+    third.terminate()
+    _, stderr = third.communicate(timeout=60)
+    assert third.returncode == 128 + signal.SIGTERM, stderr
+    assert not half_written.exists()
+
+
+def wait_for_steps(folder: Path, count: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while steps_taken(folder) < count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def wait_for_the_group_to_end(group: int) -> None:
