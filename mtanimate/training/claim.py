@@ -18,9 +18,9 @@ def claim(folder: Path) -> Iterator[None]:
 
     Raises InputError where another process has it, or where the folder cannot be written in.
     """
-    lock = FileLock(folder / "state" / "lock")
+    lock = FileLock(folder / "lock")
     try:
-        (folder / "state").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise InputError(

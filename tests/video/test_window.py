@@ -121,17 +121,18 @@ def test_live_until_escape(display, monkeypatch, run_ffmpeg):
     monkeypatch.setenv("DISPLAY", display)
     window, seen, moved = Window(), [], []
 
-    def render(part, direct, background):
+    def drive(part, direct, background):
         moved.append(float(direct(still, still, part).keypoints[0, 0, 0]))
         if len(moved) == 6:
             seen.append(screen(display, run_ffmpeg))
             press(window, "r")
         if len(moved) == 10:
             press(window, "Escape")
-        return None, halves(64, 64)[None]
+
+    stage = SimpleNamespace(drive=drive, compose=lambda driven: halves(64, 64)[None])
 
     with DrivingStream("lavfi:testsrc2=size=96x64:rate=50") as stream:
-        report = perform_live(performer, SimpleNamespace(render=render), stream, window)
+        report = perform_live(performer, stage, stream, window)
     assert moved == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
     assert report.frames == 9  # the tenth came when the window was closed
     assert pixels_of(seen[0], (20, 40, 230)) == 32 * 64
