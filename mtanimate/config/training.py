@@ -43,6 +43,8 @@ class DataConfig:
     by_identity is false. min_distance: least frames between the two, where the clip has them.
     test_share: identities that are held out where the data have no folders `train` and `test`.
     cache_gib: decoded frames of the first clips are kept in memory (of each process) while they fit into it.
+    stills: a folder of pictures; empty: none. stills_share: of the pairs that are made of one of them, whose head
+    turns, nods and leans by some degrees (found by MediaPipe's face mesh), in place of a clip's two frames.
     """
 
     repeats: Count = 150
@@ -50,6 +52,8 @@ class DataConfig:
     min_distance: Natural = 0
     test_share: Decay = 0.1
     cache_gib: Weight = 0.0
+    stills: str = ""
+    stills_share: Share = 0.4
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 

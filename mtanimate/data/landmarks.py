@@ -7,7 +7,7 @@ from torch import Tensor
 from mtanimate.mediapipe_models import model, starting
 from mtanimate.models.losses.landmarks import CONTOURS, POINTS
 
-_PURPOSE = "finding landmarks for loss.landmarks and loss.close_up"
+_PURPOSE = "finding landmarks for loss.landmarks, loss.close_up and data.stills"
 
 
 class FaceLandmarks:
@@ -33,11 +33,18 @@ class FaceLandmarks:
         frames = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(np.stack([self._in_picture(np.ascontiguousarray(frame)) for frame in frames]))
 
-    def _in_picture(self, frame: np.ndarray) -> np.ndarray:
+    def mesh(self, frame: np.ndarray) -> np.ndarray | None:
+        """All points of the face in uint8 (H, W, 3), W = H: (468, 3), x and y in [-1, 1], z to the same scale,
+        smaller nearer to the camera; None where there is no face."""
         faces = self._mesh.process(frame).multi_face_landmarks
         if not faces:
+            return None
+        places = np.array([(point.x, point.y, point.z) for point in faces[0].landmark])
+        size = frame.shape[0]
+        return (2 * size * places - np.array([size, size, 0])) / (size - 1)
+
+    def _in_picture(self, frame: np.ndarray) -> np.ndarray:
+        found = self.mesh(frame)
+        if found is None:
             return np.full((POINTS, 2), np.nan, np.float32)
-        points = [faces[0].landmark[index] for index in self._points]
-        size = np.array(frame.shape[1::-1])
-        pixels = np.array([(point.x, point.y) for point in points]) * size - 0.5
-        return (2 * pixels / (size - 1) - 1).astype(np.float32)
+        return found[self._points, :2].astype(np.float32)

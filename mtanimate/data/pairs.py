@@ -1,7 +1,8 @@
-"""Pairs of frames of one clip: what training learns from."""
+"""Pairs of frames of one clip, or of one still: what training learns from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from mtanimate.data.augmentation import augment
 from mtanimate.data.background import PersonMatte, place_before
 from mtanimate.data.clips import Clip
 from mtanimate.data.landmarks import FaceLandmarks
+from mtanimate.data.stills import Stills
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.equivariance import Transform
 from mtanimate.video import VideoReader
@@ -28,7 +30,7 @@ class Pair:
     """frames: (2, 3, R, R) in [0, 1], source first. transform: of the equivariance loss, for this pair. landmarks: of
     both frames' faces, (2, L, 2), where a loss asks for them.
 
-    clip: where it is from. skipped: what was drawn before and could not be read, and why.
+    clip: where it is from, a clip or a still. skipped: what was drawn before and could not be read, and why.
     """
 
     frames: Tensor
@@ -46,22 +48,27 @@ class Unreadable:
 
 
 class PairDataset(Dataset[Pair | Unreadable]):
-    """Pair number n of a run, of entry e: an identity (or a clip, where `data.by_identity` is false).
+    """Pair number n of a run, of entry e: an identity (or a clip, where `data.by_identity` is false); or of a still.
 
     All chance in a pair comes from the seed and n, so a run draws the same pairs however many workers read
-    them, on however many machines, and wherever it was interrupted. A clip that cannot be read is replaced by
-    another, and named. Raises InputError where what the configuration asks for needs MediaPipe, and there is none.
+    them, on however many machines, and wherever it was interrupted. What cannot be read is replaced by another
+    clip or still, and named. Raises InputError where what the configuration asks for needs MediaPipe, and there is
+    none, and where `data.stills` has no pictures.
     """
 
     def __init__(self, clips: list[Clip], config: Config) -> None:
         self.config = config
         self.with_landmarks = bool(config.loss.landmarks or config.loss.close_up)
         self.other_background = config.data.augmentation.background
-        if self.with_landmarks:
+        stills = config.data.stills
+        self.stills = Stills(Path(stills).expanduser(), config.model.resolution) if stills else None
+        if self.with_landmarks or self.stills:
             FaceLandmarks.check()
         if self.other_background:
             PersonMatte.check()
         self.clips = clips
+        still_names = [file.name for file in self.stills.files] if self.stills else []
+        self.names = [clip.path.name for clip in clips] + still_names
         self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
         self.frames_in_memory: dict[Clip, Tensor] = {}
         # Finding out how long a video is costs more than reading two frames of it: once in each process.
@@ -111,10 +118,9 @@ class PairDataset(Dataset[Pair | Unreadable]):
         random = np.random.default_rng((self.config.training.seed, 0, number))
         skipped: list[str] = []
         for _ in range(ATTEMPTS):
-            clips = self.entries[entry]
-            clip = clips[random.integers(len(clips))]
             try:
-                frames = self._frames(clip, random)
+                frames, name = self._draw(entry, random)
+                frames = self._placed(frames, random)
             except InputError as error:
                 skipped.append(str(error))
                 entry = int(random.integers(len(self.entries)))
@@ -122,30 +128,37 @@ class PairDataset(Dataset[Pair | Unreadable]):
             frames = augment(frames, self.config.data.augmentation, random)
             transform = Transform.random(random, self.config.loss.transform)
             # Found in the augmented frames, so that nothing has to be carried through the augmentation.
-            found = self.find_landmarks(frames) if self.find_landmarks else None
-            return Pair(frames, transform, found, clip.path.name, tuple(skipped))
+            found = self.find_landmarks(frames) if self.with_landmarks and self.find_landmarks else None
+            return Pair(frames, transform, found, name, tuple(skipped))
         return Unreadable(f"{ATTEMPTS} clips in a row could not be read; the last: {skipped[-1]}")
 
     def _start(self) -> None:
         """Raises InputError where MediaPipe cannot be used."""
-        if self.with_landmarks and self.find_landmarks is None:
+        if (self.with_landmarks or self.stills) and self.find_landmarks is None:
             self.find_landmarks = FaceLandmarks()
         if self.other_background and self.find_people is None:
             self.find_people = PersonMatte()
 
-    def _frames(self, clip: Clip, random: np.random.Generator) -> Tensor:
-        """Two frames in the order of time, (2, 3, R, R) in [0, 1], before the clip's background or another clip's."""
-        frames = self._draw(clip, random)
+    def _draw(self, entry: int, random: np.random.Generator) -> tuple[Tensor, str]:
+        """Two frames of a clip in the order of time, or of a still, (2, 3, R, R) uint8; and where they are from."""
+        if self.stills and self.find_landmarks and random.uniform() < self.config.data.stills_share:
+            return self.stills.draw(self.find_landmarks, random)
+        clips = self.entries[entry]
+        clip = clips[random.integers(len(clips))]
+        return self._frames(clip, random), clip.path.name
+
+    def _placed(self, frames: Tensor, random: np.random.Generator) -> Tensor:
+        """(2, 3, R, R) uint8 -> the same in [0, 1], before its own background or another clip's."""
         pair = frames / 255
         if self.find_people is None or random.uniform() >= self.other_background:
             return pair
-        other = self._draw(self.clips[random.integers(len(self.clips))], random)[0]
+        other = self._frames(self.clips[random.integers(len(self.clips))], random)[0]
         matte = self.find_people(frames)
         if matte.mean(dim=(1, 2, 3)).amin() < LEAST_PERSON:
             return pair
         return place_before(pair, matte, other / 255, random)
 
-    def _draw(self, clip: Clip, random: np.random.Generator) -> Tensor:
+    def _frames(self, clip: Clip, random: np.random.Generator) -> Tensor:
         """Two frames in the order of time: (2, 3, R, R) uint8."""
         in_memory = self.frames_in_memory.get(clip)
         count = len(in_memory) if in_memory is not None else self._reader(clip).frame_count

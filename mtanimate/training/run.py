@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from mtanimate.config import Config, to_mapping
-from mtanimate.data.clips import Clip, Split
+from mtanimate.data.clips import Split
 from mtanimate.data.loading import Batch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
@@ -81,7 +81,7 @@ class Run:
         self.stepper = Stepper(Trainee(animator, config, precision, workers), training, workers)
         self.dataset = PairDataset(split.train, config)
         self.steps = training.steps or math.ceil(len(self.dataset) * training.epochs / training.batch_size)
-        clips = f"{len(split.train)} ({fingerprint(split.train)})"
+        clips = f"{len(split.train)} ({fingerprint(self.dataset.names)})"
         stepper = self.stepper
         self.state = RunState(config, clips, animator, stepper.ema, stepper.optimizer, stepper.scaler)
         self.keeper = Keeper(folder, config, split, self.state, say)
@@ -201,6 +201,6 @@ class Run:
         return Report(self.state.step, self.steps, step.terms, meter.pairs_per_second, meter.data_wait, left, log.score)
 
 
-def fingerprint(clips: list[Clip]) -> str:
-    """Of the names of clips, so that a run is not resumed on other data unawares."""
-    return hashlib.sha256("\n".join(clip.path.name for clip in clips).encode()).hexdigest()[:12]
+def fingerprint(names: list[str]) -> str:
+    """Of the names of clips and stills, so that a run is not resumed on other data unawares."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]

@@ -164,6 +164,8 @@ def _train(
         processes=processes,
         say=say,
     )
+    if run.dataset.stills:
+        remark(f"{len(run.dataset.stills.files)} stills for {config.data.stills_share:.0%} of the pairs")
     if run.resume(planned.resume):
         remark(f"resuming at step {run.state.step} of {run.steps}")
     memory = run.dataset.keep_in_memory(progress if here.first else lambda done, total: None)
