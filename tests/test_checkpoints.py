@@ -211,6 +211,12 @@ def test_half_precision_refuses_what_does_not_fit(tmp_path):
 # Interrupted writes
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX file's mode")
+def test_others_may_read_it_as_any_new_file(written, tmp_path):
+    (tmp_path / "new").touch()
+    assert written[0].stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_an_interrupted_write_leaves_the_old_file(written, monkeypatch):
     path, _ = written
     before = path.read_bytes()
