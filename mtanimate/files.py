@@ -10,7 +10,8 @@ from pathlib import Path
 
 import platformdirs
 
-PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # names of files half written, as a process that was killed leaves them
+_PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # as `hidden_beside` names them
+_SAFETENSORS_PARTIAL = ".tmp" + 6 * "[0-9A-Za-z]"  # as safetensors' save_file does, from 0.8 on
 
 
 def cache_folder() -> Path:
@@ -21,6 +22,11 @@ def cache_folder() -> Path:
 def hidden_beside(path: Path) -> Path:
     """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
     return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What processes that were killed while they wrote have left in `folder`; or what others are writing there now."""
+    return [file for pattern in (_PARTIAL, _SAFETENSORS_PARTIAL) for file in folder.glob(pattern)]
 
 
 def sha256(*paths: Path) -> str:

@@ -1,8 +1,29 @@
 """Whole or not at all."""
 
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
 import pytest
 
+from mtanimate.files import half_written, replacing
+
+WRITING = """
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
 from mtanimate.files import replacing
+
+tensors = {"weights": torch.zeros(50_000_000)}
+with replacing(Path(sys.argv[1])) as partial:
+    partial.touch()
+    save_file(tensors, partial)
+    sys.stdin.read()
+"""
 
 
 def test_a_file_is_replaced_when_it_is_done(tmp_path):
@@ -34,3 +55,26 @@ def test_a_failure_leaves_what_was_there(tmp_path, error):
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(OSError, match="none"), replacing(tmp_path / "none" / "a.txt") as partial:
         partial.write_text("x")
+
+
+def written(folder):
+    """Bytes in each of its files."""
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # renamed just now
+            yield file.stat().st_size
+
+
+def test_what_a_killed_process_leaves_is_known_for_it(tmp_path):
+    """Killed while safetensors writes 200 MB, by whatever name it does so, or just after."""
+    child = subprocess.Popen([sys.executable, "-c", WRITING, str(tmp_path / "a.safetensors")], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not any(written(tmp_path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        child.kill()
+        child.communicate()
+    left = set(tmp_path.iterdir())
+    assert left
+    assert left == set(half_written(tmp_path))

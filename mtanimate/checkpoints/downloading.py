@@ -12,7 +12,7 @@ import requests
 
 from mtanimate.checkpoints.registry import Entry, by_hand, downloads_folder, fault
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import PARTIAL, replacing, sha256
+from mtanimate.files import half_written, replacing, sha256
 
 TIMEOUT = 30.0  # seconds that a server may take to be reached, or say nothing
 WAITS = (1.0, 4.0)  # seconds before an address is tried again
@@ -82,7 +82,7 @@ def _already_there(entry: Entry, path: Path, say: Callable[[str], None]) -> bool
 
 def _remove_lost(folder: Path) -> None:
     """Halves that processes which were killed left here; those of others that still run stay."""
-    for half in folder.glob(PARTIAL):
+    for half in half_written(folder):
         with suppress(FileNotFoundError):  # another process has just renamed or removed it
             if time.time() - half.stat().st_mtime > LOST:
                 half.unlink()

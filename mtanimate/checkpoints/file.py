@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mtanimate.config import Config, from_checkpoint, to_mapping
@@ -59,10 +59,14 @@ def write_checkpoint(
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
         with replacing(path) as partial:
-            # Not by save_file: it writes beside `partial`, under a name that a kill leaves behind, for its owner alone.
-            partial.write_bytes(save(tensors, metadata))
+            partial.touch()
+            mode = partial.stat().st_mode
+            save_file(tensors, partial, metadata)
+            partial.chmod(mode)  # it makes a file of its own, for its owner alone
     except OSError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
+    except SafetensorError as error:
+        raise MTAnimateError(f"cannot write the checkpoint '{path}': {error}") from error
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -16,7 +16,7 @@ from mtanimate.data.clips import Split
 from mtanimate.data.loading import Batch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
-from mtanimate.files import PARTIAL, replacing
+from mtanimate.files import half_written, replacing
 from mtanimate.training.beginning import make_animator
 from mtanimate.training.journal import Journal, Log
 from mtanimate.training.keeping import Keeper
@@ -132,8 +132,8 @@ class Run:
         try:
             for name in (".", "pictures", "state", "checkpoints"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-                for half_written in (self.folder / name).glob(PARTIAL):  # by a process that was killed
-                    half_written.unlink()
+                for file in half_written(self.folder / name):  # the folder is claimed: nobody is writing them
+                    file.unlink()
             with replacing(self.folder / "config.yaml") as partial:
                 partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
             journal = Journal(self.folder, self.state.step, self.config.training.tensorboard)
