@@ -1,8 +1,8 @@
 """Pairs of frames out of single pictures: heads that nod, turn and lean a little, by a warp.
 
-A small data set has few people, who move little. A photograph has a person more; what the frame would look like if the
-head were turned by some degrees follows from its shape in space (MediaPipe's face mesh), as long as little comes into
-view that was hidden. Where no face is found, the picture bends smoothly.
+A small data set has few people, who move little. Each photograph brings one more; what it would look like if the head
+were turned by some degrees follows from its shape in space (MediaPipe's face mesh), as long as little comes into view
+that was hidden. Where no face is found, the picture bends smoothly.
 """
 
 from pathlib import Path

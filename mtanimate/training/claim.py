@@ -12,6 +12,10 @@ from mtanimate.errors import InputError
 _PATIENCE = 10
 
 
+def unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"--out: cannot write in '{folder}' ({error.strerror}): make room, or choose another folder")
+
+
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
     """The folder, made if need be, is this process's. However that ends, the system takes the claim back.
@@ -27,9 +31,7 @@ def claim(folder: Path) -> Iterator[None]:
             f"--out: another training is at work in '{folder}': wait for its end, or choose another folder"
         ) from error
     except OSError as error:
-        raise InputError(
-            f"--out: cannot write in '{folder}' ({error.strerror}): make room, or choose another folder"
-        ) from error
+        raise unwritable(folder, error) from error
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
 from mtanimate.files import half_written, replacing
 from mtanimate.training.beginning import make_animator
+from mtanimate.training.claim import unwritable
 from mtanimate.training.journal import Journal, Log
 from mtanimate.training.keeping import Keeper
 from mtanimate.training.meter import Meter
@@ -138,9 +139,7 @@ class Run:
                 partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
             journal = Journal(self.folder, self.state.step, self.config.training.tensorboard)
         except OSError as error:
-            raise InputError(
-                f"--out: cannot write in '{self.folder}' ({error.strerror}): make room, or choose another folder"
-            ) from error
+            raise unwritable(self.folder, error) from error
         self.skipped.update(self.keeper.prepare())  # said once, whoever draws them again
         return journal
 

@@ -105,7 +105,7 @@ def test_a_clip_of_nobody_stays_as_it_is(videos):
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({}, "data.augmentation.background"), ({"background": 0, "landmarks": 1.0}, "loss.landmarks, loss.close_up")],
+    [({}, "data.augmentation.background"), ({"background": 0, "landmarks": 1.0}, "loss.close_up and data.stills")],
 )
 def test_a_missing_mediapipe_is_said_before_anything_is_read(tmp_path, monkeypatch, settings, said):
     write_video(tmp_path / "a.mp4", counting_frames(3, 0))

@@ -44,5 +44,6 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("mediapipe", tmp_path / "__init__.py")
     for found, said in ((None, "Python 3.10 to 3.12"), (spec, "that carries its models")):
         monkeypatch.setattr(mediapipe_models.importlib.util, "find_spec", lambda name, found=found: found)
-        with pytest.raises(InputError, match=rf"data\.stills needs .*{said}.*'mtanimate\[mediapipe\]'"):
+        terms = r"loss\.landmarks, loss\.close_up and data\.stills"
+        with pytest.raises(InputError, match=rf"{terms} needs .*{said}.*'mtanimate\[mediapipe\]'"):
             FaceLandmarks()

@@ -132,6 +132,17 @@ def test_pairs_of_stills_are_drawn_by_their_number(videos, stills):
 
 
 @needs_mediapipe
+def test_a_face_is_turned_and_a_picture_of_nobody_bends(stills, find, monkeypatch):
+    made, random = [], np.random.default_rng(1)
+    for way in (turned, bent):
+        monkeypatch.setattr(f"mtanimate.data.stills.{way.__name__}", lambda *a, way=way: made.append(way) or way(*a))
+    pictures = Stills(stills, 64)
+    names = [pictures.draw(find, random)[1] for _ in range(8)]
+    assert set(names) == {"face.png", "nobody.png"}
+    assert made == [turned if name == "face.png" else bent for name in names for _ in range(2)]
+
+
+@needs_mediapipe
 def test_the_share_is_kept_and_a_broken_still_is_named(videos, stills, tmp_path):
     names = [pair.clip for pair in draw(pairs_of(videos, stills, stills_share=0.3), 200)]
     assert 0.2 < np.mean([name.endswith(".png") for name in names]) < 0.4
