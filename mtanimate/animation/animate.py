@@ -156,7 +156,7 @@ def perform(
         performance = watching.performance(cast.sha256, None if settings.mode == "relative" else stage, progress)
     else:
         assert job.motion
-        performance = load_performance(job.motion, cast.sha256, cast.animator.config.num_keypoints)
+        performance = load_performance(job.motion, cast.sha256, cast.animator.config)
         numbers = range(len(performance))
         _check_reference(settings.reference_frame, numbers)
     if performance.lost:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtanimate.models.face_transfer import face_distances, transfer_face
 from mtanimate.models.motion import Motion, movement_scale, transfer_relative
 
 # Between the normalised keypoints of two pictures; see `pose_distances`. 0.05 to 0.1 within one person's talking,
@@ -50,11 +51,13 @@ def held(motion: Motion, lost: list[int]) -> Motion:
 
 
 def pose_distances(source: Motion, driving: Motion) -> Tensor:
-    """How far each driving frame's pose is from the source's: (T,).
+    """How far each driving frame's pose is from the source's, and of faces their expression: (T,).
 
     Keypoints are centred on their mean and divided by their root mean square distance from it, so that neither place
     nor size counts; then the mean Euclidean distance.
     """
+    if source.kind == "face":
+        return face_distances(source, driving)
     difference = _normalised(driving.keypoints) - _normalised(source.keypoints[:1])
     return difference.norm(dim=2).mean(dim=1)
 
@@ -80,5 +83,7 @@ def transferred(
     source: batch 1 or that of driving; first: the source's first picture, whose subject's size counts, batch 1, as
     reference. adapt_scale: by the sizes of the two subjects. strength: as `transfer_relative` takes it.
     """
+    if source.kind == "face":
+        return transfer_face(source, driving, reference, adapt_scale, strength)
     scale = movement_scale(first, reference) if adapt_scale else 1.0
     return transfer_relative(source, driving, reference, scale, strength)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.models.motion import Motion
@@ -67,7 +68,6 @@ def save_performance(path: Path, performance: Performance) -> None:
         "format": FORMAT,
         "fps": str(performance.fps),
         "checkpoint": performance.checkpoint,
-        "up_to_sign": json.dumps(performance.motion.up_to_sign),
         "times": json.dumps(None if performance.times is None else [str(time) for time in performance.times]),
     }
     try:
@@ -80,16 +80,16 @@ def save_performance(path: Path, performance: Performance) -> None:
         raise MTAnimateError(f"{path} could not be written ({error.strerror}): choose another place") from error
 
 
-def load_performance(path: Path, checkpoint: str, num_keypoints: int) -> Performance:
-    """checkpoint: SHA-256 of the weights that will use it. Raises InputError for a file that is damaged, foreign, or
-    was made with other weights."""
+def load_performance(path: Path, checkpoint: str, config: ModelConfig) -> Performance:
+    """checkpoint: SHA-256 of the weights that will use it, whose configuration is `config`. Raises InputError for a file
+    that is damaged, foreign, or was made with other weights."""
     check_readable(path, "motion file")
     try:
         arrays, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
         if about.get("format") != FORMAT:
             raise ValueError(f"its format is {about.get('format')}, not {FORMAT}")
         keypoints, affine = (torch.from_numpy(arrays[name]).float() for name in ("keypoints", "affine"))
-        motion = Motion(keypoints, affine, json.loads(about.get("up_to_sign", "false")) is True)
+        motion = Motion(keypoints, affine, config.estimator.motion_kind)
         fps = Fraction(about["fps"])
         given = json.loads(about["times"])
         times = None if given is None else [Fraction(time) for time in given]
@@ -98,7 +98,7 @@ def load_performance(path: Path, checkpoint: str, num_keypoints: int) -> Perform
         _check(motion, fps, times)
     except (ArithmeticError, EOFError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a motion file of mtanimate ({' '.join(str(error).split())})") from error
-    if made_with != checkpoint or motion.keypoints.shape[1] != num_keypoints:
+    if made_with != checkpoint or motion.keypoints.shape[1] != config.num_keypoints:
         raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
     return Performance(motion, fps, checkpoint, times, None, lost)
 

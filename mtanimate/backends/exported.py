@@ -64,7 +64,7 @@ class Exported:
         return torch.cat([predict({"source": one, "driving": other})["background"] for one, other in pairs])
 
     def _motion(self, given: dict[str, Tensor]) -> Motion:
-        return Motion(given["keypoints"], given["affine"], up_to_sign=self.config.estimator.name == "mraa")
+        return Motion(given["keypoints"], given["affine"], self.config.estimator.motion_kind)
 
 
 def drive_inputs(

@@ -2,7 +2,13 @@
 
 import math
 
-from mtanimate.config.model import EstimatorConfig, HeatmapEstimatorConfig, ModelConfig, MotionTransformerConfig
+from mtanimate.config.model import (
+    FACE_POINTS,
+    EstimatorConfig,
+    HeatmapEstimatorConfig,
+    ModelConfig,
+    MotionTransformerConfig,
+)
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
@@ -14,6 +20,7 @@ def check(config: Config) -> Config:
         _check_transformer(estimator)
     else:
         _check_heatmaps(estimator, config)
+    _check_face(config)
     _check_sizes(config.model)
     low, high = config.data.augmentation.window
     if low > high:
@@ -38,6 +45,27 @@ def _check_transformer(config: MotionTransformerConfig) -> None:
             raise InputError(
                 f"model.estimator.backbone.{name}: {len(found)} numbers, not one for each of {wanted} branches"
             )
+
+
+def _check_face(config: Config) -> None:
+    """What is made for the points of a face needs tokens that are tied to them."""
+    estimator = config.model.estimator
+    tied = isinstance(estimator, MotionTransformerConfig) and estimator.tied == "face"
+    if tied and config.model.num_keypoints < FACE_POINTS:
+        raise InputError(f"model.num_keypoints: a face has {FACE_POINTS} points (model.estimator.tied): give as many")
+    if tied and (config.loss.equivariance_affine or config.loss.anchor):
+        raise InputError(
+            "loss.equivariance_affine and loss.anchor are for free tokens, not model.estimator.tied: set them to 0"
+        )
+    needing = {
+        "model.estimator.refinement_width": isinstance(estimator, MotionTransformerConfig)
+        and estimator.refinement_width,
+        "model.dense_motion.prior": config.model.dense_motion.prior,
+        "loss.token_landmarks": config.loss.token_landmarks,
+    }
+    for name, asked in needing.items():
+        if asked and not tied:
+            raise InputError(f"{name} needs motion tokens that are tied to a face: set model.estimator.tied to face")
 
 
 def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:

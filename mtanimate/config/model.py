@@ -5,6 +5,9 @@ from typing import Literal, TypeAlias
 
 from mtanimate.config.ranges import Count, Natural, Portion, Positive
 
+FACE_POINTS = 34  # of `mtanimate.models.face_points`, which has them
+MotionKind: TypeAlias = Literal["parts", "axes", "face"]
+
 
 @dataclass(frozen=True)
 class HRNetConfig:
@@ -46,6 +49,10 @@ class MotionTransformerConfig:
     position: the sine code is added to the image tokens before every layer (`unified`), once, or never (Table 4).
     squash: keep keypoints inside the picture by 2 sigmoid(x) - 1 (the release always does).
     scale_factor: the picture is reduced by it, anti-aliased, before the backbone.
+    tied: `face`: the first tokens' keypoints are points of a face (`mtanimate.models.face_points`), which
+        loss.token_landmarks teaches them, and every matrix is the skull's.
+    refinement_width: channels of the convolutions on windows at full size, from which the tied points of eyes and mouth
+        are placed anew; 0: none.
     """
 
     name: Literal["motion-transformer"] = "motion-transformer"
@@ -60,6 +67,13 @@ class MotionTransformerConfig:
     position: Literal["every_layer", "once", "none"] = "every_layer"
     squash: bool = False
     scale_factor: Portion = 1.0
+    tied: Literal["none", "face"] = "none"
+    refinement_width: Natural = 0
+
+    @property
+    def motion_kind(self) -> MotionKind:
+        """See `mtanimate.models.motion.Motion`."""
+        return "face" if self.tied == "face" else "parts"
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,11 @@ class HeatmapEstimatorConfig:
     padding: Natural = 0
     shared_affine: bool = False
 
+    @property
+    def motion_kind(self) -> MotionKind:
+        """See `mtanimate.models.motion.Motion`."""
+        return "axes" if self.name == "mraa" else "parts"
+
 
 EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
 
@@ -92,6 +111,8 @@ EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
 class DenseMotionConfig:
     """exact_sampling: a flow of no motion copies the source to the bit, and what lies outside repeats its edge;
     published networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
+    prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), and come, with
+    flow and occlusion, at twice the hourglass's size.
     """
 
     block_expansion: Count = 64
@@ -101,6 +122,7 @@ class DenseMotionConfig:
     keypoint_variance: Positive = 0.01
     occlusion: bool = True
     exact_sampling: bool = False
+    prior: bool = False
 
 
 @dataclass(frozen=True)

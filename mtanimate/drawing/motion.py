@@ -35,7 +35,7 @@ def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray
     points, matrices = motion.keypoints[0].clamp(-1, 1).cpu(), scale * motion.affine[0].cpu()
     for point, matrix, colour in zip(points, matrices, colours, strict=True):
         for tip, thick in ((matrix[:, 1], 0.6 * thickness), (matrix[:, 0], thickness)):
-            start = _pixel((point - tip if motion.up_to_sign else point).tolist(), picture.shape)
+            start = _pixel((point - tip if motion.kind == "axes" else point).tolist(), picture.shape)
             end = _pixel((point + tip).tolist(), picture.shape)
             ink.line(start, end, _WHITE, thick + 2)
             ink.line(start, end, colour, thick)

@@ -48,14 +48,13 @@ class _Drive(nn.Module):
     def __init__(self, animator: Animator, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
-        self.up_to_sign = animator.config.estimator.name == "mraa"
+        self.kind = animator.config.estimator.motion_kind
         self.dense_motion, self.generator = animator.dense_motion, animator.generator
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.graph.inputs, inputs, strict=True))
         motions = [
-            Motion(given[f"{whose}_keypoints"], given[f"{whose}_affine"], self.up_to_sign)
-            for whose in ("source", "driving")
+            Motion(given[f"{whose}_keypoints"], given[f"{whose}_affine"], self.kind) for whose in ("source", "driving")
         ]
         batch = given["driving_keypoints"].shape[0]
         features = [given[name].expand(batch, -1, -1, -1) for name in self.graph.inputs if name.startswith("features")]

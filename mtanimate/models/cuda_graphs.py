@@ -105,7 +105,7 @@ class Recorded:
         return Rendering(prediction, DenseMotion(masks, flow, occlusion[0] if occlusion else None, exact))
 
     def _motion(self, keypoints: Tensor, affine: Tensor) -> Motion:
-        return Motion(keypoints, affine, up_to_sign=self.config.estimator.name == "mraa")
+        return Motion(keypoints, affine, self.config.estimator.motion_kind)
 
     def _play(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         key = (function.__name__, *((tensor.shape, tensor.dtype) for tensor in inputs))

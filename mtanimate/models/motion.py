@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtanimate.config.model import MotionKind
 from mtanimate.geometry import inverse_2x2, matmul_2x2, transform_points
 
 
@@ -16,12 +17,13 @@ class Motion:
 
     keypoints: (B, K, 2), the paper's t^k as (x, y) in [-1, 1].
     affine: (B, K, 2, 2), the paper's A^k: from the latent reference frame to the picture, near keypoint k.
-    up_to_sign: the matrices are principal axes (MRAA), which point both ways: A and -A say the same.
+    kind: `axes`: the matrices are principal axes (MRAA), which point both ways: A and -A say the same. `face`: the
+    first keypoints are a face's points (`mtanimate.models.face_points`), and every matrix is its skull's.
     """
 
     keypoints: Tensor
     affine: Tensor
-    up_to_sign: bool = False
+    kind: MotionKind = "parts"
 
     def __len__(self) -> int:
         return self.keypoints.shape[0]
@@ -50,7 +52,7 @@ class Motion:
 
     def unwound(self) -> "Motion":
         """Frames in the order of time: where matrices are known up to sign, each as its predecessor has it."""
-        if not self.up_to_sign or len(self) < 2:
+        if self.kind != "axes" or len(self) < 2:
             return self
         turned = _half_turn(matmul_2x2(self.affine[1:], inverse_2x2(self.affine[:-1])))
         signs = torch.cat([torch.ones_like(turned[:1]), turned]).cumprod(dim=0)
@@ -63,7 +65,7 @@ def change(first: Motion, second: Motion) -> Tensor:
     Where matrices are known up to sign, the product that turns by less than a quarter.
     """
     product = matmul_2x2(first.affine, inverse_2x2(second.affine))
-    return product * _half_turn(product) if first.up_to_sign else product
+    return product * _half_turn(product) if first.kind == "axes" else product
 
 
 def _half_turn(matrix: Tensor) -> Tensor:
@@ -126,8 +128,13 @@ def transfer_relative(
     (Absolute transfer needs no function: the driving motion is used as it is.)
     """
     keypoints = source.keypoints + (driving.keypoints - reference.keypoints) * (scale * strength)
-    turn = change(driving, reference)
-    if strength != 1:
-        still = torch.eye(2, dtype=turn.dtype, device=turn.device)
-        turn = still + (turn - still) * strength
-    return Motion(keypoints, matmul_2x2(turn, source.affine), source.up_to_sign)
+    turn = strengthened(change(driving, reference), strength)
+    return Motion(keypoints, matmul_2x2(turn, source.affine), source.kind)
+
+
+def strengthened(turn: Tensor, strength: float) -> Tensor:
+    """A change of matrices (..., 2, 2), so much of it."""
+    if strength == 1:
+        return turn
+    still = torch.eye(2, dtype=turn.dtype, device=turn.device)
+    return still + (turn - still) * strength

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 from mtanimate.config import MotionTransformerConfig
 from mtanimate.geometry import CPU, antialias_downsample
+from mtanimate.models.face_points import face_frame
 from mtanimate.models.hrnet import HRNet
 from mtanimate.models.motion import Motion
+from mtanimate.models.refinement import Refinement
 
 
 class MultiHeadAttention(nn.Module):
@@ -120,6 +122,7 @@ class MotionTransformer(nn.Module):
             self.affine_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4))
         else:
             self.head = nn.Linear(dim, 6)
+        self.refinement = Refinement(dim, config.refinement_width) if config.refinement_width else None
         self._initialise()
 
     def forward(self, image: Tensor, attention: list[Tensor] | None = None) -> Motion:
@@ -135,7 +138,16 @@ class MotionTransformer(nn.Module):
             if index == 0 or (self.config.position == "every_layer" and self.config.attention == "unified"):
                 tokens = tokens + position
             motion, tokens = layer(motion, tokens, attention)
-        return self._regress(motion)
+        found = self._regress(motion)
+        return self._as_face(image, motion, found) if self.config.tied == "face" else found
+
+    def _as_face(self, image: Tensor, tokens: Tensor, found: Motion) -> Motion:
+        """Tied keypoints, read anew where there are windows, and the skull's matrix for every part."""
+        keypoints = found.keypoints
+        if self.refinement is not None:
+            keypoints = self.refinement(image, tokens, keypoints)
+        matrix, _ = face_frame(keypoints)
+        return Motion(keypoints, matrix[:, None].expand(-1, keypoints.shape[1], -1, -1), kind="face")
 
     def embed(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Backbone features (B, C, h, w) -> patch embeddings (B, N, d) and their position code (N, d)."""

@@ -27,7 +27,7 @@ class RegionPredictor(HeatmapEstimator):
         xx = (heatmaps * x**2).sum(dim=(2, 3)) + (2 / (width - 1)) ** 2 / 12
         yy = (heatmaps * y**2).sum(dim=(2, 3)) + (2 / (height - 1)) ** 2 / 12
         xy = (heatmaps * x * y).sum(dim=(2, 3))
-        return Motion(keypoints, principal_axes(xx, xy, yy), up_to_sign=True)
+        return Motion(keypoints, principal_axes(xx, xy, yy), kind="axes")
 
 
 def principal_axes(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:

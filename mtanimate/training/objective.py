@@ -18,6 +18,7 @@ from mtanimate.models.losses.equivariance import Transform, equivariance_affine,
 from mtanimate.models.losses.features import EfficientNetLite0Features, VGG19Features
 from mtanimate.models.losses.landmarks import close_ups, landmark_loss
 from mtanimate.models.losses.perceptual import PerceptualLoss
+from mtanimate.models.losses.tokens import token_landmark_loss
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
 
@@ -98,14 +99,14 @@ class Objective(nn.Module):
             frames = torch.cat([batch.source, batch.driving])
             motion = animator.estimate_motion(frames)
             terms = self._equivariance(animator, frames, motion, batch.transform.repeat(2))
-            return Outcome(terms | self._anchor(motion), None)
+            return Outcome(terms | self._anchor(motion) | self._tokens(motion, batch), None)
         source, driving = batch.source, batch.driving
         frames = torch.cat([source, driving])
         motion = animator.estimate_motion(frames)
         # Second frames first: what each frame is to become. In both directions, or the first alone.
         swapped, swapped_motion = frames.roll(len(source), dims=0), motion.roll(len(source))
         terms = self._equivariance(animator, driving, swapped_motion[: len(source)], batch.transform)
-        terms |= self._anchor(motion)
+        terms |= self._anchor(motion) | self._tokens(motion, batch)
         if not self.config.both_directions:
             frames, swapped = source, driving
             motion, swapped_motion = motion[: len(source)], swapped_motion[: len(source)]
@@ -160,6 +161,13 @@ class Objective(nn.Module):
         start = sunflower(motion.keypoints.shape[1]).to(motion.keypoints)
         mean = self.batch_mean(motion.keypoints.mean(dim=0))
         return {"anchor": self.config.anchor * (mean - start).abs().mean()}
+
+    def _tokens(self, motion: Motion, batch: Batch) -> dict[str, Tensor]:
+        """Of both frames of each pair."""
+        if not self.config.token_landmarks or batch.landmarks is None:
+            return {}
+        value = token_landmark_loss(motion.keypoints, batch.landmarks.flatten(0, 1))
+        return {"token_landmarks": self.config.token_landmarks * value}
 
     def _equivariance(
         self, animator: Animator, driving: Tensor, motion: Motion, transform: Transform

@@ -26,11 +26,11 @@ def check_phases(config: Config) -> None:
     """Raises InputError where a phase would have nothing to train."""
     loss, training = config.loss, config.training
     frozen = {"motion_estimator", "dense_motion"} & set(training.freeze)
-    of_the_estimator = loss.equivariance_keypoints or loss.equivariance_affine or loss.anchor
+    of_the_estimator = loss.equivariance_keypoints or loss.equivariance_affine or loss.anchor or loss.token_landmarks
     if training.equivariance_steps and ("motion_estimator" in frozen or not of_the_estimator):
         raise InputError(
             "training.equivariance_steps: they train the estimator alone, which is frozen or has no loss of its own "
-            "(loss.equivariance_keypoints, loss.equivariance_affine, loss.anchor): set them to 0"
+            "(loss.equivariance_keypoints, loss.equivariance_affine, loss.anchor, loss.token_landmarks): set them to 0"
         )
     if training.warmup_steps and len(frozen) == 2:
         raise InputError("training.warmup_steps: what they train is frozen: set them to 0")

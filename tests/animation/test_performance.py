@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from mtanimate.animation.performance import Performance, load_performance, save_performance
+from mtanimate.config import HeatmapEstimatorConfig, ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.motion import Motion
+
+CONFIG = ModelConfig()
 
 
 def performance(frames: int = 6, times: bool = False) -> Performance:
@@ -28,7 +31,7 @@ def test_what_is_saved_is_loaded(suffix, times, tmp_path):
     made = performance(times=times)
     path = tmp_path / f"motion ü{suffix}"
     save_performance(path, made)
-    read = load_performance(path, "abc", 10)
+    read = load_performance(path, "abc", CONFIG)
     assert torch.equal(read.motion.keypoints, made.motion.keypoints)
     assert torch.equal(read.motion.affine, made.motion.affine)
     assert (read.fps, read.times, read.lost) == (made.fps, made.times, made.lost)
@@ -41,9 +44,9 @@ def test_another_checkpoints_motion_is_refused(suffix, tmp_path):
     path = tmp_path / f"motion{suffix}"
     save_performance(path, performance())
     with pytest.raises(InputError, match="made with another checkpoint"):
-        load_performance(path, "other", 10)
+        load_performance(path, "other", CONFIG)
     with pytest.raises(InputError, match="made with another checkpoint"):
-        load_performance(path, "abc", 11)
+        load_performance(path, "abc", replace(CONFIG, num_keypoints=11))
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
@@ -55,21 +58,21 @@ def test_damaged_files_are_refused(suffix, tmp_path):
     for cut in (1, 10, len(content) // 2, len(content) - 3):
         path.write_bytes(content[:cut])
         with pytest.raises(InputError, match="is not a motion file"):
-            load_performance(path, "abc", 10)
+            load_performance(path, "abc", CONFIG)
     for _ in range(60):
         changed = bytearray(content)
         for position in generator.integers(len(content), size=8):
             changed[position] ^= int(generator.integers(1, 256))
         path.write_bytes(changed)
         with suppress(InputError):  # none where only a value has changed, or the compression's slack
-            load_performance(path, "abc", 10)
+            load_performance(path, "abc", CONFIG)
 
 
 def test_pickles_are_not_opened(tmp_path):
     path = tmp_path / "motion.npz"
     np.savez(path, keypoints=np.array([{"a": 1}], object), affine=np.zeros(1), lost=np.zeros(1), about=np.array("{}"))
     with pytest.raises(InputError, match="is not a motion file"):
-        load_performance(path, "abc", 10)
+        load_performance(path, "abc", CONFIG)
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
@@ -77,14 +80,14 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     made.motion.keypoints[2, 3, 0] = torch.nan
     save_performance(tmp_path / "motion.npz", made)
     with pytest.raises(InputError, match="not finite"):
-        load_performance(tmp_path / "motion.npz", "abc", 10)
+        load_performance(tmp_path / "motion.npz", "abc", CONFIG)
 
 
 def test_a_foreign_format_is_named(tmp_path):
     arrays = {"keypoints": np.zeros((1, 10, 2)), "affine": np.zeros((1, 10, 2, 2)), "lost": np.zeros(0, int)}
     np.savez(tmp_path / "motion.npz", **arrays, about=np.array(json.dumps({"format": "other"})))
     with pytest.raises(InputError, match="its format is other"):
-        load_performance(tmp_path / "motion.npz", "abc", 10)
+        load_performance(tmp_path / "motion.npz", "abc", CONFIG)
 
 
 def test_where_it_cannot_be_written(tmp_path):
@@ -95,8 +98,8 @@ def test_where_it_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-def test_matrices_known_up_to_sign_stay_so(suffix, tmp_path):
+def test_what_the_matrices_are_follows_from_the_checkpoint(suffix, tmp_path):
     made = performance()
-    made = made.with_motion(replace(made.motion, up_to_sign=True))
     save_performance(tmp_path / f"m{suffix}", made)
-    assert load_performance(tmp_path / f"m{suffix}", made.checkpoint, made.motion.keypoints.shape[1]).motion.up_to_sign
+    config = replace(CONFIG, estimator=HeatmapEstimatorConfig(name="mraa"))
+    assert load_performance(tmp_path / f"m{suffix}", made.checkpoint, config).motion.kind == "axes"

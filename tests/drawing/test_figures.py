@@ -93,10 +93,10 @@ def test_ink_leaves_the_rest_alone():
     assert picture.max() == 50
 
 
-@pytest.mark.parametrize("up_to_sign", [False, True])
-def test_local_frames_are_the_columns_of_the_matrix(up_to_sign):
+@pytest.mark.parametrize(("kind", "both_ways"), [("parts", False), ("axes", True)])
+def test_local_frames_are_the_columns_of_the_matrix(kind, both_ways):
     turned = torch.tensor([[[[0.0, -1.0], [2.0, 0.0]]]])  # (1, 0) goes down, twice as long; (0, 1) goes left
-    motion = Motion(torch.zeros(1, 1, 2), turned, up_to_sign)
+    motion = Motion(torch.zeros(1, 1, 2), turned, kind)
     drawn = draw_motion(np.zeros((257, 257, 3), np.uint8), motion, scale=0.3)
     colour = token_colours(1)[0] * 255
 
@@ -105,7 +105,7 @@ def test_local_frames_are_the_columns_of_the_matrix(up_to_sign):
 
     assert inked(0, 70)
     assert inked(-32, 0)
-    assert inked(32, 0) == inked(0, -70) == up_to_sign
+    assert inked(32, 0) == inked(0, -70) == both_ways
 
 
 def test_axes_of_a_usual_part_have_one_length():

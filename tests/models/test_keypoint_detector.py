@@ -34,7 +34,7 @@ def test_a_new_network_begins_with_the_identity(name):
     motion = KeypointDetector(replace(TINY, name=name), 5).eval()(picture())
     assert motion.keypoints.shape == (2, 5, 2)
     close(motion.affine, torch.eye(2).expand(2, 5, 2, 2))
-    assert not motion.up_to_sign
+    assert motion.kind == "parts"
 
 
 @pytest.mark.parametrize("padding", [0, 3])

@@ -73,7 +73,7 @@ def test_a_region_is_its_mean_and_its_axes():
     close(motion.keypoints[0, 0], torch.tensor([0.1, -0.2]), atol=1e-3)
     affine = motion.affine[0, 0]
     close(affine @ affine.T, covariance(0.4, 0.3, 0.1), atol=1e-3, rtol=1e-2)
-    assert motion.up_to_sign
+    assert motion.kind == "axes"
 
 
 @pytest.mark.parametrize("before", [0.0, 0.8, 1.5, 1.57, -1.5, 3.0])
@@ -100,7 +100,7 @@ def test_a_region_of_one_pixel_has_a_size():
 
 
 def flipped(motion, signs):
-    return Motion(motion.keypoints, motion.affine * torch.tensor(signs).view(-1, 1, 1, 1), motion.up_to_sign)
+    return Motion(motion.keypoints, motion.affine * torch.tensor(signs).view(-1, 1, 1, 1), motion.kind)
 
 
 def clip():
@@ -116,7 +116,7 @@ def test_signs_do_not_change_what_moves_where():
     source, short = frames[:1], frames[:10]
     close(sparse_motions(source, signed[:10], grid), sparse_motions(source, short, grid))
     moved, wanted = (transfer_relative(source, motion, motion[:1]) for motion in (signed[:10], short))
-    assert moved.up_to_sign
+    assert moved.kind == "axes"
     close(sparse_motions(source, moved, grid), sparse_motions(source, wanted, grid))
 
 

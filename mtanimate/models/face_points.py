@@ -1,0 +1,91 @@
+"""The points of a face that motion tokens may be tied to, and the frame that its skull gives them.
+
+A face's own coordinates: the origin lies between the eyes, the outer eye corners are 1 apart, x to the picture's
+right, y down. Places are medians over faces that look into the camera.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from mtanimate.geometry import CPU
+
+# Vertex of MediaPipe's refined face mesh (Kartynnik et al., 2019) -> place, part by part. "Right" is the subject's.
+MOUTH = {
+    13: (0.0, 0.735),
+    14: (0.0, 0.822),
+    61: (-0.279, 0.771),
+    291: (0.279, 0.771),
+    0: (0.0, 0.667),
+    17: (0.0, 0.942),
+    81: (-0.128, 0.736),
+    311: (0.128, 0.736),
+    178: (-0.128, 0.808),
+    402: (0.128, 0.808),
+}
+RIGHT_EYE = {
+    159: (-0.372, -0.062),
+    145: (-0.355, 0.032),
+    33: (-0.5, -0.008),
+    133: (-0.196, 0.007),
+    468: (-0.356, -0.02),
+}
+LEFT_EYE = {386: (0.372, -0.062), 374: (0.355, 0.032), 263: (0.5, -0.008), 362: (0.196, 0.007), 473: (0.356, -0.02)}
+RIGHT_BROW = {105: (-0.462, -0.281), 107: (-0.162, -0.258)}
+LEFT_BROW = {334: (0.462, -0.281), 336: (0.162, -0.258)}
+JAW = {1: (0.0, 0.438), 152: (0.0, 1.3)}
+SKULL = {
+    168: (0.0, -0.057),
+    10: (0.0, -0.598),
+    234: (-0.788, 0.226),
+    454: (0.788, 0.226),
+    50: (-0.546, 0.366),
+    280: (0.546, 0.366),
+    172: (-0.627, 0.913),
+    397: (0.627, 0.913),
+}
+PLACES = MOUTH | RIGHT_EYE | LEFT_EYE | RIGHT_BROW | LEFT_BROW | JAW | SKULL
+VERTICES = list(PLACES)
+COUNT = len(VERTICES)
+# What does not move against the skull: nothing of lips, lids, brows and jaw; nor the nose's tip, which stands out.
+RIGID = (33, 133, 263, 362, 168, 10, 234, 454)
+
+
+def indices(vertices: Iterable[int]) -> list[int]:
+    """The tokens that are tied to these vertices."""
+    return [VERTICES.index(vertex) for vertex in vertices]
+
+
+@lru_cache
+def places(device: torch.device = CPU) -> Tensor:
+    """Where each point lies in a face's own coordinates: (COUNT, 2)."""
+    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+        return torch.tensor(list(PLACES.values()), device=CPU).to(device)
+
+
+@lru_cache
+def _solver(vertices: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What matrix and origin of `face_frame` are linear combinations of points with: (COUNT, 2), (COUNT, 1)."""
+    with torch.inference_mode(False):
+        chosen = indices(vertices)
+        known = places()[chosen].double()
+        middle = known.mean(dim=0)
+        matrix = torch.zeros(COUNT, 2, dtype=torch.float64, device=CPU)
+        matrix[chosen] = (known - middle) @ torch.linalg.inv((known - middle).T @ (known - middle))
+        origin = torch.zeros(COUNT, 1, dtype=torch.float64, device=CPU)
+        origin[chosen] = 1 / len(chosen)
+        origin -= matrix @ middle[:, None]
+        return matrix.float().to(device), origin.float().to(device)
+
+
+def face_frame(points: Tensor, vertices: tuple[int, ...] = RIGID) -> tuple[Tensor, Tensor]:
+    """From a face's own coordinates to the picture: the affine map that fits these vertices' places best (least
+    squares).
+
+    points: (B, COUNT or more, 2), the tied ones first. Returns the matrix (B, 2, 2) and the origin's place (B, 2).
+    """
+    matrix, origin = _solver(vertices, points.device)
+    tied = points[:, :COUNT]
+    return (tied[..., None] * matrix[:, None]).sum(dim=1), (tied * origin).sum(dim=1)

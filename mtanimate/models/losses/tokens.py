@@ -1,0 +1,59 @@
+"""What ties motion tokens to a face: the distance of their keypoints to points of its mesh."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from mtanimate.geometry import CPU
+from mtanimate.models.face_points import (
+    COUNT,
+    LEFT_BROW,
+    LEFT_EYE,
+    MOUTH,
+    RIGHT_BROW,
+    RIGHT_EYE,
+    VERTICES,
+    indices,
+)
+
+# Features move by less than a head does, so their shapes count by themselves: points relative to their group's middle,
+# openings, and irises between the corners of their eyes.
+_GROUPS = [indices(group) for group in (MOUTH, RIGHT_EYE, LEFT_EYE, [*RIGHT_BROW, *LEFT_BROW, 33, 263])]
+_OPENINGS = [indices(pair) for pair in ((13, 14), (81, 178), (311, 402), (61, 291), (159, 145), (386, 374))]
+_IRISES = [indices(three) for three in ((468, 33, 133), (473, 263, 362))]
+_SHAPE, _OPENING, _GAZE = 3.0, 1.5, 4.0
+_SMALLEST = 0.1  # distance of the outer eye corners, in coordinates: smaller faces do not count for more
+
+
+def token_landmark_loss(keypoints: Tensor, mesh: Tensor) -> Tensor:
+    """Mean |difference| of tied keypoints and their vertices, in distances of the outer eye corners, and more for the
+    shapes of mouth, eyes and brows, for openings, and for gaze.
+
+    keypoints: (B, K, 2), the tied ones first. mesh: (B, 478, 2) of the same pictures, (x, y) in [-1, 1]; not a number
+    where there is no face: such pictures do not count.
+    """
+    seen = ~mesh.isnan().flatten(1).any(dim=1)
+    mesh = torch.where(seen[:, None, None], mesh, torch.zeros_like(mesh))
+    apart = (mesh[:, 33] - mesh[:, 263]).norm(dim=-1).clamp_min(_SMALLEST)[:, None, None]
+    error = torch.where(seen[:, None, None], (keypoints[:, :COUNT] - mesh[:, _vertices(mesh.device)]) / apart, 0.0)
+    total = _size(error)
+    for group in _GROUPS:
+        total = total + _SHAPE * _size(error[:, group] - error[:, group].mean(dim=1, keepdim=True))
+    for one, other in _OPENINGS:
+        total = total + _OPENING * _size(error[:, one] - error[:, other])
+    for iris, outer, inner in _IRISES:
+        total = total + _GAZE * _size(error[:, iris] - (error[:, outer] + error[:, inner]) / 2)
+    return total.sum() / seen.sum().clamp_min(1)
+
+
+def _size(error: Tensor) -> Tensor:
+    """Mean |error| of each picture: (B,)."""
+    return error.abs().flatten(1).mean(dim=1)
+
+
+@lru_cache
+def _vertices(device: torch.device) -> Tensor:
+    """As an index that lies on the device: a list would be copied there at every call."""
+    with torch.inference_mode(False):
+        return torch.tensor(VERTICES, device=CPU).to(device)

@@ -1,0 +1,116 @@
+"""A second look at eyes and mouth: windows about them, at the picture's full size, say where their points are."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtanimate.geometry import CPU, coordinate_grid, sample
+from mtanimate.models.face_points import (
+    JAW,
+    LEFT_BROW,
+    LEFT_EYE,
+    MOUTH,
+    RIGHT_BROW,
+    RIGHT_EYE,
+    SKULL,
+    face_frame,
+    indices,
+    places,
+)
+
+SIDE = 64  # of a window, in samples; its features have half as many
+# Each window in a face's own coordinates: middle, half the side, and the points that are read off it.
+_WINDOWS = (
+    ((-0.36, -0.12), 0.4, RIGHT_EYE | RIGHT_BROW),
+    ((0.36, -0.12), 0.4, LEFT_EYE | LEFT_BROW),
+    ((0.0, 0.9), 0.75, MOUTH | JAW),
+)
+_PRIOR = 0.5  # standard deviation of where a point is at first, in halves of a window's side
+
+
+class Refinement(nn.Module):
+    """Places the points of eyes, brows, mouth and jaw anew.
+
+    Each motion token attends to the features of its window; in place of values the places themselves are averaged, so
+    that a keypoint is the mean of where its token looks (Eq. 3-4, with one head).
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, 2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 2 * width, 3, 2, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(2 * width)
+        self.conv4 = nn.Conv2d(2 * width, 2 * width, 3, padding=1, bias=False)
+        self.bn4 = nn.BatchNorm2d(2 * width)
+        self.conv5 = nn.Conv2d(2 * width, 2 * width, 3, padding=1, bias=False)
+        self.bn5 = nn.BatchNorm2d(2 * width)
+        self.conv6 = nn.Conv2d(3 * width, 2 * width, 3, padding=1, bias=False)
+        self.bn6 = nn.BatchNorm2d(2 * width)
+        self.key = nn.Conv2d(2 * width, 2 * width, 1)
+        self.norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, 2 * width)
+
+    def forward(self, image: Tensor, motion: Tensor, keypoints: Tensor) -> Tensor:
+        """image (B, 3, H, W), motion tokens (B, M, d) and their keypoints (B, M, 2) -> keypoints, those inside a window
+        read off it. Windows lie where the other points say; no gradient goes into that."""
+        matrix, origin = (each.detach() for each in face_frame(keypoints, tuple(SKULL)))
+        keys = self._features(self._cut(image, matrix, origin))  # (B * 3, C, h, w)
+        keys = keys.flatten(2).unflatten(0, (-1, len(_WINDOWS)))
+        queries = self.query(self.norm(motion)) * keys.shape[2] ** -0.5
+        local = []  # in the face's own coordinates
+        for window, (order, grid, prior) in enumerate(_readings(image.device)):
+            logits = (queries[:, order] @ keys[:, window]).float() + prior  # (B, N, h * w)
+            local.append(torch.softmax(logits, dim=-1)[..., None].mul(grid).sum(dim=2))
+        read = (torch.cat(local, dim=1)[..., None, :] * matrix[:, None]).sum(dim=-1) + origin[:, None]
+        order = [index for order, _, _ in _readings(image.device) for index in order]
+        rest = [index for index in range(keypoints.shape[1]) if index not in order]
+        # Put back in the order of the tokens, without writing into a tensor.
+        places_of = [*order, *rest]
+        back = sorted(range(keypoints.shape[1]), key=places_of.__getitem__)
+        return torch.cat([read, keypoints[:, rest]], dim=1)[:, back]
+
+    def _features(self, windows: Tensor) -> Tensor:
+        fine = F.relu(self.bn1(self.conv1(windows)))
+        fine = fine + F.relu(self.bn2(self.conv2(fine)))
+        coarse = F.relu(self.bn3(self.conv3(fine)))
+        coarse = coarse + F.relu(self.bn4(self.conv4(coarse)))
+        coarse = coarse + F.relu(self.bn5(self.conv5(coarse)))
+        coarse = F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        return self.key(F.relu(self.bn6(self.conv6(torch.cat([fine, coarse], dim=1)))))
+
+    def _cut(self, image: Tensor, matrix: Tensor, origin: Tensor) -> Tensor:
+        """The windows of each picture: (B * 3, 3, SIDE, SIDE)."""
+        grids = _grids(SIDE, image.device)
+        reach = (grids[None, ..., None, :] * matrix[:, None, None, None]).sum(dim=-1) + origin[:, None, None, None]
+        # The windows' grids stacked along the height read one picture: no three copies of it.
+        cut = sample(image, reach.flatten(1, 2), exact=True)
+        return cut.unflatten(2, (len(_WINDOWS), SIDE)).transpose(1, 2).flatten(0, 1)
+
+
+@lru_cache
+def _grids(side: int, device: torch.device = CPU) -> Tensor:
+    """Every sample's place in a face's own coordinates: (3, side, side, 2)."""
+    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+        square = coordinate_grid(side, side, torch.zeros(1, device=CPU))
+        middles = [torch.tensor(middle, device=CPU) for middle, _, _ in _WINDOWS]
+        grids = [half * square + middle for (_, half, _), middle in zip(_WINDOWS, middles, strict=True)]
+        return torch.stack(grids).to(device)
+
+
+@lru_cache
+def _readings(device: torch.device = CPU) -> list[tuple[list[int], Tensor, Tensor]]:
+    """Of each window: the N tokens that it places, its features' places (h * w, 2) in a face's own coordinates, and the
+    logits (N, h * w) of where they are at first."""
+    readings = []
+    with torch.inference_mode(False):
+        for (_, half, points), grid in zip(_WINDOWS, _grids(SIDE // 2).flatten(1, 2), strict=True):
+            order = indices(points)
+            offset = (grid - places()[order][:, None]) / half
+            prior = -offset.square().sum(dim=-1) / (2 * _PRIOR**2)
+            readings.append((order, grid.to(device), prior.to(device)))
+    return readings
