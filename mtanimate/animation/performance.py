@@ -81,7 +81,7 @@ def save_performance(path: Path, performance: Performance) -> None:
 
 
 def load_performance(path: Path, checkpoint: str, config: ModelConfig) -> Performance:
-    """checkpoint: SHA-256 of the weights that will use it, whose configuration is `config`. Raises InputError for a file
+    """checkpoint: SHA-256 of the weights that will use it, of the network `config`. Raises InputError for a file
     that is damaged, foreign, or was made with other weights."""
     check_readable(path, "motion file")
     try:
