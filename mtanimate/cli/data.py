@@ -111,6 +111,40 @@ def cache(
         )
 
 
+@app.command(epilog="Example: mtanimate data pack videos/ --cache cache/ --out pack/ --size 25MiB")
+@reports_errors
+def pack(
+    videos: Path = typer.Argument(..., help="The folder that the cache was made of.", show_default=False),
+    cache: Path = typer.Option(..., help="What mtanimate data cache made of it."),
+    out: Path = typer.Option(..., help="A new folder."),
+    size: str = typer.Option(..., help="The most it may take: 25MiB.", show_default=False),
+    stills: Path | None = typer.Option(None, help="A folder of pictures, too, which the cache has."),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Recode a data set so small that it travels: every person, and what moves most, with landmarks and mattes.
+
+    `mtanimate data cache` takes those from the pack, and needs no MediaPipe.
+    """
+    from mtanimate.data.packing import pack_dataset, parse_size
+
+    most, stills = parse_size(size), stills.expanduser() if stills else None
+    with progress_bar("packing", "KiB", quiet) as progress:
+        result = pack_dataset(
+            videos.expanduser(), cache.expanduser(), out.expanduser(), most, stills=stills, progress=progress,
+            say=remark(quiet),
+        )  # fmt: skip
+    if json:
+        print_json(result.as_dict())
+    elif not quiet:
+        print(
+            f"{out}: {result.bytes / 2**20:.2f} MiB; {result.clips} of {result.clips_of} clips, of all {result.people} "
+            f"people, {result.frames} frames, up to {result.length} of a clip; {result.stills} of "
+            f"{result.stills_of} stills"
+        )
+
+
 def _print(findings: "Findings") -> None:
     speed = findings.samples_per_second
     print(f"{findings.train} clips to train on, {findings.test} to test, {findings.split}")

@@ -21,6 +21,7 @@ from mtanimate.video.footage import Footage
 
 _AT_A_TIME = 32  # frames
 
+
 @dataclass
 class Result:
     """clips, stills, frames: in the cache by now, of what was asked for; new: clips and stills that were added.

@@ -23,9 +23,7 @@ class FaceLandmarks:
         with starting(_PURPOSE):
             from mediapipe.python.solutions import face_mesh
 
-            self._mesh = face_mesh.FaceMesh(
-                static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.3
-            )
+            self._mesh = face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.3)
             self._mesh.process(np.zeros((128, 128, 3), np.uint8))
 
     def __call__(self, pictures: Tensor) -> Tensor:
