@@ -73,7 +73,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        for file in partial.iterdir():
+        for file in (path for path in partial.rglob("*") if path.is_file()):
             with file.open("rb+") as opened:
                 os.fsync(opened.fileno())
         if path.exists():  # a folder cannot replace one that holds files

@@ -77,6 +77,74 @@ def prepare(
         )
 
 
+@app.command(epilog="Example: mtanimate data cache videos/ --out cache/")
+@reports_errors
+def cache(
+    videos: Path = typer.Argument(..., help="A folder of videos or of folders of frames.", show_default=False),
+    out: Path = typer.Option(..., help="The cache's folder; what it has already is kept."),
+    resolution: int = typer.Option(256, min=64, help="Side of the frames, in pixels: what will be trained at."),
+    stills: Path | None = typer.Option(
+        None, help="A folder of pictures, too.", show_default="VIDEOS/stills, beside VIDEOS/train"
+    ),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Decode every clip once, and find faces and people in it once, for training to read from.
+
+    The same command goes on where it was stopped, and adds what is new.
+    """
+    from mtanimate.data.caching import cache_dataset
+
+    stills = stills.expanduser() if stills else None
+    with progress_bar("caching", "clips", quiet) as progress:
+        result = cache_dataset(
+            videos.expanduser(), out.expanduser(), stills=stills, resolution=resolution, progress=progress,
+            say=remark(quiet),
+        )  # fmt: skip
+    if json:
+        print_json(result.as_dict())
+    elif not quiet:
+        print(
+            f"{out}: {result.clips} clips and {result.stills} stills, {result.frames} frames of {resolution} x "
+            f"{resolution}, {result.gib:.2f} GiB; {result.new} of them new, {len(result.skipped)} skipped"
+        )
+
+
+@app.command(epilog="Example: mtanimate data pack videos/ --cache cache/ --out pack/ --size 25MiB")
+@reports_errors
+def pack(
+    videos: Path = typer.Argument(..., help="The folder that the cache was made of.", show_default=False),
+    cache: Path = typer.Option(..., help="What mtanimate data cache made of it."),
+    out: Path = typer.Option(..., help="A new folder."),
+    size: str = typer.Option(..., help="The most it may take: 25MiB.", show_default=False),
+    stills: Path | None = typer.Option(None, help="A folder of pictures, too, which the cache has."),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Recode a data set so small that it travels: every person, and what moves most, with landmarks and mattes.
+
+    `mtanimate data cache` takes those from the pack, and needs no MediaPipe.
+    """
+    from mtanimate.data.packing import pack_dataset, parse_size
+
+    most, stills = parse_size(size), stills.expanduser() if stills else None
+    with progress_bar("packing", "KiB", quiet) as progress:
+        result = pack_dataset(
+            videos.expanduser(), cache.expanduser(), out.expanduser(), most, stills=stills, progress=progress,
+            say=remark(quiet),
+        )  # fmt: skip
+    if json:
+        print_json(result.as_dict())
+    elif not quiet:
+        print(
+            f"{out}: {result.bytes / 2**20:.2f} MiB; {result.clips} of {result.clips_of} clips, of all {result.people} "
+            f"people, {result.frames} frames, up to {result.length} of a clip; {result.stills} of "
+            f"{result.stills_of} stills"
+        )
+
+
 def _print(findings: "Findings") -> None:
     speed = findings.samples_per_second
     print(f"{findings.train} clips to train on, {findings.test} to test, {findings.split}")

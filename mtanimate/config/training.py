@@ -42,7 +42,8 @@ class DataConfig:
     repeats: how often an epoch takes each identity, another random clip of it each time; or each clip, where
     by_identity is false. min_distance: least frames between the two, where the clip has them.
     test_share: identities that are held out where the data have no folders `train` and `test`.
-    cache_gib: decoded frames of the first clips are kept in memory (of each process) while they fit into it.
+    cache: a folder that `mtanimate data cache` made; empty: none. cache_gib: without one, decoded frames of the first
+    clips are kept in the run's folder, as many as fit into it.
     stills: a folder of pictures; empty: none. stills_share: of the pairs that are made of one of them, whose head
     turns, nods and leans by some degrees (found by MediaPipe's face mesh), in place of a clip's two frames.
     """
@@ -51,6 +52,7 @@ class DataConfig:
     by_identity: bool = True
     min_distance: Natural = 0
     test_share: Decay = 0.1
+    cache: str = ""
     cache_gib: Weight = 0.0
     stills: str = ""
     stills_share: Share = 0.4

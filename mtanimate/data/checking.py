@@ -82,7 +82,7 @@ def check_dataset(
     train = [clip for clip in split.train if clip in readers]
     if train:
         dataset = PairDataset(train, config)
-        dataset.readers = readers
+        dataset.raw.readers = readers
         findings.samples_per_second = samples_per_second(dataset, processes)
     return findings
 

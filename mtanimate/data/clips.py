@@ -31,6 +31,14 @@ class Clip:
         return sha256(*sorted(self.path.iterdir()) if self.path.is_dir() else [self.path])
 
 
+class Still(Clip):
+    """A single picture."""
+
+    def open(self) -> Footage:
+        """Raises InputError where it is broken."""
+        return open_footage(self.path)
+
+
 def identity_of(name: str) -> str:
     """Whose clip of this name it is: what stands before the first `#`, or without one before the first `__`.
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtanimate.face_mesh import VERTICES
 from mtanimate.mediapipe_models import model, starting
-from mtanimate.models.losses.landmarks import CONTOURS, POINTS
 
 _PURPOSE = "finding landmarks for loss.landmarks, loss.close_up and data.stills"
 
@@ -16,25 +16,32 @@ class FaceLandmarks:
     @staticmethod
     def check() -> None:
         """Raises InputError where MediaPipe or its model is not installed; starts nothing."""
-        model("face_landmark/face_landmark.tflite", _PURPOSE)
+        model("face_landmark/face_landmark_with_attention.tflite", _PURPOSE)
 
     def __init__(self) -> None:
         self.check()
         with starting(_PURPOSE):
-            from mediapipe.python.solutions import face_mesh, face_mesh_connections
+            from mediapipe.python.solutions import face_mesh
 
-            self._mesh = face_mesh.FaceMesh(static_image_mode=True, min_detection_confidence=0.3)
+            self._mesh = face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.3)
             self._mesh.process(np.zeros((128, 128, 3), np.uint8))
-        lines = [getattr(face_mesh_connections, f"FACEMESH_{contour}") for contour in CONTOURS]
-        self._points = [point for contour in lines for point in sorted({end for line in contour for end in line})]
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 152, 2), (x, y) in [-1, 1]; not a number where there is no face."""
+        """(N, 3, H, W) in [0, 1] -> (N, 478, 2), (x, y) in [-1, 1]; not a number where there is no face."""
         frames = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        return torch.from_numpy(np.stack([self._in_picture(np.ascontiguousarray(frame)) for frame in frames]))
+        return torch.from_numpy(np.ascontiguousarray(self.meshes(frames)[:, :, :2]))
+
+    def meshes(self, frames: np.ndarray) -> np.ndarray:
+        """As `mesh` of each of uint8 (N, H, W, 3): (N, 478, 3) float32; not a number where there is no face."""
+        found = np.full((len(frames), VERTICES, 3), np.nan, np.float32)
+        for row, frame in zip(found, frames, strict=True):
+            mesh = self.mesh(np.ascontiguousarray(frame))
+            if mesh is not None:
+                row[...] = mesh
+        return found
 
     def mesh(self, frame: np.ndarray) -> np.ndarray | None:
-        """All points of the face in uint8 (H, W, 3), W = H: (468, 3), x and y in [-1, 1], z to the same scale,
+        """All points of the face in uint8 (H, W, 3), W = H: (478, 3), x and y in [-1, 1], z to the same scale,
         smaller nearer to the camera; None where there is no face."""
         faces = self._mesh.process(frame).multi_face_landmarks
         if not faces:
@@ -42,9 +49,3 @@ class FaceLandmarks:
         places = np.array([(point.x, point.y, point.z) for point in faces[0].landmark])
         size = frame.shape[0]
         return (2 * size * places - np.array([size, size, 0])) / (size - 1)
-
-    def _in_picture(self, frame: np.ndarray) -> np.ndarray:
-        found = self.mesh(frame)
-        if found is None:
-            return np.full((POINTS, 2), np.nan, np.float32)
-        return found[self._points, :2].astype(np.float32)

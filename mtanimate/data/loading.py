@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from mtanimate.data.augmentation import Recipe, augment
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.equivariance import Transform
@@ -18,8 +19,8 @@ AHEAD = 4  # batches that a reading process prepares
 
 @dataclass(frozen=True)
 class Batch:
-    """source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. landmarks: (2, B, L, 2), of the sources, then of
-    the driving frames. clips, skipped: as in `Pair`.
+    """What a step trains on. source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. landmarks: (2, B, 478, 2),
+    of the sources, then of the driving frames; not a number where there is no face. clips, skipped: as in `Pair`.
     """
 
     source: Tensor
@@ -29,31 +30,46 @@ class Batch:
     clips: list[str]
     skipped: list[str]
 
-    def pin_memory(self) -> "Batch":
+
+@dataclass(frozen=True)
+class RawBatch:
+    """What the loader reads: raw frames (2, B, 3, R, R) uint8, and the recipe that makes pictures of them on the device
+    that trains. The rest as in `Batch`.
+    """
+
+    frames: Tensor
+    recipe: Recipe
+    transform: Transform
+    landmarks: Tensor | None
+    clips: list[str]
+    skipped: list[str]
+
+    def pin_memory(self) -> "RawBatch":
         return self._each(Tensor.pin_memory)
 
-    def to(self, device: torch.device) -> "Batch":
-        """On `device`, pictures laid out channels-last, as convolutions are fastest with."""
+    def to(self, device: torch.device) -> "RawBatch":
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor) -> Tensor:
-            layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
-            return tensor.to(device, non_blocking=True, memory_format=layout)
+    def augmented(self) -> Batch:
+        """Pictures laid out channels-last, as convolutions are fastest with."""
+        pictures = augment(self.frames, self.recipe)
+        source, driving = (frames.contiguous(memory_format=torch.channels_last) for frames in pictures)
+        return Batch(source, driving, self.transform, self.landmarks, self.clips, self.skipped)
 
-        return self._each(move)
-
-    def _each(self, do: Callable[[Tensor], Tensor]) -> "Batch":
+    def _each(self, do: Callable[[Tensor], Tensor]) -> "RawBatch":
         transform = Transform(do(self.transform.theta), do(self.transform.control_points), do(self.transform.weights))
         landmarks = None if self.landmarks is None else do(self.landmarks)
-        return Batch(do(self.source), do(self.driving), transform, landmarks, self.clips, self.skipped)
+        return RawBatch(do(self.frames), self.recipe.each(do), transform, landmarks, self.clips, self.skipped)
 
 
-def collate(drawn: list[Pair | Unreadable]) -> Batch | Unreadable:
+def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:
     pairs = []
     for item in drawn:
         if isinstance(item, Unreadable):
             return item
         pairs.append(item)
-    frames = torch.stack([pair.frames for pair in pairs], dim=1)
+    # Laid out as they are in files and caches, colours last: copied in one go.
+    frames = torch.stack([pair.frames.permute(0, 2, 3, 1) for pair in pairs], dim=1).permute(0, 1, 4, 2, 3)
     transform = Transform(
         torch.cat([pair.transform.theta for pair in pairs]),
         pairs[0].transform.control_points,
@@ -62,7 +78,8 @@ def collate(drawn: list[Pair | Unreadable]) -> Batch | Unreadable:
     found = [pair.landmarks for pair in pairs if pair.landmarks is not None]
     landmarks = torch.stack(found, dim=1) if found else None
     skipped = [line for pair in pairs for line in pair.skipped]
-    return Batch(frames[0], frames[1], transform, landmarks, [pair.clip for pair in pairs], skipped)
+    recipe = Recipe.stack([pair.recipe for pair in pairs])
+    return RawBatch(frames, recipe, transform, landmarks, [pair.clip for pair in pairs], skipped)
 
 
 class EndlessEpochs(Sampler[list[tuple[int, int]]]):
@@ -103,7 +120,7 @@ class EndlessEpochs(Sampler[list[tuple[int, int]]]):
 
 def load_batches(
     dataset: PairDataset, *, start: int, processes: int, pinned: bool, rank: int = 0, count: int = 1
-) -> Iterator[Batch]:
+) -> Iterator[RawBatch]:
     """Batches without end from pair number `start` on, of worker `rank` of `count`.
 
     processes: that decode ahead; 0: decoding happens when a batch is asked for. The batches are the same.

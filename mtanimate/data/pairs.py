@@ -1,6 +1,5 @@
 """Pairs of frames of one clip, or of one still: what training learns from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +9,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtanimate.config import Config
-from mtanimate.data.augmentation import augment
-from mtanimate.data.background import PersonMatte, place_before
+from mtanimate.data.augmentation import Recipe, carry, draw_colour, draw_flips, draw_windows
+from mtanimate.data.background import Backdrop, PersonMatte
+from mtanimate.data.cache import Cache
 from mtanimate.data.clips import Clip
 from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.data.stills import Stills
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.data.raw import RawFrames
+from mtanimate.data.stills import draw_flow, find_stills
+from mtanimate.errors import InputError
 from mtanimate.models.losses.equivariance import Transform
-from mtanimate.video import VideoReader
-from mtanimate.video.crop import square_frames
-from mtanimate.video.folder import FrameFolder
 
 ATTEMPTS = 50  # clips that are tried for one pair
 LEAST_PERSON = 0.05  # share of a picture below which it has nobody to stand before another background
@@ -27,17 +25,33 @@ LEAST_PERSON = 0.05  # share of a picture below which it has nobody to stand bef
 
 @dataclass(frozen=True)
 class Pair:
-    """frames: (2, 3, R, R) in [0, 1], source first. transform: of the equivariance loss, for this pair. landmarks: of
-    both frames' faces, (2, L, 2), where a loss asks for them.
+    """frames: raw, (2, 3, R, R) uint8, source first. recipe: what becomes of them. transform: of the equivariance loss,
+    for this pair. landmarks: of both faces as the recipe leaves them, (2, 478, 2), where a loss asks for them; not a
+    number where there is no face.
 
     clip: where it is from, a clip or a still. skipped: what was drawn before and could not be read, and why.
     """
 
     frames: Tensor
+    recipe: Recipe
     transform: Transform
     landmarks: Tensor | None
     clip: str
     skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Two frames of a clip, or twice the same of a still, with the flow through which each is read.
+
+    frames: (2, 3, R, R) uint8. meshes: (2, 478, 3), where a loss or the flow asks for them.
+    """
+
+    clip: Clip
+    numbers: list[int]
+    frames: Tensor
+    meshes: np.ndarray | None
+    flow: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -52,57 +66,44 @@ class PairDataset(Dataset[Pair | Unreadable]):
 
     All chance in a pair comes from the seed and n, so a run draws the same pairs however many workers read
     them, on however many machines, and wherever it was interrupted. What cannot be read is replaced by another
-    clip or still, and named. Raises InputError where what the configuration asks for needs MediaPipe, and there is
-    none, and where `data.stills` has no pictures.
+    clip or still, and named. Raises InputError where `data.cache` or `data.stills` is wrong, and where what the
+    configuration asks for needs MediaPipe, which is missing.
     """
 
     def __init__(self, clips: list[Clip], config: Config) -> None:
         self.config = config
+        self.clips = clips
+        stills = config.data.stills
+        self.stills = find_stills(Path(stills).expanduser()) if stills else []
+        self.names = [clip.path.name for clip in [*clips, *self.stills]]
+        self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
+        self.raw = RawFrames(config.model.resolution)
+        if config.data.cache:
+            self.use(Cache(Path(config.data.cache).expanduser()))
         self.with_landmarks = bool(config.loss.landmarks or config.loss.close_up)
         self.other_background = config.data.augmentation.background
-        stills = config.data.stills
-        self.stills = Stills(Path(stills).expanduser(), config.model.resolution) if stills else None
-        if self.with_landmarks or self.stills:
-            FaceLandmarks.check()
-        if self.other_background:
-            PersonMatte.check()
-        self.clips = clips
-        still_names = [file.name for file in self.stills.files] if self.stills else []
-        self.names = [clip.path.name for clip in clips] + still_names
-        self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
-        self.frames_in_memory: dict[Clip, Tensor] = {}
-        # Finding out how long a video is costs more than reading two frames of it: once in each process.
-        self.readers: dict[Clip, VideoReader | FrameFolder] = {}
-        self.unreadable: dict[Clip, str] = {}
-        # Started where pairs are drawn: they do not pass from process to process.
-        self.find_landmarks: FaceLandmarks | None = None
-        self.find_people: PersonMatte | None = None
+        self._check_mediapipe()
 
-    def keep_in_memory(self, progress: Callable[[int, int], None] = lambda done, total: None) -> float:
-        """Decode the first clips, as many as fit into `data.cache_gib`, for all workers; returns GiB taken.
+    def use(self, cache: Cache) -> None:
+        """Take from the cache what it has of the clips and stills. Raises InputError for one of another resolution."""
+        self.raw.use(cache, [*self.clips, *self.stills])
 
-        progress(clips looked at, clips in all). A clip that cannot be read is left for `__getitem__` to name.
-        Raises MTAnimateError where shared memory has no room.
-        """
-        room = self.config.data.cache_gib * 2**30
-        resolution = self.config.model.resolution
-        taken = 0
-        for index, clip in enumerate(self.clips):
-            try:
-                reader = clip.open()
-                size = reader.frame_count * 3 * resolution**2
-                if taken + size > room:
-                    break
-                frames = torch.cat([square_frames(batch, resolution) for batch in reader.batches(32)])
-            except InputError:
-                continue
-            try:
-                self.frames_in_memory[clip] = frames.share_memory_()
-            except RuntimeError as error:
-                raise MTAnimateError(f"no room for data.cache_gib in shared memory ({error}): lower it") from error
-            taken += size
-            progress(index + 1, len(self.clips))
-        return taken / 2**30
+    def _check_mediapipe(self) -> None:
+        """Which of its parts are needed to draw pairs. Raises InputError where one is and is missing."""
+        lacking = self.raw.without_faces(self.clips)
+        stills = self.raw.without_faces(self.stills)
+        self.finds_landmarks = bool(stills or (self.with_landmarks and lacking))
+        self.finds_people = bool(self.other_background and (lacking or stills))
+        try:
+            if self.finds_landmarks:
+                FaceLandmarks.check()
+            if self.finds_people:
+                PersonMatte.check()
+        except InputError as error:
+            if self.raw.cache is None:
+                raise
+            names = [clip.path.name for clip in [*lacking, *stills]]
+            raise InputError(f"{error}; the cache lacks them for {len(names)} files, '{names[0]}' first") from error
 
     def __len__(self) -> int:
         """Pairs of an epoch."""
@@ -111,7 +112,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
     def __getitem__(self, item: tuple[int, int]) -> Pair | Unreadable:
         """item: the pair's number in the run, and its entry."""
         try:
-            self._start()
+            self.raw.start(landmarks=self.finds_landmarks, people=self.finds_people)
         except InputError as error:
             return Unreadable(str(error))
         number, entry = item
@@ -119,68 +120,62 @@ class PairDataset(Dataset[Pair | Unreadable]):
         skipped: list[str] = []
         for _ in range(ATTEMPTS):
             try:
-                frames, name = self._draw(entry, random)
-                frames = self._placed(frames, random)
+                return self._pair(entry, random, tuple(skipped))
             except InputError as error:
                 skipped.append(str(error))
                 entry = int(random.integers(len(self.entries)))
-                continue
-            frames = augment(frames, self.config.data.augmentation, random)
-            transform = Transform.random(random, self.config.loss.transform)
-            # Found in the augmented frames, so that nothing has to be carried through the augmentation.
-            found = self.find_landmarks(frames) if self.with_landmarks and self.find_landmarks else None
-            return Pair(frames, transform, found, name, tuple(skipped))
         return Unreadable(f"{ATTEMPTS} clips in a row could not be read; the last: {skipped[-1]}")
 
-    def _start(self) -> None:
-        """Raises InputError where MediaPipe cannot be used."""
-        if (self.with_landmarks or self.stills) and self.find_landmarks is None:
-            self.find_landmarks = FaceLandmarks()
-        if self.other_background and self.find_people is None:
-            self.find_people = PersonMatte()
+    def _pair(self, entry: int, random: np.random.Generator, skipped: tuple[str, ...]) -> Pair:
+        """Raises InputError where a clip or still that is drawn cannot be read."""
+        config = self.config.data.augmentation
+        backwards, mirrored = draw_flips(config, random)
+        shot = self._draw(entry, backwards, random)
+        backdrop = self._backdrop(shot, random)
+        windows = draw_windows(config, mirrored, self.raw.resolution, random)
+        recipe = Recipe(windows, draw_colour(config, random), backdrop, shot.flow)
+        transform = Transform.random(random, self.config.loss.transform)
+        landmarks = None
+        if self.with_landmarks and shot.meshes is not None:
+            landmarks = carry(torch.from_numpy(shot.meshes[:, :, :2]).float(), recipe)
+        return Pair(shot.frames, recipe, transform, landmarks, shot.clip.path.name, skipped)
 
-    def _draw(self, entry: int, random: np.random.Generator) -> tuple[Tensor, str]:
-        """Two frames of a clip in the order of time, or of a still, (2, 3, R, R) uint8; and where they are from."""
-        if self.stills and self.find_landmarks and random.uniform() < self.config.data.stills_share:
-            return self.stills.draw(self.find_landmarks, random)
+    def _draw(self, entry: int, backwards: bool, random: np.random.Generator) -> Shot:
+        if self.stills and random.uniform() < self.config.data.stills_share:
+            still = self.stills[random.integers(len(self.stills))]
+            picture = self.raw.frames(still, [0])
+            mesh = self.raw.meshes(still, [0], picture)
+            flow = draw_flow(mesh[0], random)
+            return Shot(still, [0, 0], picture.expand(2, -1, -1, -1), mesh.repeat(2, axis=0), flow)
         clips = self.entries[entry]
         clip = clips[random.integers(len(clips))]
-        return self._frames(clip, random), clip.path.name
+        numbers = self._numbers(clip, random)
+        if backwards:
+            numbers.reverse()
+        frames = self.raw.frames(clip, numbers)
+        meshes = self.raw.meshes(clip, numbers, frames) if self.with_landmarks else None
+        return Shot(clip, numbers, frames, meshes)
 
-    def _placed(self, frames: Tensor, random: np.random.Generator) -> Tensor:
-        """(2, 3, R, R) uint8 -> the same in [0, 1], before its own background or another clip's."""
-        pair = frames / 255
-        if self.find_people is None or random.uniform() >= self.other_background:
-            return pair
-        other = self._frames(self.clips[random.integers(len(self.clips))], random)[0]
-        matte = self.find_people(frames)
-        if matte.mean(dim=(1, 2, 3)).amin() < LEAST_PERSON:
-            return pair
-        return place_before(pair, matte, other / 255, random)
-
-    def _frames(self, clip: Clip, random: np.random.Generator) -> Tensor:
-        """Two frames in the order of time: (2, 3, R, R) uint8."""
-        in_memory = self.frames_in_memory.get(clip)
-        count = len(in_memory) if in_memory is not None else self._reader(clip).frame_count
+    def _numbers(self, clip: Clip, random: np.random.Generator) -> list[int]:
+        """Of two frames, in the order of time. Raises InputError where the clip cannot be read."""
+        count = self.raw.count(clip)
         first, second = sorted(random.integers(count, size=2).tolist())
         distance = min(self.config.data.min_distance, count // 2)
         if second - first < distance:
             first = int(random.integers(count - distance))
             second = first + distance
-        if in_memory is not None:
-            return in_memory[[first, second]]
-        return square_frames(self._reader(clip).frames([first, second]), self.config.model.resolution)
+        return [first, second]
 
-    def _reader(self, clip: Clip) -> VideoReader | FrameFolder:
-        if clip in self.unreadable:
-            raise InputError(self.unreadable[clip])
-        if clip not in self.readers:
-            try:
-                self.readers[clip] = clip.open()
-            except InputError as error:
-                self.unreadable[clip] = str(error)
-                raise
-        return self.readers[clip]
+    def _backdrop(self, shot: Shot, random: np.random.Generator) -> Backdrop | None:
+        """Part of another clip's frame, for some pairs of people."""
+        if not self.other_background or random.uniform() >= self.other_background:
+            return None
+        other = self.clips[random.integers(len(self.clips))]
+        number = int(random.integers(self.raw.count(other)))
+        mattes = self.raw.mattes(shot.clip, shot.numbers, shot.frames)
+        if mattes.float().mean(dim=(1, 2)).amin() < 255 * LEAST_PERSON:
+            return None
+        return Backdrop.draw(mattes, self.raw.frames(other, [number])[0], random)
 
 
 def group(clips: list[Clip]) -> list[list[Clip]]:

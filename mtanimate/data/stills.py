@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtanimate.data.landmarks import FaceLandmarks
+from mtanimate.data.clips import Still, identity_of
 from mtanimate.errors import InputError
-from mtanimate.geometry import coordinate_grid, warp
-from mtanimate.video.crop import square_frames
+from mtanimate.face_mesh import SKIN
+from mtanimate.geometry import coordinate_grid
 from mtanimate.video.folder import is_picture
-from mtanimate.video.image import read_image
 
 # Each frame of a pair has its own, uniform in +-: degrees; coordinates of the picture; a factor's distance from 1.
 NOD, TURN, ROLL = 9.0, 9.0, 8.0
@@ -24,7 +23,6 @@ SHIFT = 0.06
 ZOOM = 0.06
 BEND = 0.012  # height of the waves, in coordinates, that shapes are bent by
 GRID = 33  # points along each side, at which the warp is computed: it is smooth
-FOUND_AT = 256  # the side at which faces are looked for, whatever the training size
 STIFFNESS = 1e-3  # of the spline, which need not go through its points: a nose before a cheek would fold it
 
 # Points of the face mesh, enough for a face's shape: its outline, and what lies in it.
@@ -32,34 +30,29 @@ _OUTLINE = [10, 297, 284, 389, 454, 361, 397, 379, 400, 152, 176, 150, 172, 132,
 _INSIDE = [0, 1, 2, 4, 5, 6, 9, 17, 33, 50, 61, 70, 97, 98, 133, 151, 168, 199, 205, 263, 280, 291, 300, 327, 362, 425]
 
 
-class Stills:
+def find_stills(folder: Path) -> list[Still]:
     """The pictures in a folder, sorted by name. Raises InputError where there are none."""
+    if not folder.is_dir():
+        raise InputError(f"no folder of stills '{folder}': give a folder of pictures")
+    files = sorted(file for file in folder.iterdir() if is_picture(file))
+    if not files:
+        raise InputError(f"no pictures in the folder of stills '{folder}'")
+    return [Still(file, identity_of(file.stem)) for file in files]
 
-    def __init__(self, folder: Path, resolution: int) -> None:
-        if not folder.is_dir():
-            raise InputError(f"data.stills: no folder '{folder}'")
-        self.files = sorted(file for file in folder.iterdir() if is_picture(file))
-        if not self.files:
-            raise InputError(f"data.stills: no pictures in '{folder}'")
-        self.resolution = resolution
-        self._meshes: dict[Path, np.ndarray | None] = {}
 
-    def draw(self, find: FaceLandmarks, random: np.random.Generator) -> tuple[Tensor, str]:
-        """A picture warped twice, (2, 3, R, R) uint8, and its name. Raises InputError where it cannot be read."""
-        file = self.files[random.integers(len(self.files))]
-        frame = read_image(file)[None]
-        if file not in self._meshes:
-            self._meshes[file] = find.mesh(square_frames(frame, FOUND_AT)[0].permute(1, 2, 0).numpy())
-        mesh = self._meshes[file]
-        flow = torch.stack([bent(random) if mesh is None else turned(mesh, random) for _ in range(2)])
-        picture = square_frames(frame, self.resolution).float().expand(2, -1, -1, -1)
-        return warp(picture, flow, exact=True).round().byte(), file.name
+def draw_flow(mesh: np.ndarray, random: np.random.Generator) -> Tensor:
+    """Of both frames of a pair that is made of one picture: backward, (2, 33, 33, 2).
+
+    mesh: of its face, (478, 3), as a cache has it; not a number where there is none.
+    """
+    nobody = bool(np.isnan(mesh).any())
+    return torch.stack([bent(random) if nobody else turned(mesh, random) for _ in range(2)])
 
 
 def turned(mesh: np.ndarray, random: np.random.Generator) -> Tensor:
     """Backward flow (33, 33, 2) of a picture whose head nods, turns, leans, and moves; what is far from it stays.
 
-    mesh: of its face, (468, 3), x and y in coordinates of the picture, z to the same scale, smaller nearer.
+    mesh: of its face, (478, 3), x and y in coordinates of the picture, z to the same scale, smaller nearer.
     """
     head, pivot = _head(mesh)
     rotation = _rotation(*random.uniform(-1, 1, 3) * (NOD, TURN, ROLL))
@@ -81,7 +74,7 @@ def bent(random: np.random.Generator) -> Tensor:
 
 def _head(mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, 3) of face and skull, and where the head turns: in the neck, behind the mouth."""
-    outline, centre = mesh[_OUTLINE], mesh.mean(axis=0)
+    outline, centre = mesh[_OUTLINE], mesh[:SKIN].mean(axis=0)
     half = np.ptp(outline[:, 0]) / 2
     below = (outline[:, 1] - centre[1]) / half
     # Hair and ears, which the mesh has not: the outline once more, wider, most so above, and as far back as it goes.

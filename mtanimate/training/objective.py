@@ -16,7 +16,7 @@ from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.losses.background import concentration_loss, mask_loss
 from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
 from mtanimate.models.losses.features import EfficientNetLite0Features, VGG19Features
-from mtanimate.models.losses.landmarks import close_ups, landmark_loss
+from mtanimate.models.losses.landmarks import close_ups, contour_points, landmark_loss
 from mtanimate.models.losses.perceptual import PerceptualLoss
 from mtanimate.models.losses.tokens import token_landmark_loss
 from mtanimate.models.motion import Motion
@@ -113,7 +113,7 @@ class Objective(nn.Module):
         prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
         terms |= self._reconstruction(prediction, swapped)
         if batch.landmarks is not None:
-            landmarks = batch.landmarks.flatten(0, 1)
+            landmarks = contour_points(batch.landmarks).flatten(0, 1)
             swapped_landmarks = landmarks.roll(len(source), dims=0)[: len(swapped)]
             terms |= self._landmarks(prediction, swapped, dense, landmarks[: len(swapped)], swapped_landmarks)
         if self.config.mask:

@@ -12,8 +12,10 @@ import torch
 import yaml
 
 from mtanimate.config import Config, to_mapping
+from mtanimate.data.cache import Cache
+from mtanimate.data.caching import cache_frames
 from mtanimate.data.clips import Split
-from mtanimate.data.loading import Batch, load_batches
+from mtanimate.data.loading import RawBatch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
 from mtanimate.files import half_written, replacing
@@ -53,8 +55,8 @@ class Report:
 class Run:
     """A run's folder and everything that trains in it.
 
-    The folder has `config.yaml`, `log.jsonl`, `pictures/`, `state/last.pt` and `checkpoints/*.safetensors`;
-    the first worker writes them. processes: that decode ahead. say(line): what a user should know.
+    The folder has `config.yaml`, `log.jsonl`, `pictures/`, `state/last.pt`, `checkpoints/*.safetensors` and perhaps
+    `cache/`; the first worker writes them. processes: that decode ahead. say(line): what a user should know.
     """
 
     def __init__(
@@ -100,6 +102,21 @@ class Run:
             self.say(f"changed: {line}")
         return True
 
+    def cache(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Decode the first clips, as many as fit into `data.cache_gib`, into the folder's `cache`, and read them from
+        there; not where there is a `data.cache`.
+
+        progress(clips looked at, clips in all). Raises MTAnimateError where there is no room.
+        """
+        data, folder = self.config.data, self.folder / "cache"
+        if data.cache or not data.cache_gib:
+            return
+        if self.workers.first:
+            cache_frames(self.dataset.clips, folder, self.config.model.resolution, data.cache_gib * 2**30, progress)
+        self.workers.wait()
+        if (folder / "index.json").exists():  # not on another machine that does not share the folder
+            self.dataset.use(Cache(folder))
+
     def train(self, report: Callable[[Report], None] = lambda report: None) -> Path:
         """Take the steps that are left; returns the last checkpoint.
 
@@ -143,7 +160,7 @@ class Run:
         self.skipped.update(self.keeper.prepare())  # said once, whoever draws them again
         return journal
 
-    def _load(self) -> Iterator[Batch]:
+    def _load(self) -> Iterator[RawBatch]:
         return load_batches(
             self.dataset,
             start=self.state.pairs,
@@ -153,7 +170,7 @@ class Run:
             count=self.workers.count,
         )
 
-    def _step(self, batches: Iterator[Batch], meter: Meter, stop: bool) -> Step:
+    def _step(self, batches: Iterator[RawBatch], meter: Meter, stop: bool) -> Step:
         with meter.waiting():
             parts = [next(batches) for _ in range(self.config.training.accumulate)]
         for line in (line for part in parts for line in part.skipped):

@@ -22,6 +22,7 @@ FREE = {
     "training.validation_clips",
     "training.tensorboard",
     "training.compile",
+    "data.cache",
     "data.cache_gib",
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtanimate.config import TrainingConfig
-from mtanimate.data.loading import Batch
+from mtanimate.data.loading import RawBatch
 from mtanimate.training.objective import Scene
 from mtanimate.training.optimisation import Statistics, gradient_norm, make_ema, make_optimizer, phase_of, schedule
 from mtanimate.training.trainee import Trainee
@@ -57,7 +57,7 @@ class Stepper:
                 self.trainee, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=phases
             )
 
-    def take(self, batches: list[Batch], step: int, steps: int, stop: bool = False) -> Step:
+    def take(self, batches: list[RawBatch], step: int, steps: int, stop: bool = False) -> Step:
         """Step `step` (from 0) of `steps` on the parts of this worker's share. stop: ask all workers to end."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * schedule(self.config, step, steps)
@@ -80,13 +80,13 @@ class Stepper:
         bad = self._describe(wrong, own, batches) if wrong else ""
         return Step(dict(zip(names, terms, strict=True)), length, bad, stopped > 0, scene)
 
-    def _backward(self, batches: list[Batch], step: int) -> tuple[list[str], torch.Tensor, Scene | None]:
+    def _backward(self, batches: list[RawBatch], step: int) -> tuple[list[str], torch.Tensor, Scene | None]:
         """Gradients of the mean over the parts; the terms' names and values, and what the last part saw."""
         phase = phase_of(self.config, step)
         total = torch.zeros((), device=self.workers.device)
         for batch in batches:
             with self._without_exchange() if batch is not batches[-1] else nullcontext():
-                outcome = self.module(batch.to(self.workers.device), phase)
+                outcome = self.module(batch.to(self.workers.device).augmented(), phase)
                 terms = torch.stack(list(outcome.terms.values())).float() / len(batches)
                 self.scaler.scale(terms.sum()).backward()
             total = total + terms.detach()
@@ -102,7 +102,7 @@ class Stepper:
         if self.ema is not None:
             self.ema.update_parameters(self.animator)
 
-    def _describe(self, wrong: list[str], own: torch.Tensor, batches: list[Batch]) -> str:
+    def _describe(self, wrong: list[str], own: torch.Tensor, batches: list[RawBatch]) -> str:
         mine = [] if own.isfinite().all() and wrong != ["the gradient"] else [c for b in batches for c in b.clips]
         clips = sorted(set(self.workers.gather(mine)))
         return f"{', '.join(wrong)} not finite (clips {', '.join(clips)})"

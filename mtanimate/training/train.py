@@ -122,7 +122,7 @@ def train(
     """Train, and return where the last checkpoint lies. options: as `plan` takes them.
 
     device: auto, cpu, cuda, cuda:N or mps. workers: processes that decode ahead; None: as many as pay.
-    progress(clips, of) while clips are read into memory; report(Report) of each step; say(line).
+    progress(clips, of) while clips are decoded into the run's cache; report(Report) of each step; say(line).
     Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C and
     SIGTERM, the state saved; MTAnimateError where training fails.
     """
@@ -165,12 +165,14 @@ def _train(
         say=say,
     )
     if run.dataset.stills:
-        remark(f"{len(run.dataset.stills.files)} stills for {config.data.stills_share:.0%} of the pairs")
+        remark(f"{len(run.dataset.stills)} stills for {config.data.stills_share:.0%} of the pairs")
     if run.resume(planned.resume):
         remark(f"resuming at step {run.state.step} of {run.steps}")
-    memory = run.dataset.keep_in_memory(progress if here.first else lambda done, total: None)
-    if memory:
-        remark(f"{len(run.dataset.frames_in_memory)} clips in memory, {memory:.2f} GiB")
+    run.cache(progress)
+    cached = run.dataset.raw.entries
+    if run.dataset.raw.cache is not None:
+        of = len(split.train) + len(run.dataset.stills)
+        remark(f"{len(cached)} of {of} clips and stills are read from the cache '{run.dataset.raw.cache.folder}'")
     checkpoint = run.train(report)
     skipped = sorted(set(here.gather(list(run.skipped))))
     return {

@@ -1,0 +1,184 @@
+"""Use case `data cache`: every clip decoded once, its faces and people found once; see `Cache`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtanimate.data.background import PersonMatte
+from mtanimate.data.cache import Entry, Filling, filling, to_fixed_point
+from mtanimate.data.clips import Clip, split_clips
+from mtanimate.data.landmarks import FaceLandmarks
+from mtanimate.data.packed_faces import PackedFaces
+from mtanimate.data.stills import find_stills
+from mtanimate.errors import InputError
+from mtanimate.video.crop import square_frames
+from mtanimate.video.folder import FrameFolder
+from mtanimate.video.footage import Footage
+
+_AT_A_TIME = 32  # frames
+
+
+@dataclass
+class Result:
+    """clips, stills, frames: in the cache by now, of what was asked for; new: clips and stills that were added.
+
+    without_faces: clips and stills without landmarks and mattes. skipped: what could not be read, and why. gib: of all
+    frames in the cache.
+    """
+
+    cache: str
+    resolution: int
+    clips: int = 0
+    stills: int = 0
+    frames: int = 0
+    new: int = 0
+    without_faces: int = 0
+    gib: float = 0.0
+    skipped: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cache_dataset(
+    videos: Path,
+    out: Path,
+    *,
+    stills: Path | None = None,
+    resolution: int = 256,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Bring every clip below `videos`, and every picture in `stills` (default: `videos`/stills, where that lies
+    beside `videos`/train), into the cache `out`. What it has already is not made again.
+
+    progress(clips and stills done, of all). say: what is skipped or missing. Raises InputError for missing folders and
+    a cache of another resolution, MTAnimateError where the disk is full.
+    """
+    items = _items(videos, stills)
+    find = _Faces(videos / "faces.npz")
+    result = Result(str(out), resolution)
+    with filling(out, resolution) as cache:
+        before = set(cache.entries)
+        for number, (clip, split) in enumerate(items, 1):
+            try:
+                entry = _put(cache, clip, split)
+                faces = None if entry.faces else find(cache, entry)
+                if faces is not None:
+                    entry = cache.add_faces(entry, *faces)
+                _count(result, entry, new=entry.digest not in before)
+            except InputError as error:
+                result.skipped.append(str(error))
+                say(f"skipped: {error}")
+            progress(number, len(items))
+        result.gib = cache.bytes / 2**30
+    if result.without_faces:
+        say(f"{result.without_faces} clips and stills are without landmarks and mattes: {find.missing}")
+    return result
+
+
+def cache_frames(
+    clips: list[Clip],
+    out: Path,
+    resolution: int,
+    room: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Bring the frames of the first clips, as many as fit into `room` bytes, into the cache `out`.
+
+    A clip that cannot be read is left for whoever draws it to name. Raises as `cache_dataset`.
+    """
+    with filling(out, resolution) as cache:
+        for number, clip in enumerate(clips, 1):
+            try:
+                digest = _digest(clip)
+                if digest not in cache.entries:
+                    footage = clip.open()
+                    if cache.bytes + footage.frame_count * 3 * resolution**2 > room:
+                        break
+                    _add(cache, clip, "train", digest, footage)
+            except InputError:
+                continue
+            progress(number, len(clips))
+
+
+def _put(cache: Filling, clip: Clip, split: str) -> Entry:
+    """The clip's entry, made where the cache has none. Raises InputError where it cannot be read."""
+    digest = _digest(clip)
+    if digest in cache.entries:
+        return cache.rename(cache.entries[digest], clip.path.name, clip.identity, split)
+    return _add(cache, clip, split, digest, clip.open())
+
+
+def _digest(clip: Clip) -> str:
+    try:
+        return clip.digest()
+    except OSError as error:
+        raise InputError(f"{clip.path} cannot be read ({error.strerror}): check the file") from error
+
+
+def _add(cache: Filling, clip: Clip, split: str, digest: str, footage: Footage) -> Entry:
+    rate = "" if isinstance(footage, FrameFolder) else str(footage.fps)
+    entry = Entry(digest, clip.path.name, clip.identity, split, first=0, count=0, rate=rate)
+    return cache.add(entry, _squares(footage, cache.resolution))
+
+
+def _squares(footage: Footage, resolution: int) -> Iterator[np.ndarray]:
+    for batch in footage.batches(_AT_A_TIME):
+        yield square_frames(batch, resolution).permute(0, 2, 3, 1).numpy()
+
+
+def _items(videos: Path, stills: Path | None) -> list[tuple[Clip, str]]:
+    """Clips and stills, and their splits."""
+    if stills is None and (videos / "train").is_dir() and (videos / "stills").is_dir():
+        stills = videos / "stills"
+    split = split_clips(videos, 0.0, 0)
+    items = [(clip, "train") for clip in split.train] + [(clip, "test") for clip in split.test]
+    if stills is not None:
+        items += [(still, "stills") for still in find_stills(stills)]
+    return items
+
+
+class _Faces:
+    """By digest from a packed data set's file, where there is one; else by MediaPipe, where there is one.
+
+    missing: why some could not be had.
+    """
+
+    def __init__(self, packed: Path) -> None:
+        self._packed = PackedFaces(packed) if packed.exists() else None
+        self._found: tuple[FaceLandmarks, PersonMatte] | None = None
+        self.missing = ""
+
+    def __call__(self, cache: Filling, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of all frames of an entry: landmarks and mattes as a cache keeps them; None where they cannot be had."""
+        packed = self._packed(entry.digest, entry.count) if self._packed is not None else None
+        return packed or self._find(cache, entry)
+
+    def _find(self, cache: Filling, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+        if self.missing:
+            return None
+        try:
+            self._found = self._found or (FaceLandmarks(), PersonMatte())
+        except InputError as error:
+            self.missing = str(error)
+            return None
+        find_landmarks, find_people = self._found
+        landmarks, mattes = [], []
+        for start in range(0, entry.count, _AT_A_TIME):
+            frames = cache.read(entry, start, min(start + _AT_A_TIME, entry.count))
+            landmarks.append(to_fixed_point(find_landmarks.meshes(frames)))
+            mattes.append(find_people(torch.from_numpy(frames).permute(0, 3, 1, 2)).numpy())
+        return np.concatenate(landmarks), np.concatenate(mattes)
+
+
+def _count(result: Result, entry: Entry, *, new: bool) -> None:
+    result.clips += entry.split != "stills"
+    result.stills += entry.split == "stills"
+    result.frames += entry.count
+    result.new += new
+    result.without_faces += not entry.faces

@@ -1,0 +1,45 @@
+"""Which vertex of MediaPipe's refined face mesh is what. Left and right are the person's own."""
+
+import numpy as np
+
+VERTICES = 478
+SKIN = 468  # the vertices before the irises'
+
+# The vertices of each contour, ascending, as MediaPipe connects them. The nose's ridge moves before the rest of it
+# when a head nods or turns.
+CONTOURS = {
+    "LIPS": (
+        0, 13, 14, 17, 37, 39, 40, 61, 78, 80, 81, 82, 84, 87, 88, 91, 95, 146, 178, 181, 185, 191, 267, 269, 270, 291,
+        308, 310, 311, 312, 314, 317, 318, 321, 324, 375, 402, 405, 409, 415,
+    ),
+    "RIGHT_EYE": (7, 33, 133, 144, 145, 153, 154, 155, 157, 158, 159, 160, 161, 163, 173, 246),
+    "LEFT_EYE": (249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466),
+    "RIGHT_EYEBROW": (46, 52, 53, 55, 63, 65, 66, 70, 105, 107),
+    "LEFT_EYEBROW": (276, 282, 283, 285, 293, 295, 296, 300, 334, 336),
+    "FACE_OVAL": (
+        10, 21, 54, 58, 67, 93, 103, 109, 127, 132, 136, 148, 149, 150, 152, 162, 172, 176, 234, 251, 284, 288, 297,
+        323, 332, 338, 356, 361, 365, 377, 378, 379, 389, 397, 400, 454,
+    ),
+    "NOSE": (
+        1, 2, 4, 5, 6, 19, 45, 48, 64, 94, 97, 98, 115, 168, 195, 197, 220, 275, 278, 294, 326, 327, 344, 440,
+    ),
+}  # fmt: skip
+
+# On the line from brow to chin. The other vertices up to 247 are the right half's, those from 248 on the left half's,
+# in the same order: found by laying 240 meshes of 60 people on their mirror images.
+_MIDDLE = (
+    0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 94, 151, 152, 164, 168, 175, 195, 197, 199, 200,
+)  # fmt: skip
+_FIRST_LEFT = 248
+_RIGHT_IRIS, _LEFT_IRIS = (468, 469, 470, 471, 472), (473, 476, 475, 474, 477)  # an iris is counted counterclockwise
+
+
+def _mirror() -> np.ndarray:
+    right = [vertex for vertex in range(_FIRST_LEFT) if vertex not in _MIDDLE] + list(_RIGHT_IRIS)
+    left = [*range(_FIRST_LEFT, SKIN), *_LEFT_IRIS]
+    table = np.arange(VERTICES)
+    table[right], table[left] = left, right
+    return table
+
+
+MIRROR = _mirror()  # (478,): which vertex of a face is vertex j of its mirror image
