@@ -31,12 +31,12 @@ _MIDDLE = (
     0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 94, 151, 152, 164, 168, 175, 195, 197, 199, 200,
 )  # fmt: skip
 _FIRST_LEFT = 248
-_RIGHT_IRIS, _LEFT_IRIS = (468, 469, 470, 471, 472), (473, 476, 475, 474, 477)  # an iris is counted counterclockwise
+IRISES = (468, 469, 470, 471, 472), (473, 476, 475, 474, 477)  # right, left; each other's mirror images in this order
 
 
 def _mirror() -> np.ndarray:
-    right = [vertex for vertex in range(_FIRST_LEFT) if vertex not in _MIDDLE] + list(_RIGHT_IRIS)
-    left = [*range(_FIRST_LEFT, SKIN), *_LEFT_IRIS]
+    right = [vertex for vertex in range(_FIRST_LEFT) if vertex not in _MIDDLE] + list(IRISES[0])
+    left = [*range(_FIRST_LEFT, SKIN), *IRISES[1]]
     table = np.arange(VERTICES)
     table[right], table[left] = left, right
     return table

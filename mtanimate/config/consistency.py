@@ -22,6 +22,7 @@ def check(config: Config) -> Config:
         _check_heatmaps(estimator, config)
     _check_face(config)
     _check_sizes(config.model)
+    _check_loss(config)
     low, high = config.data.augmentation.window
     if low > high:
         raise InputError(f"data.augmentation.window: [{low:g}, {high:g}] begins above its end")
@@ -66,6 +67,17 @@ def _check_face(config: Config) -> None:
     for name, asked in needing.items():
         if asked and not tied:
             raise InputError(f"{name} needs motion tokens that are tied to a face: set model.estimator.tied to face")
+
+
+def _check_loss(config: Config) -> None:
+    loss, window = config.loss, config.loss.window
+    unit = 2**config.model.generator.num_down_blocks
+    if window % unit or window > config.model.resolution:
+        raise InputError(f"loss.window: {window} must be a multiple of {unit}, up to {config.model.resolution}")
+    if window and (loss.close_up or config.model.background is not None):
+        raise InputError("loss.window goes with neither loss.close_up, which it replaces, nor a background predictor")
+    if loss.still and config.data.augmentation.own_window:
+        raise InputError("loss.still: with data.augmentation.own_window no background stands still: set one of them to 0")
 
 
 def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:

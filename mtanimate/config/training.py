@@ -41,6 +41,8 @@ class DataConfig:
 
     repeats: how often an epoch takes each identity, another random clip of it each time; or each clip, where
     by_identity is false. min_distance: least frames between the two, where the clip has them.
+    differing: share of the pairs whose second frame is, of six that are drawn, the one in which mouth, eyes, gaze and brows
+    differ most from the first (needs the faces in data.cache), whatever their distance in time.
     test_share: identities that are held out where the data have no folders `train` and `test`.
     cache: a folder that `mtanimate data cache` made; empty: none. cache_gib: without one, decoded frames of the first
     clips are kept in the run's folder, as many as fit into it.
@@ -51,6 +53,7 @@ class DataConfig:
     repeats: Count = 150
     by_identity: bool = True
     min_distance: Natural = 0
+    differing: Share = 0.0
     test_share: Decay = 0.1
     cache: str = ""
     cache_gib: Weight = 0.0
@@ -77,9 +80,13 @@ class LossConfig:
     pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
     token_landmarks: distance of tied motion tokens' keypoints to their points of the face mesh (model.estimator.tied).
     landmarks: distance of where the dense flow says a facial landmark comes from to where it is in the source.
-    close_up: the perceptual and pixel terms once more, on mouths and eyes enlarged. Both need landmarks (MediaPipe's).
+    expression: the same for the shapes of lips, lids, irises and brows alone, in sizes of the face.
+    close_up: the perceptual and pixel terms once more, on mouths and eyes enlarged. All of these need landmarks
+    (MediaPipe's). window: side, in pixels, of the squares that a generator is trained on, two of three of them about
+    mouths or eyes; 0: the whole picture.
     anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
-    mask, concentration: Eq. 11 and 12, with a background predictor.
+    mask, concentration: Eq. 11 and 12, with a background predictor. still: how far the flow moves what is behind
+    people, in those pairs whose background is another clip's (data.augmentation.background).
     both_directions: each frame of a pair drives the other: two predictions for one pass of the estimator over
     each frame (time_flip then changes nothing).
     """
@@ -93,12 +100,20 @@ class LossConfig:
     equivariance_affine: Weight = 0.0
     token_landmarks: Weight = 0.0
     landmarks: Weight = 0.0
+    expression: Weight = 0.0
     close_up: Weight = 0.0
+    window: Natural = 0
     anchor: Weight = 0.0
     mask: Weight = 0.0
     concentration: Weight = 0.0
+    still: Weight = 0.0
     both_directions: bool = False
     transform: TransformConfig = field(default_factory=TransformConfig)
+
+    @property
+    def with_landmarks(self) -> bool:
+        """Whether a term needs the landmarks of faces."""
+        return bool(self.token_landmarks or self.landmarks or self.expression or self.close_up)
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,9 @@ def _hue(turns: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.no_grad()
-def augment(frames: Tensor, recipe: Recipe) -> Tensor:
-    """Raw frames of B pairs, (2, B, 3, R, R) uint8, by a stacked recipe -> the same shape in [0, 1].
+def augment(frames: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor | None]:
+    """Raw frames of B pairs, (2, B, 3, R, R) uint8, by a stacked recipe -> the same shape in [0, 1]; and how much of
+    each pixel is a person, (2, B, 1, R, R), where there is another background.
 
     Every raw frame is read once, bilinearly. Outside of autocast: coordinates in half precision would be off by pixels.
     """
@@ -152,9 +153,11 @@ def augment(frames: Tensor, recipe: Recipe) -> Tensor:
     if recipe.flow is not None:
         places = sample(recipe.flow.flatten(0, 1).permute(0, 3, 1, 2), grid, exact=True).permute(0, 2, 3, 1)
     pictures = sample(frames.flatten(0, 1).to(grid.dtype), places, exact=True) / 255
+    people = None
     if recipe.backdrop is not None:
-        pictures = recipe.backdrop.behind(pictures, places, grid)
-    return _coloured(pictures.unflatten(0, frames.shape[:2]), recipe.colour).clamp(0, 1)
+        pictures, share = recipe.backdrop.behind(pictures, places, grid)
+        people = share.unflatten(0, frames.shape[:2])
+    return _coloured(pictures.unflatten(0, frames.shape[:2]), recipe.colour).clamp(0, 1), people
 
 
 def _coloured(pictures: Tensor, colour: Tensor) -> Tensor:

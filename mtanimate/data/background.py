@@ -85,8 +85,9 @@ class Backdrop:
         """The same with every tensor changed by `do`."""
         return Backdrop(do(self.mattes), do(self.picture), do(self.corner))
 
-    def behind(self, pictures: Tensor, places: Tensor, grid: Tensor) -> Tensor:
-        """Pictures (2 B, 3, R, R) in [0, 1] of sources, then of driving frames, before the stacked backdrop.
+    def behind(self, pictures: Tensor, places: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (2 B, 3, R, R) in [0, 1] of sources, then of driving frames, before the stacked backdrop; and how
+        much of each pixel is a person, (2 B, 1, R, R).
 
         places: (2 B, R, R, 2), where each pixel is in its raw frame; grid: where it is in the pair, which is the same
         but for stills.
@@ -100,4 +101,4 @@ class Backdrop:
         seen = seen.unflatten(0, (2, count)).transpose(0, 1).flatten(1, 2)  # (B, 2 R, R, 2): one picture for both
         behind = sample(self.picture.to(grid.dtype), seen, exact=True) / 255
         behind = behind.unflatten(2, (2, size)).permute(2, 0, 1, 3, 4).flatten(0, 1)
-        return torch.lerp(behind, pictures, share)
+        return torch.lerp(behind, pictures, share), share

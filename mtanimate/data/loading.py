@@ -20,13 +20,17 @@ AHEAD = 4  # batches that a reading process prepares
 @dataclass(frozen=True)
 class Batch:
     """What a step trains on. source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. landmarks: (2, B, 478, 2),
-    of the sources, then of the driving frames; not a number where there is no face. clips, skipped: as in `Pair`.
+    of the sources, then of the driving frames; not a number where there is no face. people: (2, B, 1, R, R), how much
+    of each pixel is a person, of pairs before another background; 1 throughout those before their own, None where all
+    are.
+    clips, skipped: as in `Pair`.
     """
 
     source: Tensor
     driving: Tensor
     transform: Transform
     landmarks: Tensor | None
+    people: Tensor | None
     clips: list[str]
     skipped: list[str]
 
@@ -52,9 +56,9 @@ class RawBatch:
 
     def augmented(self) -> Batch:
         """Pictures laid out channels-last, as convolutions are fastest with."""
-        pictures = augment(self.frames, self.recipe)
+        pictures, people = augment(self.frames, self.recipe)
         source, driving = (frames.contiguous(memory_format=torch.channels_last) for frames in pictures)
-        return Batch(source, driving, self.transform, self.landmarks, self.clips, self.skipped)
+        return Batch(source, driving, self.transform, self.landmarks, people, self.clips, self.skipped)
 
     def _each(self, do: Callable[[Tensor], Tensor]) -> "RawBatch":
         transform = Transform(do(self.transform.theta), do(self.transform.control_points), do(self.transform.weights))

@@ -17,9 +17,12 @@ from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.data.raw import RawFrames
 from mtanimate.data.stills import draw_flow, find_stills
 from mtanimate.errors import InputError
+from mtanimate.metrics.mesh_gestures import GESTURES, gestures
 from mtanimate.models.losses.equivariance import Transform
 
 ATTEMPTS = 50  # clips that are tried for one pair
+CANDIDATES = 6  # frames of which the most different becomes the second of a pair (data.differing)
+EXPRESSIONS = ("mouth", "width", "eyes", "gaze", "brows")
 LEAST_PERSON = 0.05  # share of a picture below which it has nobody to stand before another background
 
 
@@ -80,8 +83,13 @@ class PairDataset(Dataset[Pair | Unreadable]):
         self.raw = RawFrames(config.model.resolution)
         if config.data.cache:
             self.use(Cache(Path(config.data.cache).expanduser()))
-        self.with_landmarks = bool(config.loss.landmarks or config.loss.close_up)
+        self.with_landmarks = config.loss.with_landmarks
         self.other_background = config.data.augmentation.background
+        if config.data.differing and self.raw.without_faces(clips):
+            raise InputError(
+                "data.differing needs to know all faces of the clips: make a cache of them with mtanimate data cache VIDEOS "
+                "--out CACHE, and give --set data.cache=CACHE"
+            )
         self._check_mediapipe()
 
     def use(self, cache: Cache) -> None:
@@ -159,12 +167,22 @@ class PairDataset(Dataset[Pair | Unreadable]):
     def _numbers(self, clip: Clip, random: np.random.Generator) -> list[int]:
         """Of two frames, in the order of time. Raises InputError where the clip cannot be read."""
         count = self.raw.count(clip)
+        if self.config.data.differing and random.uniform() < self.config.data.differing:
+            return self._most_different(clip, random.integers(count, size=1 + CANDIDATES))
         first, second = sorted(random.integers(count, size=2).tolist())
         distance = min(self.config.data.min_distance, count // 2)
         if second - first < distance:
             first = int(random.integers(count - distance))
             second = first + distance
         return [first, second]
+
+    def _most_different(self, clip: Clip, drawn: np.ndarray) -> list[int]:
+        """The first frame, and the one of the others whose mouth, eyes, gaze and brows are farthest from its own."""
+        meshes = self.raw.meshes(clip, drawn.tolist(), None)
+        found = gestures(meshes)
+        done = np.stack([found[name] / GESTURES[name].least for name in EXPRESSIONS])  # (gestures, frames)
+        apart = np.abs(np.nan_to_num(done - done[:, :1])).sum(axis=0)
+        return sorted([int(drawn[0]), int(drawn[1 + apart[1:].argmax()])])
 
     def _backdrop(self, shot: Shot, random: np.random.Generator) -> Backdrop | None:
         """Part of another clip's frame, for some pairs of people."""

@@ -74,13 +74,13 @@ class RawFrames:
             return square_frames(self._reader(clip).frames(numbers), self.resolution)
         return torch.from_numpy(self.cache.frames(entry, numbers)).permute(0, 3, 1, 2)
 
-    def meshes(self, clip: Clip, numbers: Sequence[int], frames: Tensor) -> np.ndarray:
+    def meshes(self, clip: Clip, numbers: Sequence[int], frames: Tensor | None) -> np.ndarray:
         """Of those frames of the clip: (n, 478, 3) float32 as `Cache.meshes`; searched for in `frames` where no cache
         has them."""
         entry = self.entries.get(clip)
         if entry is not None and entry.faces and self.cache is not None:
             return self.cache.meshes(entry, numbers)
-        assert self._find_landmarks is not None
+        assert self._find_landmarks is not None and frames is not None
         if not isinstance(clip, Still):
             return self._find_landmarks.meshes(frames.permute(0, 2, 3, 1).numpy())
         if clip not in self._still_meshes:

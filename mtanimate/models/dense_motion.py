@@ -129,6 +129,7 @@ class PriorMasks(nn.Module):
         self.still = nn.Parameter(torch.tensor(STILL))
         if not self.still.is_meta:
             nn.init.zeros_(self.mask.weight)
+            assert self.mask.bias is not None
             nn.init.zeros_(self.mask.bias)
 
     def forward(

@@ -13,14 +13,15 @@ from mtanimate.data.loading import Batch
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
 from mtanimate.models.dense_motion import DenseMotion
-from mtanimate.models.losses.background import concentration_loss, mask_loss
+from mtanimate.models.losses.background import concentration_loss, mask_loss, still_loss
 from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
 from mtanimate.models.losses.features import EfficientNetLite0Features, VGG19Features
-from mtanimate.models.losses.landmarks import close_ups, contour_points, landmark_loss
+from mtanimate.models.losses.landmarks import close_ups, contour_points, expression_loss, landmark_loss
 from mtanimate.models.losses.perceptual import PerceptualLoss
 from mtanimate.models.losses.tokens import token_landmark_loss
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
+from mtanimate.training.windows import Windows
 
 
 class Phase(Enum):
@@ -34,7 +35,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Scene:
-    """What a step saw, without gradients: `driving` (B, 3, H, W) is what `prediction` should have become.
+    """What a step saw: `driving` (B, 3, H, W) is what `prediction` should have become.
 
     B is twice the batch where both directions are trained.
     """
@@ -45,6 +46,16 @@ class Scene:
     driving_motion: Motion
     prediction: Tensor
     dense: DenseMotion
+
+    def detach(self) -> "Scene":
+        return Scene(
+            self.source,
+            self.driving,
+            self.source_motion.detach(),
+            self.driving_motion.detach(),
+            self.prediction.detach(),
+            self.dense.detach(),
+        )
 
     def first(self, count: int) -> "Scene":
         """The first `count` of the batch."""
@@ -110,18 +121,48 @@ class Objective(nn.Module):
         if not self.config.both_directions:
             frames, swapped = source, driving
             motion, swapped_motion = motion[: len(source)], swapped_motion[: len(source)]
-        prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
-        terms |= self._reconstruction(prediction, swapped)
+        meshes = swapped_meshes = None
         if batch.landmarks is not None:
-            landmarks = contour_points(batch.landmarks).flatten(0, 1)
-            swapped_landmarks = landmarks.roll(len(source), dims=0)[: len(swapped)]
-            terms |= self._landmarks(prediction, swapped, dense, landmarks[: len(swapped)], swapped_landmarks)
+            meshes = batch.landmarks.flatten(0, 1)
+            meshes, swapped_meshes = meshes[: len(swapped)], meshes.roll(len(source), dims=0)[: len(swapped)]
+        if self.config.window and phase is Phase.FULL:
+            dense = animator.dense_motion(animator.dense_motion.reduce(frames), motion, swapped_motion)
+            scene = self._in_windows(animator, frames, swapped, motion, swapped_motion, dense, swapped_meshes)
+        else:
+            prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
+            scene = Scene(frames, swapped, motion, swapped_motion, prediction, dense)
+        terms |= self._reconstruction(scene.prediction, scene.driving)
+        if meshes is not None and swapped_meshes is not None:
+            terms |= self._landmarks(scene.prediction, swapped, dense, meshes, swapped_meshes)
         if self.config.mask:
             terms["mask"] = self.config.mask * mask_loss(dense.masks)
         if self.config.concentration:
             terms["concentration"] = self.config.concentration * concentration_loss(dense.masks)
-        scene = Scene(frames, swapped, motion.detach(), swapped_motion.detach(), prediction.detach(), dense.detach())
-        return Outcome(terms, scene)
+        if self.config.still and batch.people is not None:
+            people = batch.people.flatten(0, 1)
+            both = torch.stack([people, people.roll(len(source), dims=0)])[:, : len(swapped)]
+            terms["still"] = self.config.still * still_loss(dense.flow, both)
+        return Outcome(terms, scene.detach())
+
+    def _in_windows(
+        self,
+        animator: Animator,
+        source: Tensor,
+        driving: Tensor,
+        motion: Motion,
+        driving_motion: Motion,
+        dense: DenseMotion,
+        meshes: Tensor | None,
+    ) -> Scene:
+        """The generator on squares of the pictures, about the driving faces' eyes and mouths more often than elsewhere.
+
+        meshes: of the driving faces, (B, 478, 2).
+        """
+        windows = Windows.draw(driving, self.config.window, meshes)
+        seen = windows.dense(dense, driving.shape[-1])
+        source, driving = windows.cut(source), windows.cut(driving)
+        prediction = animator.generator.decode(animator.generator.encode(source), source, seen).float()
+        return Scene(source, driving, windows.motion(motion), windows.motion(driving_motion), prediction, seen)
 
     def _predict(
         self, animator: Animator, source: Tensor, driving: Tensor, motion: Motion, driving_motion: Motion, phase: Phase
@@ -143,9 +184,14 @@ class Objective(nn.Module):
         return terms
 
     def _landmarks(
-        self, prediction: Tensor, driving: Tensor, dense: DenseMotion, source_points: Tensor, driving_points: Tensor
+        self, prediction: Tensor, driving: Tensor, dense: DenseMotion, meshes: Tensor, driving_meshes: Tensor
     ) -> dict[str, Tensor]:
+        """meshes: of the sources' faces, (B, 478, 2)."""
         terms = {}
+        source_points, driving_points = contour_points(meshes), contour_points(driving_meshes)
+        if self.config.expression:
+            value = expression_loss(dense.flow, meshes, driving_meshes)
+            terms["expression"] = self.config.expression * value
         if self.config.landmarks:
             terms["landmarks"] = self.config.landmarks * landmark_loss(dense.flow, source_points, driving_points)
         if self.config.close_up:

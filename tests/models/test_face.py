@@ -212,7 +212,7 @@ def test_lips_close_and_do_not_pass_through_each_other():
 @pytest.mark.parametrize("wide", [0.0, 0.05, -0.05])
 def test_a_blink_shuts_every_eye(wide):
     """However wide the source's own are open."""
-    blink = {"v159": (0, 0.094), "v386": (0, 0.094), "v145": (0.017, 0), "v374": (-0.017, 0)}
+    blink = {"v159": (0, 0.094), "v386": (0, 0.094), "v145": (-0.017, 0), "v374": (0.017, 0)}
     source = face(WIDE, v159=(0, -wide), v386=(0, -wide))
     shut = transfer_face(source, face(**blink), face())
     for upper, lower in ((159, 145), (386, 374)):

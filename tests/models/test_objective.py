@@ -107,7 +107,7 @@ def fresh_animator(background):
 @pytest.mark.parametrize("case", ["bg_eval", "nobg_eval"])
 def test_objective_end_to_end(case):
     arrays = case_arrays(case)
-    batch = Batch(arrays["source"], arrays["driving"], stored_transform(arrays), None, [], [])
+    batch = Batch(arrays["source"], arrays["driving"], stored_transform(arrays), None, None, [], [])
     animator = fresh_animator(background=case == "bg_eval")
     config = LossConfig(perceptual=0, equivariance_keypoints=10, equivariance_affine=10, concentration=1)
     seen = []

@@ -106,7 +106,7 @@ def test_both_directions_are_the_two_single_ones(tmp_path, videos):
     config = run.config.loss
     single, double = Objective(config), Objective(replace(config, both_directions=True))
     batch = next(run._load())
-    turned = Batch(batch.driving, batch.source, batch.transform, None, [], [])
+    turned = Batch(batch.driving, batch.source, batch.transform, None, None, [], [])
     both, there, back = double(animator, batch), single(animator, batch), single(animator, turned)
     close(both.scene.prediction, torch.cat([there.scene.prediction, back.scene.prediction]))
     assert torch.equal(both.scene.source, torch.cat([batch.source, batch.driving]))
