@@ -119,8 +119,17 @@ class Transfer:
             found["driving_mesh"], found["generated_mesh"] = meshes[0]
             gestures = following_by_mesh(*(seen.landmarks for seen in meshes[0]))
         without = {name: seen.without_subject for name, seen in found.items()}
-        who = self.driving.identity, self.source_identity
-        return Row(self.name, who[0], digest, len(driving), series, without, clock.seconds, who[1], gestures)
+        return Row(
+            name=self.name,
+            identity=self.driving.identity,
+            source=self.source_identity,
+            digest=digest,
+            frames=len(driving),
+            series=series,
+            gestures=gestures,
+            without_subject=without,
+            seconds=clock.seconds,
+        )
 
     def _source(self, bench: Bench) -> Tensor:
         if isinstance(self.source, Clip):

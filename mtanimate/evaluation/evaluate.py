@@ -241,7 +241,7 @@ class Measuring:
         if self.lpips is not None:
             words["lpips network"] = self.lpips.name
         if self.mesh is not None:
-            words |= {"mesh": self.mesh.name, "gestures": DEFINITION, "gestures' interval": PAIRS_METHOD}
+            words |= {"mesh": self.mesh.name, "gestures": DEFINITION, "gestures.interval": PAIRS_METHOD}
             words |= {f"gestures.{name}": gesture.definition for name, gesture in GESTURES.items()}
         return words | {metric.name: metric.definition for metric in self.plan.metrics}
 
