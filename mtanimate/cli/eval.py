@@ -36,6 +36,7 @@ def command(
     openpose: Path | None = typer.Option(None, help="Take landmarks from this folder of OpenPose's JSON files."),
     features: Path | None = typer.Option(None, help="Take identity features from this folder of .npy files."),
     cross: str | None = typer.Option(None, help="Drive people by others' clips: so many random pairs, or PAIRS.csv."),
+    sources: Path | None = typer.Option(None, help="With --cross N: a folder of photographs to be driven."),
     mode: Mode = typer.Option(Mode.relative, help="How --cross transfers motion."),
     seed: int = typer.Option(0, min=0, help="Of the random pairs."),
     every: int = typer.Option(1, min=1, help="Use one of so many frames."),
@@ -85,7 +86,8 @@ def command(
             folder = out or Path("runs") / "compare"
             result = compare_evaluations(evaluations, folder, dataset=dataset, **common)
         else:
-            own: dict[str, Any] = {"cross": cross, "mode": mode.value, "seed": seed, "out": out, "shard": shard}
+            own: dict[str, Any] = {"cross": cross, "sources": sources, "mode": mode.value, "seed": seed}
+            own |= {"out": out, "shard": shard}
             assert dataset is not None
             result = evaluate(checkpoint, dataset, **common, **own)
     if json:

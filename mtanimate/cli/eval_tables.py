@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mtanimate.evaluation import cross
 from mtanimate.metrics.measures import METRICS, Metric
+from mtanimate.metrics.mesh_gestures import GESTURES
 
 KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in cross.METRICS}
 SERIES = {
@@ -31,8 +32,10 @@ def print_result(result: dict[str, Any]) -> None:
     for name in result["metrics"]:
         table.add_row(heading_of(name), *(with_interval(figures, name) for figures in columns.values()))
     console.print(table)
+    if "gestures" in result:
+        console.print(gesture_table(result["gestures"]))
     for name, reason in result["reasons"].items():
-        console.print(f"{KNOWN[name].title}: none, {reason}")
+        console.print(f"{KNOWN[name].title if name in KNOWN else name}: none, {reason}", soft_wrap=True)
     for name, worst in list(result["worst"].items())[:2]:
         videos = ", ".join(f"{each['video']} {number(each['value'])}" for each in worst)
         console.print(f"worst {KNOWN[name].title}: {videos}" if worst else "", soft_wrap=True)
@@ -55,6 +58,26 @@ def with_interval(figures: dict[str, Any], name: str) -> str:
     if value is None:
         return "-"
     return number(value) + (f"\n({number(bounds[0])} to {number(bounds[1])})" if bounds else "")
+
+
+def gesture_table(gestures: dict[str, Any]) -> Table:
+    """A row a gesture: how the generated face follows the driver by the face mesh."""
+    table = Table(title="gestures by the face mesh: medians over the pairs whose driver does it", title_justify="left")
+    table.add_column("")
+    for heading in ("correlation\n(95 % interval)", "gain\n(95 % interval)", "pairs", "missing"):
+        table.add_column(heading, justify="right")
+    for name, found in gestures.items():
+        cells = _median(found["correlation"]), _median(found["gain"])
+        table.add_row(GESTURES[name].title, *cells, str(found["pairs"]), str(found["missing"]))
+    return table
+
+
+def _median(figure: dict[str, Any]) -> str:
+    """Two decimals, and under it its interval."""
+    value, bounds = figure["median"], figure["interval"]
+    if value is None:
+        return "-"
+    return f"{value:.2f}" + (f"\n({bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else "")
 
 
 def number(value: float) -> str:

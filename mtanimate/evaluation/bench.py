@@ -52,11 +52,13 @@ class Bench:
 
     relative: the driver's movement since its first frame is added to the source's pose; else the driver's pose is taken
     over, and the background moves as the network predicts. every: of so many frames one is used, from the first on.
+    observer: what looks for landmarks and identities; mesh: for the face mesh; None where it is not wanted, or missing.
     """
 
     performer: Performer
     relative: bool
     observer: Observer | None
+    mesh: Observer | None
     lpips: Callable[[Tensor, Tensor], Tensor] | None
     keeping: Keeping
     every: int
@@ -101,27 +103,27 @@ class Bench:
 
 
 class Sightings:
-    """What is seen in a clip's true frames, batch after batch: found now, or kept from an earlier evaluation."""
+    """What an observer sees in a clip's true frames, batch after batch: now, or kept from an earlier evaluation."""
 
-    def __init__(self, bench: Bench, name: str, reader: Footage, digest: str) -> None:
-        self.bench, self.name = bench, name
+    def __init__(self, bench: Bench, observer: Observer | None, name: str, reader: Footage, digest: str) -> None:
+        self.bench, self.observer, self.name = bench, observer, name
         self.parts: list[Seen] = []
         self.kept: Seen | None = None
         self.key = ""
-        if bench.observer is not None and not bench.observer.choice.stored:
-            self.key = bench.observer.key(digest, "centred square, bicubic", bench.resolution, bench.every)
+        if observer is not None and not observer.choice.stored:
+            self.key = observer.key(digest, "centred square, bicubic", bench.resolution, bench.every)
             self.kept = bench.cache.get(self.key, len(range(0, reader.frame_count, bench.every)))
 
     def of(self, driven: Driven) -> Seen | None:
-        """In the next driving frames; None without a detector."""
-        if self.bench.observer is None:
+        """In the next driving frames; None without an observer."""
+        if self.observer is None:
             return None
         if self.kept is not None:
             done = sum(map(len, self.parts))
             seen = self.kept[done : done + len(driven.driving)]
         else:
             pictures = rgb(driven.driving)
-            seen = self.bench.observer.look(Frames(pictures, self.name, driven.numbers, generated=False))
+            seen = self.observer.look(Frames(pictures, self.name, driven.numbers, generated=False))
         self.parts.append(seen)
         return seen
 

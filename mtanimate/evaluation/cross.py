@@ -1,6 +1,7 @@
 """Motion between people: one person's first frame driven by another's clip. There is no truth to compare with."""
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,17 +10,20 @@ from torch import Tensor
 
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
-from mtanimate.evaluation.bench import Bench, Clock, Sightings, rgb
+from mtanimate.evaluation.bench import Bench, Clock, Driven, Sightings, rgb
 from mtanimate.evaluation.rows import Row
 from mtanimate.files import sha256
 from mtanimate.metrics.detector import Frames
 from mtanimate.metrics.gestures import POINTS, following
 from mtanimate.metrics.landmarks import jitter, movement_distance, pose_distance, similarity
 from mtanimate.metrics.measures import Metric, Sum
-from mtanimate.metrics.observer import Seen
+from mtanimate.metrics.mesh_gestures import Following
+from mtanimate.metrics.mesh_gestures import following as following_by_mesh
+from mtanimate.metrics.observer import Observer, Seen
 from mtanimate.video import read_image
 from mtanimate.video.crop import square_frames
 from mtanimate.video.folder import is_picture
+from mtanimate.video.footage import Footage
 
 METRICS = [
     Metric(
@@ -85,6 +89,11 @@ class Transfer:
     source: Clip | Path
     driving: Clip
 
+    @property
+    def source_identity(self) -> str:
+        """A picture's is its own."""
+        return self.source.identity if isinstance(self.source, Clip) else self.source.name
+
     def digest(self) -> str:
         source = self.source.digest() if isinstance(self.source, Clip) else sha256(self.source)
         return f"{source} {self.driving.digest()}"
@@ -93,30 +102,57 @@ class Transfer:
         """Raises InputError for a broken clip or picture."""
         assert bench.observer is not None
         source, reader = self._source(bench), self.driving.open()
-        driving = Sightings(bench, self.driving.path.stem, reader, digest.split()[1])
-        generated: list[Seen] = []
+        watches = [_Watch(bench, each, self, reader, digest) for each in (bench.observer, bench.mesh) if each]
         clock = Clock()
         with bench.keeping.of(self.name, reader.fps / bench.every) as album:
             for driven in bench.drive(reader, source, clock):
                 with clock.on("metrics"):
-                    driving.of(driven)
-                    seen = bench.look(self.name, driven)
-                    assert seen is not None
-                    generated.append(seen)
+                    for watch in watches:
+                        watch.look(driven)
                 album.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
-        driving.keep()
+        (driving, generated), *meshes = (watch.seen() for watch in watches)
         there = bench.observer.look(Frames(rgb(source), self.name, range(1), generated=False))
-        found = {"generated": Seen.joined(generated), "driving": Seen.joined(driving.parts)}
-        found["source"] = there.repeated(len(found["driving"]))
-        series = {name: _figures(found["source"], found["driving"], found[name]) for name in found}
+        found = {"generated": generated, "driving": driving, "source": there.repeated(len(driving))}
+        series = {name: _figures(found["source"], driving, found[name]) for name in found}
+        gestures: dict[str, Following] = {}
+        if meshes:
+            found["driving_mesh"], found["generated_mesh"] = meshes[0]
+            gestures = following_by_mesh(*(seen.landmarks for seen in meshes[0]))
         without = {name: seen.without_subject for name, seen in found.items()}
-        frames = len(found["driving"])
-        return Row(self.name, self.driving.identity, digest, frames, series, without, clock.seconds)
+        return Row(
+            name=self.name,
+            identity=self.driving.identity,
+            source=self.source_identity,
+            digest=digest,
+            frames=len(driving),
+            series=series,
+            gestures=gestures,
+            without_subject=without,
+            seconds=clock.seconds,
+        )
 
     def _source(self, bench: Bench) -> Tensor:
         if isinstance(self.source, Clip):
             return bench.first_frame(self.source.open())
         return square_frames(read_image(self.source)[None], bench.resolution)
+
+
+class _Watch:
+    """What an observer sees in a driving clip and in what was generated from it."""
+
+    def __init__(self, bench: Bench, observer: Observer, transfer: Transfer, reader: Footage, digest: str) -> None:
+        self.observer, self.name = observer, transfer.name
+        self.driving = Sightings(bench, observer, transfer.driving.path.stem, reader, digest.split()[1])
+        self.generated: list[Seen] = []
+
+    def look(self, driven: Driven) -> None:
+        self.driving.of(driven)
+        self.generated.append(self.observer.look(Frames(driven.pictures, self.name, driven.numbers, generated=True)))
+
+    def seen(self) -> tuple[Seen, Seen]:
+        """In all driving frames, which is kept for the next evaluation, and in all generated ones."""
+        self.driving.keep()
+        return Seen.joined(self.driving.parts), Seen.joined(self.generated)
 
 
 def _figures(source: Seen, driving: Seen, seen: Seen) -> dict[str, Sum]:
@@ -134,22 +170,40 @@ def _figures(source: Seen, driving: Seen, seen: Seen) -> dict[str, Sum]:
     return summed
 
 
-def transfers(cross: str, clips: dict[str, Clip], seed: int) -> list[Transfer]:
-    """cross: so many random pairs of clips of different people, or a CSV file. Raises InputError for neither."""
+def transfers(cross: str, clips: dict[str, Clip], seed: int, photographs: Path | None = None) -> list[Transfer]:
+    """cross: so many random pairs of clips of different people, or a CSV file. photographs: a folder of them, to be
+    the sources of the random pairs. Raises InputError for another `cross`, and where there are no such pairs."""
     if cross.isdecimal():
-        return _random_pairs(int(cross), clips, seed)
+        sources = dict(clips) if photographs is None else _pictures(photographs)
+        return _random_pairs(int(cross), sources, clips, seed)
+    if photographs is not None:
+        raise InputError(f"--sources goes with --cross N, so many random pairs; {cross} names its sources itself")
     file = Path(cross).expanduser()
     if not file.is_file():
         raise InputError(f"--cross {cross}: neither a number of random pairs nor a CSV file")
     return _listed_pairs(file, clips)
 
 
-def _random_pairs(count: int, clips: dict[str, Clip], seed: int) -> list[Transfer]:
-    pairs = [(a, b) for a in clips for b in clips if clips[a].identity != clips[b].identity]
+def _pictures(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder by their names, without extension."""
+    if not folder.is_dir():
+        raise InputError(f"--sources {folder}: no such folder")
+    found: dict[str, Path] = {}
+    for file in sorted(filter(is_picture, folder.iterdir())):
+        if file.stem in found:
+            raise InputError(f"--sources: {file} and {found[file.stem]} have the same name: rename one")
+        found[file.stem] = file
+    if not found:
+        raise InputError(f"--sources {folder}: no pictures in it")
+    return found
+
+
+def _random_pairs(count: int, sources: Mapping[str, Clip | Path], clips: dict[str, Clip], seed: int) -> list[Transfer]:
+    pairs = [_between(sources[a], a, clips[b], b) for a in sources for b in clips]
+    pairs = [pair for pair in pairs if pair.source_identity != pair.driving.identity]
     if not 1 <= count <= len(pairs):
-        raise InputError(f"--cross {count}: these clips make {len(pairs)} pairs of different people")
-    chosen = np.random.default_rng(seed).choice(len(pairs), count, replace=False)
-    return [_between(clips[source], source, clips[driving], driving) for source, driving in (pairs[i] for i in chosen)]
+        raise InputError(f"--cross {count}: there are {len(pairs)} pairs of different people")
+    return [pairs[i] for i in np.random.default_rng(seed).choice(len(pairs), count, replace=False)]
 
 
 def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Transfer]:

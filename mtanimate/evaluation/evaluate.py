@@ -21,13 +21,14 @@ from mtanimate.evaluation.datasets import find_test_clips
 from mtanimate.evaluation.keeping import Keeping
 from mtanimate.evaluation.rows import Row, Rows
 from mtanimate.evaluation.shards import Shard
-from mtanimate.evaluation.statistics import METHOD
+from mtanimate.evaluation.statistics import METHOD, PAIRS_METHOD
 from mtanimate.evaluation.summary import summarise
 from mtanimate.files import sha256
 from mtanimate.metrics.detector import Detector
-from mtanimate.metrics.detectors import Choice, open_detector
+from mtanimate.metrics.detectors import Choice, MeshChoice, open_detector
 from mtanimate.metrics.lpips import Lpips
 from mtanimate.metrics.measures import DEFAULT, METRICS, Metric, parse_metrics
+from mtanimate.metrics.mesh_gestures import DEFINITION, GESTURES
 from mtanimate.metrics.observer import Observer
 from mtanimate.models.performer import Performer
 
@@ -51,13 +52,17 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: tasks, the metrics of each, how, in words, and whether motion is transferred relatively."""
+    """What is measured: tasks, the metrics of each, how, in words, and whether motion is transferred relatively.
+
+    gestures: whether those of faces are measured too, by the face mesh.
+    """
 
     kind: str
     definition: str
     tasks: Sequence[Task]
     metrics: list[Metric]
     relative: bool
+    gestures: bool
 
 
 def evaluate(
@@ -70,6 +75,7 @@ def evaluate(
     openpose: str | Path | None = None,
     features: str | Path | None = None,
     cross: str | int | None = None,
+    sources: str | Path | None = None,
     mode: Mode = "relative",
     seed: int = 0,
     every: int = 1,
@@ -87,7 +93,8 @@ def evaluate(
 
     dataset: a folder of clips (its folder `test` where it has one), or a preset's name with the clips in `data`.
     metrics: `l1,akd,mkr,aed` unless given. cross: instead of reconstructing, drive people by others' clips: so many
-    random pairs, drawn by `seed`, or a CSV of pairs; by `mode`, as `animate` has it.
+    random pairs, drawn by `seed`, or a CSV of pairs; by `mode`, as `animate` has it. sources: a folder of photographs,
+    which the random pairs have for sources.
     detector: `faces`, `face-alignment`, `bodies`, or `none`; openpose, features: folders of what other programs found.
     every: use one of so many frames. out: where the figures go, and a row a clip, so that the same call goes on where
     it was ended. videos, frames: folders for the reconstructions beside the truth. shard: `2/4` measures the second
@@ -98,13 +105,17 @@ def evaluate(
     file = resolve(checkpoint)
     where, clips = find_test_clips(dataset, data)
     choice = Choice(detector, _folder(openpose), _folder(features))
+    if cross is None and sources is not None:
+        raise InputError(f"--sources {sources}: photographs are driven between people: add --cross N")
     if cross is None:
         plan = _reconstruction(clips, metrics or ",".join(DEFAULT))
     elif metrics is not None:
         raise InputError(f"--metrics {metrics}: motion between people has no truth that these could be measured on")
     else:
-        plan = _between_people(clips, str(cross), mode, seed, choice)
+        plan = _between_people(clips, str(cross), _folder(sources), mode, seed, choice)
     measuring = Measuring(file, plan, choice, every, precision, device)
+    if measuring.no_mesh:
+        say(f"gestures by the face mesh are left out: {measuring.no_mesh}")
     folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
     rows = Rows(folder, measuring.settings)
     keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
@@ -116,6 +127,8 @@ def evaluate(
     if not measured:
         raise InputError(f"no clip of '{where}' could be measured: {skipped[0]}")
     result |= {"kind": plan.kind} | summarise(measured, plan.metrics, measuring.reasons)
+    if measuring.no_mesh:
+        result["reasons"]["gestures"] = measuring.no_mesh
     if measuring.detector and result["without_subject"]["generated"] == result["frames"]:
         missing = measuring.detector.subject
         say(f"warning: no {missing} in any frame: for other subjects --detector faces, bodies or none")
@@ -137,21 +150,26 @@ def _reconstruction(clips: dict[str, Clip], metrics: str) -> Plan:
     names = parse_metrics(metrics)
     tasks = [reconstruction.Reconstruction(name, clip, names) for name, clip in clips.items()]
     chosen = [METRICS[name] for name in names]
-    return Plan("reconstruction", reconstruction.DEFINITION, tasks, chosen, relative=False)
+    return Plan("reconstruction", reconstruction.DEFINITION, tasks, chosen, relative=False, gestures=False)
 
 
-def _between_people(clips: dict[str, Clip], pairs: str, mode: Mode, seed: int, choice: Choice) -> Plan:
+def _between_people(
+    clips: dict[str, Clip], pairs: str, sources: Path | None, mode: Mode, seed: int, choice: Choice
+) -> Plan:
     if choice.detector == "none" or choice.stored:
         raise InputError("--cross needs a detector that looks at pictures: --detector faces or bodies")
-    tasks = cross_identity.transfers(pairs, clips, seed)
+    tasks = cross_identity.transfers(pairs, clips, seed, sources)
     definition = f"{cross_identity.DEFINITION}. Motion is {mode}"
-    return Plan(f"cross-{mode}", definition, tasks, cross_identity.METRICS, relative=mode == "relative")
+    kind = f"cross-{mode}" if sources is None else f"cross-{mode}-photographs"
+    relative, faces = mode == "relative", choice.detector != "bodies"
+    return Plan(kind, definition, tasks, cross_identity.METRICS, relative, gestures=faces)
 
 
 class Measuring:
     """A checkpoint and what it is measured with; nothing is loaded until there is something to measure.
 
-    settings: all that figures depend on. reasons: why a metric cannot be measured, by its name.
+    settings: all that figures depend on. reasons: why a metric cannot be measured, by its name. no_mesh: why gestures
+    cannot be, though they are to be.
     Raises InputError where a detector or a package is missing, or the options do not fit each other.
     """
 
@@ -166,6 +184,7 @@ class Measuring:
         needs = {metric.needs for metric in plan.metrics}
         observes = bool(needs & {"landmarks", "descriptors"}) and (choice.detector != "none" or bool(choice.openpose))
         self.detector: Detector | None = open_detector(choice) if observes else None
+        self.mesh, self.no_mesh = _open_mesh() if plan.gestures else (None, "")
         self.describes = "descriptors" in needs
         self.lpips = Lpips(self.device) if "lpips" in needs else None
         self.resolution = from_checkpoint(json.loads(read_metadata(checkpoint)["config"])).model.resolution
@@ -183,6 +202,7 @@ class Measuring:
             "detector": self.detector and self.detector.name,
             "identity": self.detector and self.describes and self.detector.identity,
             "lpips": self.lpips and self.lpips.name,
+            "mesh": self.mesh and self.mesh.name,
         }
 
     @property
@@ -220,6 +240,9 @@ class Measuring:
                 words["identity"] = self.detector.identity
         if self.lpips is not None:
             words["lpips network"] = self.lpips.name
+        if self.mesh is not None:
+            words |= {"mesh": self.mesh.name, "gestures": DEFINITION, "gestures.interval": PAIRS_METHOD}
+            words |= {f"gestures.{name}": gesture.definition for name, gesture in GESTURES.items()}
         return words | {metric.name: metric.definition for metric in self.plan.metrics}
 
     def run(
@@ -254,11 +277,21 @@ class Measuring:
     def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, say: Say) -> Bench:
         animator = read_checkpoint(self.checkpoint, self.device).animator
         performer = Performer(animator, self.precision, say)
-        observer = None
+        observer = mesh = None
         if self.detector is not None:
             observer = stack.enter_context(Observer(self.choice, identity=self.describes, processes=workers))
+        if self.mesh is not None:
+            mesh = stack.enter_context(Observer(MeshChoice(), identity=False, processes=workers))
         say(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
-        return Bench(performer, self.plan.relative, observer, self.lpips, keeping, self.every, say)
+        return Bench(performer, self.plan.relative, observer, mesh, self.lpips, keeping, self.every, say)
+
+
+def _open_mesh() -> tuple[Detector | None, str]:
+    """The face mesh, or why there is none: other figures do not need it."""
+    try:
+        return open_detector(MeshChoice()), ""
+    except InputError as error:
+        return None, str(error)
 
 
 def _folder(path: str | Path | None) -> Path | None:

@@ -31,7 +31,7 @@ class Reconstruction:
         repeating: dict[str, Sum] = {}
         reader = self.clip.open()
         source = bench.first_frame(reader)
-        truth_seen = Sightings(bench, self.name, reader, digest)
+        truth_seen = Sightings(bench, bench.observer, self.name, reader, digest)
         clock, frames, lost = Clock(), 0, 0
         with bench.keeping.of(self.name, reader.fps / bench.every) as album:
             for driven in bench.drive(reader, source, clock):

@@ -4,13 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.metrics.measures import Metric, Sum
+from mtanimate.metrics.mesh_gestures import Following
 
 # Bytes in a clip's name that are no text: \udce9, which JSON reads back.
 _NO_TEXT = "backslashreplace"
@@ -23,6 +24,7 @@ class Row:
     name: the clip, below the data set. identity: whose it is. digest: of the files that it was measured on.
     series: for what was measured (`generated`, `repeating`...) each metric's sum over its frames.
     without_subject: in how many frames of which series no subject was found. seconds: of generation, of metrics.
+    source: of a pair, whose picture is driven. gestures: how the one face follows the other, where that was measured.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Row:
     series: dict[str, dict[str, Sum]]
     without_subject: dict[str, int]
     seconds: dict[str, float]
+    source: str = ""
+    gestures: dict[str, Following] = field(default_factory=dict)
 
     def value(self, series: str, metric: Metric) -> float | None:
         """This clip's figure; None where nothing could be counted."""
@@ -42,6 +46,8 @@ class Row:
         line: dict[str, Any] = {"video": self.name, "identity": self.identity, "frames": self.frames}
         for series in self.series:
             line |= {f"{series}.{metric.name}": self.value(series, metric) for metric in metrics}
+        for name, each in self.gestures.items():
+            line |= {f"gestures.{name}.{key}": value for key, value in each.items()}
         return line | {f"without_subject.{series}": count for series, count in self.without_subject.items()}
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtanimate.evaluation.rows import Row
-from mtanimate.evaluation.statistics import interval, mean, median
+from mtanimate.evaluation.statistics import interval, mean, median, median_interval
 from mtanimate.metrics.measures import Metric, added
+from mtanimate.metrics.mesh_gestures import GESTURES
 
 WORST = 3
 
@@ -25,6 +26,8 @@ def summarise(rows: Sequence[Row], metrics: Sequence[Metric], reasons: dict[str,
     result["without_subject"] = {
         series: sum(row.without_subject[series] for row in rows) for series in rows[0].without_subject
     }
+    if rows[0].gestures:
+        result["gestures"] = gestures(rows)
     empty = [metric.name for metric in metrics if result["metrics"][metric.name] is None]
     result["reasons"] = {name: reasons.get(name, _why_empty(name)) for name in empty}
     seconds = {what: sum(row.seconds[what] for row in rows) for what in rows[0].seconds}
@@ -46,6 +49,24 @@ def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict
         "intervals": {name: interval(each, identities) for name, each in values.items()},
         "over_frames": {metric.name: metric.value(pooled.get(metric.name, (0.0, 0))) for metric in metrics},
     }
+
+
+def gestures(rows: Sequence[Row]) -> dict[str, Any]:
+    """Of each gesture: the medians, over the pairs that count and are seen, of correlation and gain, with intervals;
+    how many such pairs there are, and how many count, but cannot be seen."""
+    people = [(row.source, row.identity) for row in rows]
+    found: dict[str, Any] = {}
+    for name in GESTURES:
+        each = [row.gestures[name] for row in rows]
+        correlations, gains = [one["correlation"] for one in each], [one["gain"] for one in each]
+        pairs = sum(gain is not None for gain in gains)
+        found[name] = {
+            "correlation": {"median": median(correlations), "interval": median_interval(correlations, people)},
+            "gain": {"median": median(gains), "interval": median_interval(gains, people)},
+            "pairs": pairs,
+            "missing": sum(one["counts"] for one in each) - pairs,
+        }
+    return found
 
 
 def worst(rows: Sequence[Row], series: str, metric: Metric) -> list[dict[str, Any]]:

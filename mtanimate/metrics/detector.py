@@ -37,7 +37,7 @@ class Detector(Protocol):
     no_identity: str
 
     def landmarks(self, frames: Frames) -> np.ndarray:
-        """(B, points, 2), x and y in pixels; NaN where a landmark is not found."""
+        """(B, points, 2), x and y in pixels, or (B, points, 3) in space; NaN where a landmark is not found."""
 
     def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
         """(B, D); NaN where there is nobody. Never called where `identity` is None."""

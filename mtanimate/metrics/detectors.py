@@ -22,6 +22,13 @@ class Choice:
         return self.openpose is not None or self.features is not None
 
 
+@dataclass(frozen=True)
+class MeshChoice(Choice):
+    """The face mesh, which gestures are read from beside what --detector names."""
+
+    detector: str = "mesh"
+
+
 def _faces() -> Detector:
     from mtanimate.metrics.faces import Faces
 
@@ -40,6 +47,12 @@ def _bodies() -> Detector:
     return Bodies()
 
 
+def _mesh() -> Detector:
+    from mtanimate.metrics.mesh import FaceMesh
+
+    return FaceMesh()
+
+
 DETECTORS: dict[str, Callable[[], Detector]] = {
     "faces": _faces,
     "face-alignment": _face_alignment,
@@ -51,6 +64,8 @@ def open_detector(choice: Choice) -> Detector:
     """Raises InputError for an unknown name, and where the detector's package is missing, naming the extra."""
     from mtanimate.metrics.stored import OpenPose, StoredFeatures
 
+    if isinstance(choice, MeshChoice):
+        return _mesh()
     if choice.detector not in DETECTORS and not choice.openpose:
         raise InputError(f"--detector {choice.detector}: not one of {', '.join(DETECTORS)}, none")
     detector: Detector = OpenPose(choice.openpose) if choice.openpose else DETECTORS[choice.detector]()

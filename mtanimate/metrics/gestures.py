@@ -8,7 +8,7 @@ _NOSE, _CORNERS = 30, (48, 54)
 _LIPS = ((61, 67), (62, 66), (63, 65))  # inner, upper and lower
 # Standard deviation below which a clip's own movement drowns in what dlib makes of a face that stays still.
 _STILL = 0.02
-_FEWEST = 10  # frames that a correlation needs
+FEWEST = 10  # frames that a correlation needs
 
 
 def gestures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
@@ -47,7 +47,7 @@ def following(driving: np.ndarray, generated: np.ndarray) -> dict[str, tuple[flo
 def _correlation(wanted: np.ndarray, found: np.ndarray) -> tuple[float, int]:
     both = np.isfinite(wanted) & np.isfinite(found)
     wanted, found = wanted[both], found[both]
-    if len(wanted) < _FEWEST or wanted.std() < _STILL:
+    if len(wanted) < FEWEST or wanted.std() < _STILL:
         return 0.0, 0
     if found.std() < 1e-9:
         return 0.0, 1

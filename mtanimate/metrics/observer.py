@@ -23,7 +23,7 @@ from mtanimate.metrics.detectors import Choice, open_detector
 
 @dataclass(frozen=True)
 class Seen:
-    """What a detector found in B pictures: landmarks (B, N, 2) in pixels, descriptors (B, D); NaN for nothing.
+    """What a detector found in B pictures: landmarks (B, N, 2 or 3) in pixels, descriptors (B, D); NaN for nothing.
 
     descriptors is None where none were asked for, or the detector knows no identity.
     """

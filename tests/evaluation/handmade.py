@@ -1,9 +1,14 @@
 """Rows made by hand."""
 
+from dataclasses import replace
+
 from mtanimate.evaluation.rows import Row
 from mtanimate.metrics.measures import METRICS
+from mtanimate.metrics.mesh_gestures import GESTURES
 
 L1, AKD, MKR, AED, PSNR = (METRICS[name] for name in ("l1", "akd", "mkr", "aed", "psnr"))
+
+MISSING = (None, None)  # correlation and gain of what the driver does and the result does not show
 
 
 def row(name, *, digest="d1", frames=10, lost=0, **sums):
@@ -18,3 +23,11 @@ def row(name, *, digest="d1", frames=10, lost=0, **sums):
         without_subject={"truth": 1, "generated": lost},
         seconds={"generation": 0.5, "metrics": 0.25},
     )
+
+
+def pair_row(source, driver, **gestures):
+    """A pair's: of each gesture its correlation and gain, or MISSING; the driver does none of the others."""
+    still = {"driving": 0.001, "counts": False, "correlation": None, "gain": None}
+    done = {name: {"driving": 9.0, "counts": True, "correlation": c, "gain": g} for name, (c, g) in gestures.items()}
+    found = {name: done.get(name, still) for name in GESTURES}
+    return replace(row(f"{source} by {driver}__1", l1=(1.0, 10)), source=source, gestures=found)

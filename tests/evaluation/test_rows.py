@@ -7,7 +7,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from handmade import AKD, L1, PSNR, row
+from handmade import AKD, L1, MISSING, PSNR, pair_row, row
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.evaluation.rows import Rows, read_result, read_rows
@@ -129,6 +129,25 @@ def test_tables(tmp_path):
     with (rows.out / "videos.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     assert table == [{k: "" if v is None else str(v) for k, v in line.items()} for line in lines]
+
+
+def test_gestures_of_each_pair_are_kept_and_in_the_table(tmp_path):
+    rows = rows_of(tmp_path)
+    measured = [pair_row("t1.jpg", "a", mouth=(0.9, 0.5)), pair_row("t2.jpg", "a", mouth=MISSING)]
+    for each in measured:
+        rows.put(each)
+        assert rows_of(tmp_path).get(each.name, "d1").gestures == each.gestures
+        assert rows_of(tmp_path).get(each.name, "d1").source == each.source
+    rows.write_tables(measured, [L1])
+    with (rows.out / "videos.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    keys = ("counts", "correlation", "gain")
+    assert [[line[f"gestures.mouth.{key}"] for key in keys] for line in table] == [
+        ["True", "0.9", "0.5"],
+        ["True", "", ""],
+    ]
+    assert [[line[f"gestures.eyes.{key}"] for key in keys] for line in table] == [["False", "", ""]] * 2
+    assert table[0]["gestures.mouth.driving"] == "9.0"
 
 
 # Full disks

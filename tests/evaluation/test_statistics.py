@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtanimate.evaluation.statistics import interval, mean
+from mtanimate.evaluation.statistics import interval, mean, median_interval
 
 TRUTH = 3.0
 
@@ -85,3 +85,49 @@ def test_fewer_than_two_identities_have_no_interval():
 
 def test_equal_values_have_an_interval_of_no_width():
     assert interval([0.5] * 4, ["a", "a", "b", "c"]) == (0.5, 0.5)
+
+
+# Pairs of a source and a driver
+
+
+def pairs_of(seed, count=40, sources=30, drivers=15):
+    """A value and two people a pair; people of both roles differ by 1, pairs of the same by half of it."""
+    draw = np.random.default_rng(seed)
+    by_source, by_driver = draw.normal(0, 1, sources), draw.normal(0, 1, drivers)
+    chosen = [divmod(int(pair), drivers) for pair in draw.choice(sources * drivers, count, replace=False)]
+    values = [TRUTH + by_source[s] + by_driver[d] + draw.normal(0, 0.5) for s, d in chosen]
+    return values, [(f"s{s}", f"d{d}") for s, d in chosen]
+
+
+def test_95_of_100_intervals_of_pairs_hold_the_true_median():
+    """Or some more: products of two draws vary more than the data."""
+    assert np.mean([holds(median_interval(*pairs_of(seed))) for seed in range(100)]) >= 0.95
+
+
+def test_pairs_against_a_bootstrap_in_a_loop():
+    """Also where one person is a source here and a driver there."""
+    values, pairs = pairs_of(3, count=9, sources=4, drivers=4)
+    pairs = [(source.replace("s", "d") if source < "s2" else source, driver) for source, driver in pairs]
+    people = sorted({person for pair in pairs for person in pair})
+    draw = np.random.default_rng(99)
+    medians = []
+    for _ in range(20_000):
+        drawn = [people[number] for number in draw.integers(0, len(people), len(people))]
+        times = [drawn.count(source) * drawn.count(driver) for source, driver in pairs]
+        if any(times):
+            medians.append(np.median(np.repeat(values, times)))
+    assert median_interval(values, pairs) == pytest.approx(np.percentile(medians, [2.5, 97.5]).tolist(), abs=0.05)
+
+
+def test_pairs_without_a_value_do_not_count():
+    values, pairs = pairs_of(4)
+    found = median_interval(values, pairs)
+    assert median_interval([None, *values, None], [("s1", "d1"), *pairs, ("s99", "d1")]) == found
+    assert median_interval(values[::-1], pairs[::-1]) == found
+
+
+def test_fewer_than_two_pairs_of_people_have_no_interval():
+    assert median_interval([], []) is None
+    assert median_interval([1.0, 2.0], [("a", "b"), ("a", "b")]) is None
+    assert median_interval([1.0, None], [("a", "b"), ("c", "b")]) is None
+    assert median_interval([1.0, 2.0], [("a", "b"), ("c", "b")]) == (1, 2)

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from handmade import AED, AKD, L1, MKR, PSNR, row
+from handmade import AED, AKD, L1, MISSING, MKR, PSNR, pair_row, row
 
-from mtanimate.evaluation.statistics import interval
+from mtanimate.evaluation.statistics import interval, median_interval
 from mtanimate.evaluation.summary import figures, summarise, worst
 
 # A short clip with few landmarks and a long one: means over videos are not those over frames.
@@ -77,3 +77,33 @@ def test_why_there_is_no_figure():
 def test_a_summary_is_json():
     result = summarise([SHORT, LONG, row("c__1", l1=(0.0, 10))], [L1, AKD, MKR, AED, PSNR], {})
     assert json.loads(json.dumps(result, allow_nan=False))["metrics"]["mkr"] is None
+
+
+def test_gestures_are_medians_over_the_pairs_that_count():
+    rows = [
+        pair_row("t1.jpg", "a", mouth=(0.9, 0.5), yaw=(1.0, 0.9)),
+        pair_row("t2.jpg", "a", mouth=(0.1, 0.1), yaw=MISSING),
+        pair_row("t3.jpg", "b", mouth=(0.4, 0.2)),
+        pair_row("t4.jpg", "b", mouth=MISSING, yaw=MISSING),
+    ]
+    found = summarise(rows, [L1], {})["gestures"]
+    people = [(row.source, row.identity) for row in rows]
+    assert people[0] == ("t1.jpg", "t1.jpg by a")
+    assert found["mouth"]["correlation"] == {
+        "median": 0.4,
+        "interval": median_interval([0.9, 0.1, 0.4, None], people),
+    }
+    assert found["mouth"]["gain"]["median"] == 0.2
+    assert (found["mouth"]["pairs"], found["mouth"]["missing"]) == (3, 1)
+    assert found["yaw"] == {
+        "correlation": {"median": 1.0, "interval": None},
+        "gain": {"median": 0.9, "interval": None},
+        "pairs": 1,
+        "missing": 2,
+    }
+    nothing = {"median": None, "interval": None}
+    assert found["eyes"] == {"correlation": nothing, "gain": nothing, "pairs": 0, "missing": 0}
+
+
+def test_without_the_mesh_there_are_no_gestures():
+    assert "gestures" not in summarise([SHORT, LONG], [L1], {})
