@@ -77,7 +77,9 @@ def _check_loss(config: Config) -> None:
     if window and (loss.close_up or config.model.background is not None):
         raise InputError("loss.window goes with neither loss.close_up, which it replaces, nor a background predictor")
     if loss.still and config.data.augmentation.own_window:
-        raise InputError("loss.still: with data.augmentation.own_window no background stands still: set one of them to 0")
+        raise InputError(
+            "loss.still: no background stands still with data.augmentation.own_window: set one of them to 0"
+        )
 
 
 def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:

@@ -41,8 +41,8 @@ class DataConfig:
 
     repeats: how often an epoch takes each identity, another random clip of it each time; or each clip, where
     by_identity is false. min_distance: least frames between the two, where the clip has them.
-    differing: share of the pairs whose second frame is, of six that are drawn, the one in which mouth, eyes, gaze and brows
-    differ most from the first (needs the faces in data.cache), whatever their distance in time.
+    differing: share of the pairs whose second frame is, of six that are drawn, the one in which mouth, eyes, gaze and
+    brows differ most from the first (needs the faces in data.cache), whatever their distance in time.
     test_share: identities that are held out where the data have no folders `train` and `test`.
     cache: a folder that `mtanimate data cache` made; empty: none. cache_gib: without one, decoded frames of the first
     clips are kept in the run's folder, as many as fit into it.

@@ -87,8 +87,8 @@ class PairDataset(Dataset[Pair | Unreadable]):
         self.other_background = config.data.augmentation.background
         if config.data.differing and self.raw.without_faces(clips):
             raise InputError(
-                "data.differing needs to know all faces of the clips: make a cache of them with mtanimate data cache VIDEOS "
-                "--out CACHE, and give --set data.cache=CACHE"
+                "data.differing needs to know all faces of the clips: make a cache of them with "
+                "mtanimate data cache VIDEOS --out CACHE, and give --set data.cache=CACHE"
             )
         self._check_mediapipe()
 

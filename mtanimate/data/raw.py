@@ -80,7 +80,8 @@ class RawFrames:
         entry = self.entries.get(clip)
         if entry is not None and entry.faces and self.cache is not None:
             return self.cache.meshes(entry, numbers)
-        assert self._find_landmarks is not None and frames is not None
+        assert self._find_landmarks is not None
+        assert frames is not None
         if not isinstance(clip, Still):
             return self._find_landmarks.meshes(frames.permute(0, 2, 3, 1).numpy())
         if clip not in self._still_meshes:

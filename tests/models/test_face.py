@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtanimate.face_mesh import VERTICES as MESH_VERTICES
 
 from mtanimate.config import load_preset
 from mtanimate.config.model import FACE_POINTS
+from mtanimate.face_mesh import VERTICES as MESH_VERTICES
 from mtanimate.models.animator import Animator
 from mtanimate.models.dense_motion import SIGMAS, DenseMotionNetwork
 from mtanimate.models.face_points import COUNT, PLACES, RIGID, SKULL, VERTICES, face_frame, indices, places

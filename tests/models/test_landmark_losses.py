@@ -4,8 +4,9 @@ import pytest
 import torch
 from golden import close
 
+from mtanimate.face_mesh import CONTOURS, VERTICES
 from mtanimate.geometry import coordinate_grid, warp
-from mtanimate.models.losses.landmarks import EYES, LIPS, POINTS, SHAPE, SIDE, close_ups, landmark_loss
+from mtanimate.models.losses.landmarks import EYES, LIPS, POINTS, SHAPE, SIDE, close_ups, expression_loss, landmark_loss
 
 
 def landmarks(batch=2, seed=0):
@@ -85,3 +86,40 @@ def test_an_exact_warp_brings_landmarks_where_the_flow_says():
     dot = torch.exp(-((grid - torch.tensor([0.25, 0.25])) ** 2).sum(dim=-1) / 0.005)[None, None]
     found = (warp(dot, flow, exact=True)[0, 0] == warp(dot, flow, exact=True).max()).nonzero()[0]
     assert grid[found[0], found[1]].tolist() == pytest.approx([0, 0.375])
+
+
+def a_face(**moved):
+    """A mesh (1, 478, 2) with two eyes, brows and a mouth in their places; `moved`: feature -> shift of every other vertex."""
+    mesh = torch.rand(1, VERTICES, 2, generator=torch.Generator().manual_seed(0)) * 0.2 - 0.1
+    mesh += torch.tensor([0.0, 0.2])
+    for contour, middle in (("RIGHT_EYE", (-0.3, -0.2)), ("LEFT_EYE", (0.3, -0.2)), ("LIPS", (0.0, 0.4))):
+        mesh[:, CONTOURS[contour]] += torch.tensor(middle) - torch.tensor([0.0, 0.2])
+    mesh[:, 33], mesh[:, 263] = torch.tensor([-0.5, -0.2]), torch.tensor([0.5, -0.2])
+    for feature, shift in moved.items():
+        mesh[:, CONTOURS[feature][::2]] += torch.tensor(shift)
+    return mesh
+
+
+def test_a_mouth_that_does_not_open_costs_whatever_its_size():
+    flow = coordinate_grid(64, 64, torch.zeros(1))[None]
+    still = a_face()
+    assert expression_loss(flow, still, still).item() == pytest.approx(0, abs=1e-5)
+    opened = expression_loss(flow, still, a_face(LIPS=(0, 0.1)))
+    assert opened > 0.1
+    head = a_face() + torch.tensor([0.0, 0.05])  # the mean movement of those lips, of the whole face
+    assert expression_loss(flow, still, head) < opened / 2
+    # Of a face half as large, half the movement costs as much.
+    small = expression_loss(flow, still / 2, a_face(LIPS=(0, 0.1)) / 2)
+    assert small.item() == pytest.approx(opened.item(), rel=0.02)
+
+
+def test_expressions_of_faces_that_were_not_found_do_not_count():
+    flow = coordinate_grid(64, 64, torch.zeros(1)).expand(2, -1, -1, -1).clone().requires_grad_()
+    one, other = a_face(), a_face(LEFT_EYE=(0, 0.05))
+    alone = expression_loss(flow[:1], one, other)
+    nobody = torch.full_like(one, torch.nan)
+    both = expression_loss(flow, torch.cat([one, nobody]), torch.cat([other, other]))
+    assert both.item() == pytest.approx(alone.item(), rel=1e-5)
+    both.backward()
+    assert flow.grad.isfinite().all()
+    assert not flow.grad[1].any()

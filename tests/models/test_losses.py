@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtanimate.config import TransformConfig
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.losses.background import concentration_loss, mask_loss
+from mtanimate.models.losses.background import concentration_loss, mask_loss, still_loss
 from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
 from mtanimate.models.motion import Motion
 
@@ -158,3 +158,15 @@ def test_equivariance_of_stored_motions():
     transform = stored_transform(arrays, "tps_")
     close(equivariance_keypoints(motion, transformed, transform), arrays["loss_equivariance_value"])
     close(equivariance_affine(motion, transformed, transform), arrays["loss_equivariance_jacobian"])
+
+
+def test_a_background_that_moves_costs_how_far_it_moves():
+    flow = (coordinate_grid(16, 16, torch.zeros(1)) + torch.tensor([0.1, 0.0])).expand(2, -1, -1, -1)
+    people = torch.zeros(2, 2, 1, 64, 64)
+    people[:, 0, :, 32:] = 1  # the lower half of the first pair, in both frames
+    people[:, 1] = 1  # of the second it is not known
+    assert still_loss(flow, people).item() == pytest.approx(0.1, abs=1e-5)
+    only_below = flow.clone()
+    only_below[:, :7] = coordinate_grid(16, 16, torch.zeros(1))[:7]
+    assert still_loss(only_below, people).item() < 0.02
+    assert still_loss(flow, torch.ones_like(people)).item() == 0
