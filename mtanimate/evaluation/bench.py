@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from mtanimate.animation.direction import choose_reference, transferred
 from mtanimate.evaluation.keeping import Keeping
 from mtanimate.metrics.detector import Frames
 from mtanimate.metrics.observer import Observer, Seen, TruthCache
-from mtanimate.models.motion import Motion, movement_scale, transfer_relative
+from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.video.crop import square_frames, to_frames
 from mtanimate.video.footage import Footage
@@ -74,19 +75,18 @@ class Bench:
         return square_frames(next(reader.batches(1)), self.resolution)
 
     def drive(self, reader: Footage, source: Tensor, clock: Clock) -> Iterator[Driven]:
-        """The source, uint8 (1, 3, R, R), driven by all frames of the clip. Raises InputError for a broken clip."""
+        """The source, uint8 (1, 3, R, R), driven by all frames of the clip, as `animate` would by itself. Raises InputError
+        for a broken clip."""
         with clock.on("generation"):
             encoded = self.performer.encode(source)
+        reference = self._reference(reader, encoded.motion, clock) if self.relative else None
         done = 0
-        reference: Motion | None = None
         for batch in reader.batches(self.performer.batch_size, step=self.every):
             driving = square_frames(batch, self.resolution)
             with clock.on("generation"):
                 motion, background = self.performer.estimate(driving), None
-                if self.relative:
-                    reference = reference or motion[:1]
-                    scale = movement_scale(encoded.motion, reference)
-                    motion = transfer_relative(encoded.motion, motion, reference, scale)
+                if reference is not None:
+                    motion = transferred(encoded.motion, encoded.motion, motion, reference, True, 1.0)
                 else:
                     background = self.performer.predict_background(encoded, driving)
                 generated = self.performer.drive(encoded, motion, background)
@@ -94,6 +94,16 @@ class Bench:
             numbers = range(done * self.every, (done + len(driving)) * self.every, self.every)
             yield Driven(numbers, driving, generated, pictures)
             done += len(driving)
+
+    def _reference(self, reader: Footage, source: Motion, clock: Clock) -> Motion:
+        """Of the frame whose pose, and of faces whose expression, is nearest to the source's."""
+        motions = []
+        for batch in reader.batches(self.performer.batch_size, step=self.every):
+            with clock.on("generation"):
+                motions.append(self.performer.estimate(square_frames(batch, self.resolution)))
+        motion = Motion.cat(motions)
+        number, _ = choose_reference(source, motion, "best")
+        return motion[number : number + 1]
 
     def look(self, name: str, driven: Driven) -> Seen | None:
         """What is seen in generated frames; None without a detector."""
