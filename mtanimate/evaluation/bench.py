@@ -75,8 +75,8 @@ class Bench:
         return square_frames(next(reader.batches(1)), self.resolution)
 
     def drive(self, reader: Footage, source: Tensor, clock: Clock) -> Iterator[Driven]:
-        """The source, uint8 (1, 3, R, R), driven by all frames of the clip, as `animate` would by itself. Raises InputError
-        for a broken clip."""
+        """The source, uint8 (1, 3, R, R), driven by all frames of the clip, as `animate` does by itself. Raises
+        InputError for a broken clip."""
         with clock.on("generation"):
             encoded = self.performer.encode(source)
         reference = self._reference(reader, encoded.motion, clock) if self.relative else None
