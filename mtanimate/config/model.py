@@ -112,7 +112,7 @@ class DenseMotionConfig:
     """exact_sampling: a flow of no motion copies the source to the bit, and what lies outside repeats its edge;
     published networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
     prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), and come, with
-    flow and occlusion, at twice the hourglass's size.
+    flow and occlusion, at twice the hourglass's size (`mtanimate.models.face_motion`); no keypoint_variance is used.
     """
 
     block_expansion: Count = 64

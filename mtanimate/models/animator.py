@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mtanimate.config import ModelConfig
 from mtanimate.models.background import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
+from mtanimate.models.face_motion import FaceMotionNetwork
 from mtanimate.models.generator import Generator
 from mtanimate.models.keypoint_detector import KeypointDetector
 from mtanimate.models.motion import Motion
@@ -62,7 +63,11 @@ class Animator(nn.Module):
         super().__init__()
         self.config = config
         self.motion_estimator = ESTIMATORS[config.estimator.name](config.estimator, config.num_keypoints)
-        self.dense_motion = DenseMotionNetwork(config.dense_motion, config.num_keypoints)
+        self.dense_motion: DenseMotionNetwork | FaceMotionNetwork
+        if config.dense_motion.prior:
+            self.dense_motion = FaceMotionNetwork(config.dense_motion)
+        else:
+            self.dense_motion = DenseMotionNetwork(config.dense_motion, config.num_keypoints)
         self.generator = Generator(config.generator)
         self.background_predictor = BackgroundPredictor(config.background) if config.background else None
 

@@ -12,7 +12,7 @@ from mtanimate.config import load_preset
 from mtanimate.config.model import FACE_POINTS
 from mtanimate.face_mesh import VERTICES as MESH_VERTICES
 from mtanimate.models.animator import Animator
-from mtanimate.models.dense_motion import SIGMAS, DenseMotionNetwork
+from mtanimate.models.face_motion import SIGMAS, FaceMotionNetwork
 from mtanimate.models.face_points import COUNT, PLACES, RIGID, SKULL, VERTICES, face_frame, indices, places
 from mtanimate.models.face_transfer import face_distances, own_coordinates, transfer_face
 from mtanimate.models.losses.tokens import token_landmark_loss
@@ -122,7 +122,7 @@ def test_the_flow_is_that_of_the_masks(network):
 def test_an_untrained_mask_is_about_its_point():
     config = load_preset("face").model
     torch.manual_seed(0)
-    network = DenseMotionNetwork(config.dense_motion, COUNT).eval()
+    network = FaceMotionNetwork(config.dense_motion).eval()
     with torch.no_grad():
         masks = network(torch.rand(1, 3, 64, 64), face(), face()).masks[0]
     assert masks[0, 0, 0] > 0.9  # the corner stands still
@@ -234,6 +234,8 @@ def test_what_needs_tied_tokens_says_so():
     for setting in ("model.dense_motion.prior=true", "model.estimator.refinement_width=8", "loss.token_landmarks=1"):
         with pytest.raises(InputError, match=r"set model\.estimator\.tied to face"):
             override(load_preset("small"), [setting])
+    with pytest.raises(InputError, match=r"34 points alone"):
+        override(load_preset("face"), ["model.num_keypoints=40"])
     with pytest.raises(InputError, match=r"a face has 34 points"):
         override(load_preset("face"), ["model.num_keypoints=10"])
     assert replace(load_preset("face").model).estimator.motion_kind == "face"
