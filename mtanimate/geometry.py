@@ -15,6 +15,7 @@ Conventions, here and everywhere in the package:
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -80,6 +81,11 @@ def transform_points(matrix: Tensor, points: Tensor) -> Tensor:
     return torch.stack(
         [matrix[..., 0, 0] * x + matrix[..., 0, 1] * y, matrix[..., 1, 0] * x + matrix[..., 1, 1] * y], dim=-1
     )
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Outside of autocast: in half precision, products of matrices would put coordinates off by whole pixels."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @lru_cache

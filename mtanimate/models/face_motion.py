@@ -8,6 +8,7 @@ from mtanimate.config import DenseMotionConfig
 from mtanimate.geometry import (
     antialias_downsample,
     coordinate_grid,
+    full_precision,
     inverse_2x2,
     matmul_2x2,
     sample,
@@ -72,20 +73,20 @@ class FaceMotionNetwork(nn.Module):
     ) -> DenseMotion:
         """`reduced` (B or 1, 3, h, w) from `reduce`; motions of batch B (source: or 1). The background stands still."""
         height, width = reduced.shape[2:]
-        with torch.autocast(reduced.device.type, enabled=False):  # coordinates need more than half precision
+        with full_precision(reduced.device):
             moves = _Moves(source, driving)
             grid = coordinate_grid(height, width, like=driving.keypoints)
             inputs = self._inputs(reduced, source, moves, grid)
         x = F.relu(self.bn1(self.conv1(self.hourglass(inputs))))
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         grid = coordinate_grid(2 * height, 2 * width, like=driving.keypoints)
-        with torch.autocast(reduced.device.type, enabled=False):
+        with full_precision(reduced.device):
             distances = moves.distances(grid)
             logits = self._logits(distances)
         x = torch.cat([x, self._heat(distances).to(x.dtype)], dim=1)
         x = F.relu(self.bn2(self.conv2(x)))
         masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
-        with torch.autocast(reduced.device.type, enabled=False):
+        with full_precision(reduced.device):
             flow = moves.flow(masks, grid)
         occlusion = None if self.occlusion is None else torch.sigmoid(self.occlusion(x))
         return DenseMotion(masks, flow, occlusion, self.exact)
@@ -95,14 +96,14 @@ class FaceMotionNetwork(nn.Module):
         distances = moves.distances(grid)
         heat = self._heat(distances) - self._heat(_Moves(source, source).distances(grid))
         flows = [moves.with_skull(grid), moves.flow(torch.softmax(self._logits(distances), dim=1), grid)]
-        still = reduced.float().expand(len(heat), -1, -1, -1)
+        still = reduced.float().expand(heat.shape[0], -1, -1, -1)
         moved = [sample(still, flow, exact=self.exact) for flow in flows]
         return torch.cat([still, *moved, heat], dim=1)
 
     def _logits(self, distances: Tensor) -> Tensor:
         """Of the first masks, what stands still first: (B, K+1, h, w)."""
         gaussians = distances * ((-2 * self.log_sigma).exp() / -2)[:, None, None]
-        return torch.cat([self.still.expand(len(distances), 1, *distances.shape[2:]), gaussians], dim=1)
+        return torch.cat([self.still.expand(distances.shape[0], 1, *distances.shape[2:]), gaussians], dim=1)
 
     def _heat(self, distances: Tensor) -> Tensor:
         return torch.exp(distances / (-2 * _HEAT**2))

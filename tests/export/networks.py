@@ -13,6 +13,7 @@ from mtanimate.config import (
     ModelConfig,
     MotionTransformerConfig,
 )
+from mtanimate.config.model import FACE_POINTS
 from mtanimate.models.animator import Animator
 
 STEM = HRNetConfig(widths=(), stem_width=8, layer1_width=8, layer1_blocks=1)
@@ -42,6 +43,12 @@ NETWORKS = {
         PAPER,
         estimator=_heatmap("monkey-net", scale_factor=1.0, padding=3),
         dense_motion=replace(PAPER.dense_motion, scale_factor=1.0, occlusion=False),
+    ),
+    "face": replace(
+        PAPER,
+        num_keypoints=FACE_POINTS,
+        estimator=replace(PAPER.estimator, tied="face", refinement_width=4),
+        dense_motion=replace(PAPER.dense_motion, prior=True, exact_sampling=True),
     ),
     "mraa, background, no skips": replace(
         PAPER,

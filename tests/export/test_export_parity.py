@@ -31,6 +31,7 @@ GRAPHS = {
     "exact sampling": ["drive"],
     "fomm": ["estimate"],
     "monkey-net, no occlusion, masks at full size": ["encode", "estimate", "drive"],
+    "face": ["estimate", "drive"],
     "mraa, background, no skips": ["encode", "estimate", "drive", "background"],
 }
 

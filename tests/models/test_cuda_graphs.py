@@ -20,6 +20,7 @@ VARIANTS = {
     "ours": MODEL,
     "small": load_preset("small").model,
     "vox": load_preset("vox").model,
+    "face": load_preset("face").model,
     "release, background": RELEASE,
     "FOMM": FOMM,
     "MRAA": replace(FOMM, estimator=replace(FOMM.estimator, name="mraa")),
