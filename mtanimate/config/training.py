@@ -11,9 +11,10 @@ PARTS = Literal["backbone", "motion_estimator", "dense_motion", "generator", "ba
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to a pair of frames, the same to both, in this order.
+    """What is done to a pair of frames, the same to both but for gaze and own windows.
 
     background: probability that people stand before part of another clip's frame (MediaPipe's selfie segmentation).
+    gaze: probability that eyes look elsewhere, in each frame of a pair its own way (needs landmarks, MediaPipe's).
     time_flip, horizontal_flip: probabilities; a pair flipped in time is not flipped in space.
     rotation: degrees, uniform in +- x; what turns into view is the repeated edge.
     window: range of the side of a random square window, as a fraction of the picture's side; it is resized to
@@ -24,6 +25,7 @@ class AugmentationConfig:
     """
 
     background: Share = 0.0
+    gaze: Share = 0.0
     time_flip: Share = 0.5
     horizontal_flip: Share = 0.5
     rotation: Degrees = 0.0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtanimate.config import AugmentationConfig
 from mtanimate.data.background import Backdrop
+from mtanimate.data.gaze import Glance
 from mtanimate.face_mesh import MIRROR
 from mtanimate.geometry import coordinate_grid, inverse_2x2, sample, transform_points
 
@@ -32,13 +33,14 @@ class Recipe:
     windows: (2, 2, 3), or (2, B, 2, 3); a pixel at (x, y) shows the raw frame's place window [x; y; 1], edges repeated.
     colour: (2, 3, 3), or (B, 2, 3, 3); a colour c becomes colour[0] c + colour[1] m, m the mean colour of the pair.
     backdrop: the place that people stand before instead of their own. flow: of a still, backward, (2, 33, 33, 2), or
-    (2, B, 33, 33, 2): the raw frame is read through it.
+    (2, B, 33, 33, 2): the raw frame is read through it. glance: where eyes look instead.
     """
 
     windows: Tensor
     colour: Tensor
     backdrop: Backdrop | None = None
     flow: Tensor | None = None
+    glance: Glance | None = None
 
     @staticmethod
     def stack(recipes: list["Recipe"]) -> "Recipe":
@@ -50,13 +52,15 @@ class Recipe:
             torch.stack([recipe.colour for recipe in recipes]),
             Backdrop.stack(backdrops),
             _stack_flows(flows),
+            Glance.stack([recipe.glance for recipe in recipes]),
         )
 
     def each(self, do: Callable[[Tensor], Tensor]) -> "Recipe":
         """The same with every tensor changed by `do`."""
         backdrop = None if self.backdrop is None else self.backdrop.each(do)
         flow = None if self.flow is None else do(self.flow)
-        return Recipe(do(self.windows), do(self.colour), backdrop, flow)
+        glance = None if self.glance is None else self.glance.each(do)
+        return Recipe(do(self.windows), do(self.colour), backdrop, flow, glance)
 
 
 def _stack_flows(flows: list[Tensor | None]) -> Tensor | None:
@@ -152,7 +156,8 @@ def augment(frames: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor | None]:
     places = grid
     if recipe.flow is not None:
         places = sample(recipe.flow.flatten(0, 1).permute(0, 3, 1, 2), grid, exact=True).permute(0, 2, 3, 1)
-    pictures = sample(frames.flatten(0, 1).to(grid.dtype), places, exact=True) / 255
+    origins = places if recipe.glance is None else recipe.glance.origins(places)
+    pictures = sample(frames.flatten(0, 1).to(grid.dtype), origins, exact=True) / 255
     people = None
     if recipe.backdrop is not None:
         pictures, share = recipe.backdrop.behind(pictures, places, grid)
@@ -177,7 +182,8 @@ def _coloured(pictures: Tensor, colour: Tensor) -> Tensor:
 def carry(meshes: Tensor, recipe: Recipe) -> Tensor:
     """Vertices of the raw frames' faces (2, 478, 2), not a number where there is none -> where they are in the
     pictures that `augment` makes of them. A mirrored face has its left and right vertices swapped."""
-    places = meshes if recipe.flow is None else _through(recipe.flow, meshes)
+    places = meshes if recipe.glance is None else recipe.glance.carry(meshes)
+    places = places if recipe.flow is None else _through(recipe.flow, places)
     matrix, offset = recipe.windows[:, :, :2], recipe.windows[:, None, :, 2]
     places = transform_points(inverse_2x2(matrix)[:, None], places - offset)
     mirrored = bool(torch.det(matrix[0]) < 0)

@@ -13,6 +13,7 @@ from mtanimate.data.augmentation import Recipe, carry, draw_colour, draw_flips, 
 from mtanimate.data.background import Backdrop, PersonMatte
 from mtanimate.data.cache import Cache
 from mtanimate.data.clips import Clip
+from mtanimate.data.gaze import Glance
 from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.data.raw import RawFrames
 from mtanimate.data.stills import draw_flow, find_stills
@@ -83,7 +84,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
         self.raw = RawFrames(config.model.resolution)
         if config.data.cache:
             self.use(Cache(Path(config.data.cache).expanduser()))
-        self.with_landmarks = config.loss.with_landmarks
+        self.with_landmarks = bool(config.loss.with_landmarks or config.data.augmentation.gaze)
         self.other_background = config.data.augmentation.background
         if config.data.differing and self.raw.without_faces(clips):
             raise InputError(
@@ -141,7 +142,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
         shot = self._draw(entry, backwards, random)
         backdrop = self._backdrop(shot, random)
         windows = draw_windows(config, mirrored, self.raw.resolution, random)
-        recipe = Recipe(windows, draw_colour(config, random), backdrop, shot.flow)
+        recipe = Recipe(windows, draw_colour(config, random), backdrop, shot.flow, self._glance(shot, random))
         transform = Transform.random(random, self.config.loss.transform)
         landmarks = None
         if self.with_landmarks and shot.meshes is not None:
@@ -183,6 +184,12 @@ class PairDataset(Dataset[Pair | Unreadable]):
         done = np.stack([found[name] / GESTURES[name].least for name in EXPRESSIONS])  # (gestures, frames)
         apart = np.abs(np.nan_to_num(done - done[:, :1])).sum(axis=0)
         return sorted([int(drawn[0]), int(drawn[1 + apart[1:].argmax()])])
+
+    def _glance(self, shot: Shot, random: np.random.Generator) -> Glance | None:
+        share = self.config.data.augmentation.gaze
+        if not share or shot.meshes is None or random.uniform() >= share:
+            return None
+        return Glance.draw(shot.meshes, random)
 
     def _backdrop(self, shot: Shot, random: np.random.Generator) -> Backdrop | None:
         """Part of another clip's frame, for some pairs of people."""
