@@ -159,7 +159,8 @@ def _between_people(
     if choice.detector == "none" or choice.stored:
         raise InputError("--cross needs a detector that looks at pictures: --detector faces or bodies")
     tasks = cross_identity.transfers(pairs, clips, seed, sources)
-    definition = f"{cross_identity.DEFINITION}. Motion is {mode}"
+    since = ", since the driving frame nearest to the source" if mode == "relative" else ""
+    definition = f"{cross_identity.DEFINITION}. Motion is {mode}{since}"
     kind = f"cross-{mode}" if sources is None else f"cross-{mode}-photographs"
     relative, faces = mode == "relative", choice.detector != "bodies"
     return Plan(kind, definition, tasks, cross_identity.METRICS, relative, gestures=faces)
@@ -203,6 +204,7 @@ class Measuring:
             "identity": self.detector and self.describes and self.detector.identity,
             "lpips": self.lpips and self.lpips.name,
             "mesh": self.mesh and self.mesh.name,
+            "reference": "best" if self.plan.relative else None,
         }
 
     @property
