@@ -144,7 +144,7 @@ def test_no_room_for_anything(tmp_path, videos, settings):
     pytest.importorskip("resource")
     life = Life(tmp_path / "run", dataset=settings, data=videos, limit=1000)
     assert life.end() == 1
-    assert life.said()[-1].startswith("no room for data.cache_gib in shared memory")
+    assert life.said()[-1].startswith("cannot write in the cache")
     options = {"dataset": settings, "data": videos, "settings": ["data.cache_gib=0"]}
     life = Life(tmp_path / "run", limit=1000, **options)
     assert life.end() == 2
@@ -224,13 +224,13 @@ def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, vi
 
 
 def poisoned(run, steps):
-    """The run, with a NaN in one pixel of the batches of these steps (from 1)."""
+    """The run, with a NaN in one colour of the batches of these steps (from 1)."""
     loaded = run._load
 
     def load():
         for number, batch in enumerate(loaded(), start=1):
             if number in steps:
-                batch.source[0, 0, 0, 0] = float("nan")
+                batch.recipe.colour[0, 0, 0, 0] = float("nan")
             yield batch
 
     run._load = load
