@@ -153,10 +153,10 @@ def test_no_room_for_anything(tmp_path, videos, settings):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 2 MiB."""
+    """A file system of 2 MiB, and of the 384 KiB that the frames of both clips take."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", folder):
+    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=2448k", "tmpfs", folder):
         pytest.skip("needs the right to mount a small tmpfs")
     yield folder
     subprocess.run(["umount", folder], check=True)
