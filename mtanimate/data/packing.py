@@ -25,7 +25,7 @@ LENGTHS = (96, 72, 48, 32, 24, 16)  # of a stretch, in frames of the pack; the l
 HALVED_FROM = 20  # frames a second, from which on every second frame is taken
 CRF = 24
 JPEG_QUALITY = 88
-PEOPLE, STILLS = 0.6, 0.2  # shares of the size: one stretch of each person; stills
+STILLS, MORE = 0.2, 0.2  # shares of the size: for stills, and for second clips of people, where there are any
 SHAPE = 3.0  # how much more than a head's movement that of lips, eyes and brows counts
 _KNOWN = 0.8  # share of a stretch's frames in which a face must have been found for its movement to count
 _EACH, _REST = 128, 8192  # bytes in faces.npz, besides the data: of each file, and of all
@@ -136,7 +136,8 @@ def _choose(
             f"stretch of each is {math.ceil(least / 2**20 * 10) / 10:.1f}MiB"
         )
     # Longer stretches take no more than in proportion: the first frame costs most.
-    length = next((n for n in LENGTHS if n / LENGTHS[-1] * least <= PEOPLE * packer.size), LENGTHS[-1])
+    room = packer.size * (1 - STILLS * bool(stills) - MORE * (len(best) < len(clips)))
+    length = next((n for n in LENGTHS if n / LENGTHS[-1] * least <= room), LENGTHS[-1])
     stretches = packer.stretches(clips, length)
     best = _one_of_each(stretches)
     packer.clear()

@@ -9,7 +9,7 @@ from drawn_face import scene
 from mtanimate import mediapipe_models
 from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.errors import InputError
-from mtanimate.models.losses.landmarks import EYES, LIPS, POINTS
+from mtanimate.models.losses.landmarks import EYES, LIPS, contour_points
 
 needs_mediapipe = pytest.mark.skipif(
     importlib.util.find_spec("mediapipe") is None, reason="landmarks need mediapipe: pip install 'mtanimate[mediapipe]'"
@@ -24,8 +24,8 @@ def pictures(*frames):
 def test_the_landmarks_of_a_drawn_face_are_where_it_is():
     """A face drawn with its eyes at 0.45 and its mouth at 0.78 of its square's height."""
     found = FaceLandmarks()(pictures(scene(128, 128, (14, 14, 100)), scene(128, 128, (0, 20, 100))))
-    assert found.shape == (2, POINTS, 2)
-    for landmarks, (left, top) in zip(found, ((14, 14), (0, 20)), strict=True):
+    assert found.shape == (2, 478, 2)
+    for landmarks, (left, top) in zip(contour_points(found), ((14, 14), (0, 20)), strict=True):
         for part, y in ((LIPS, 0.785), (EYES, 0.45)):
             x, height = landmarks[part].mean(dim=0).tolist()
             assert (x + 1) / 2 * 127 == pytest.approx(left + 50, abs=4)

@@ -1,6 +1,7 @@
 """Pairs of frames out of single pictures: the warp moves a head as it says, and the rest stays."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from tiny import PLAIN, counting_frames, tiny_config, write_video
 from mtanimate import mediapipe_models
 from mtanimate.data.clips import find_clips
 from mtanimate.data.landmarks import FaceLandmarks
+from mtanimate.data.loading import collate
 from mtanimate.data.pairs import PairDataset
-from mtanimate.data.stills import Stills, bent, turned
+from mtanimate.data.stills import bent, draw_flow, find_stills, turned
 from mtanimate.errors import InputError
 from mtanimate.geometry import sample, warp
 from mtanimate.inspection.subject import PORTRAIT
@@ -79,7 +81,7 @@ def test_the_warped_face_is_where_the_flow_says(find, portrait):
     turn: the nose's tip moves against the temples, both ways."""
     random = np.random.default_rng(3)
     mesh = mesh_of(find, portrait)
-    assert mesh.shape == (468, 3)
+    assert mesh.shape == (478, 3)
     tip, temples = mesh[4], mesh[[127, 356]].mean(axis=0)
     assert tip[2] < temples[2] - 0.1  # nearer to the camera
     moves = []
@@ -123,8 +125,10 @@ def test_pairs_of_stills_are_drawn_by_their_number(videos, stills):
     assert {pair.clip for pair in pairs} == {"face.png", "nobody.png"}
     for pair, again in zip(pairs, draw(pairs_of(videos, stills, stills_share=1.0), 12), strict=True):
         assert torch.equal(pair.frames, again.frames)
+        assert torch.equal(pair.recipe.flow, again.recipe.flow)
         assert pair.landmarks is None
-    faces = [pair.frames for pair in pairs if pair.clip == "face.png"]
+    batch = collate([pair for pair in pairs if pair.clip == "face.png"]).augmented()
+    faces = list(torch.stack([batch.source, batch.driving], dim=1))
     size = dataset.config.model.resolution
     assert all(frames.shape == (2, 3, size, size) for frames in faces)
     assert all((frames[0] - frames[1]).abs().mean() > 0.005 for frames in faces)  # a warp of its own for each
@@ -132,14 +136,35 @@ def test_pairs_of_stills_are_drawn_by_their_number(videos, stills):
 
 
 @needs_mediapipe
-def test_a_face_is_turned_and_a_picture_of_nobody_bends(stills, find, monkeypatch):
+def test_a_face_is_turned_and_a_picture_of_nobody_bends(find, portrait, monkeypatch):
     made, random = [], np.random.default_rng(1)
     for way in (turned, bent):
         monkeypatch.setattr(f"mtanimate.data.stills.{way.__name__}", lambda *a, way=way: made.append(way) or way(*a))
-    pictures = Stills(stills, 64)
-    names = [pictures.draw(find, random)[1] for _ in range(8)]
-    assert set(names) == {"face.png", "nobody.png"}
-    assert made == [turned if name == "face.png" else bent for name in names for _ in range(2)]
+    mesh = mesh_of(find, portrait)
+    assert draw_flow(mesh, random).shape == (2, 33, 33, 2)
+    draw_flow(np.full_like(mesh, np.nan), random)
+    assert made == [turned, turned, bent, bent]
+
+
+@needs_mediapipe
+def test_the_landmarks_of_a_still_move_with_its_head(videos, stills, find):
+    """Found anew in the pictures that a step gets, they are where they have been carried to."""
+    config = tiny_config(
+        data={
+            "augmentation": replace(PLAIN, horizontal_flip=0.5, rotation=8),
+            "stills": str(stills),
+            "stills_share": 1.0,
+        },
+        loss={"landmarks": 1.0},
+    )
+    config = replace(config, model=replace(config.model, resolution=256))
+    pairs = [pair for pair in draw(PairDataset(find_clips(videos), config), 12) if pair.clip == "face.png"]
+    batch = collate(pairs).augmented()
+    for pictures, carried in zip((batch.source, batch.driving), batch.landmarks, strict=True):
+        apart = (find(pictures) - carried).norm(dim=-1)
+        assert apart.mean() < 0.03  # of a face 0.8 wide
+    mirrored = [bool(pair.recipe.windows[0, 0, 0] < 0) for pair in pairs]
+    assert 0 < sum(mirrored) < len(mirrored)
 
 
 @needs_mediapipe
@@ -153,10 +178,10 @@ def test_the_share_is_kept_and_a_broken_still_is_named(videos, stills, tmp_path)
 
 
 def test_what_is_missing_is_said_before_anything_is_read(videos, stills, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"data\.stills: no folder '.*nowhere'"):
+    with pytest.raises(InputError, match=r"no folder of stills '.*nowhere'"):
         pairs_of(videos, tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"data\.stills: no pictures in"):
-        Stills(tmp_path, 64)
+    with pytest.raises(InputError, match=r"no pictures in the folder of stills"):
+        find_stills(tmp_path)
     monkeypatch.setattr(mediapipe_models.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"data\.stills needs .*'mtanimate\[mediapipe\]'"):
         pairs_of(videos, stills)

@@ -12,7 +12,7 @@ import mtanimate
 from mtanimate.checkpoints.file import read_metadata
 from mtanimate.checkpoints.registry import entries, resolve
 from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.models.losses.landmarks import CONTOURS
+from mtanimate.face_mesh import CONTOURS
 from mtanimate.video import VideoReader
 from mtanimate.video.crop import resize_frames
 
@@ -85,8 +85,7 @@ def gestures(driving, generated):
     """Correlations of the head's turn (eyes beside the face's contour) and of the lips' opening (their height)."""
     values = []
     for landmarks in (driving, generated):
-        parts = landmarks.split(list(CONTOURS.values()), dim=1)
-        contours = {name: part.numpy() for name, part in zip(CONTOURS, parts, strict=True)}
+        contours = {name: landmarks[:, list(vertices)].numpy() for name, vertices in CONTOURS.items()}
         right, left, oval = (contours[name].mean(axis=1) for name in ("RIGHT_EYE", "LEFT_EYE", "FACE_OVAL"))
         apart = right - left
         unit = np.linalg.norm(apart, axis=1)

@@ -144,7 +144,7 @@ def test_no_room_for_anything(tmp_path, videos, settings):
     pytest.importorskip("resource")
     life = Life(tmp_path / "run", dataset=settings, data=videos, limit=1000)
     assert life.end() == 1
-    assert life.said()[-1].startswith("no room for data.cache_gib in shared memory")
+    assert life.said()[-1].startswith("cannot write in the cache")
     options = {"dataset": settings, "data": videos, "settings": ["data.cache_gib=0"]}
     life = Life(tmp_path / "run", limit=1000, **options)
     assert life.end() == 2
@@ -153,10 +153,10 @@ def test_no_room_for_anything(tmp_path, videos, settings):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 2 MiB."""
+    """A file system of 2 MiB, and of the 384 KiB that the frames of both clips take."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", folder):
+    if shutil.which("mount") is None or mount("-t", "tmpfs", "-o", "size=2448k", "tmpfs", folder):
         pytest.skip("needs the right to mount a small tmpfs")
     yield folder
     subprocess.run(["umount", folder], check=True)
@@ -224,13 +224,13 @@ def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, vi
 
 
 def poisoned(run, steps):
-    """The run, with a NaN in one pixel of the batches of these steps (from 1)."""
+    """The run, with a NaN in one colour of the batches of these steps (from 1)."""
     loaded = run._load
 
     def load():
         for number, batch in enumerate(loaded(), start=1):
             if number in steps:
-                batch.source[0, 0, 0, 0] = float("nan")
+                batch.recipe.colour[0, 0, 0, 0] = float("nan")
             yield batch
 
     run._load = load

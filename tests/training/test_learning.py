@@ -10,7 +10,8 @@ from tiny import make_run, take_steps, train, weights
 from mtanimate.config import TrainingConfig
 from mtanimate.data.loading import Batch
 from mtanimate.errors import InputError
-from mtanimate.models.losses.landmarks import POINTS, close_ups, landmark_loss
+from mtanimate.face_mesh import VERTICES
+from mtanimate.models.losses.landmarks import close_ups, contour_points, landmark_loss
 from mtanimate.training.objective import Objective, Phase
 from mtanimate.training.optimisation import phase_of, schedule
 
@@ -105,7 +106,7 @@ def test_both_directions_are_the_two_single_ones(tmp_path, videos):
     animator = run.stepper.animator.eval().requires_grad_(False)
     config = run.config.loss
     single, double = Objective(config), Objective(replace(config, both_directions=True))
-    batch = next(run._load())
+    batch = next(run._load()).augmented()
     turned = Batch(batch.driving, batch.source, batch.transform, None, None, [], [])
     both, there, back = double(animator, batch), single(animator, batch), single(animator, turned)
     close(both.scene.prediction, torch.cat([there.scene.prediction, back.scene.prediction]))
@@ -121,16 +122,17 @@ def test_both_directions_are_the_two_single_ones(tmp_path, videos):
 def test_landmarks_add_their_terms_in_both_directions(tmp_path, videos):
     run = make_run(tmp_path, videos, loss={"equivariance_keypoints": 0, "both_directions": True})
     animator = run.stepper.animator.eval()
-    batch = next(run._load())
-    faces = torch.rand(2, len(batch.source), POINTS, 2, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.6
+    batch = next(run._load()).augmented()
+    faces = torch.rand(2, len(batch.source), VERTICES, 2, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.6
     batch = replace(batch, landmarks=faces)
     plain = Objective(run.config.loss)(animator, batch)
     close_by = Objective(replace(run.config.loss, landmarks=2, close_up=0.5))(animator, batch)
     assert close_by.terms.keys() - plain.terms.keys() == {"landmarks", "close_up"}
     scene = close_by.scene
-    away = landmark_loss(scene.dense.flow, faces.flatten(0, 1), faces.flip(0).flatten(0, 1))
+    sources, driving = contour_points(faces).flatten(0, 1), contour_points(faces).flip(0).flatten(0, 1)
+    away = landmark_loss(scene.dense.flow, sources, driving)
     close(close_by.terms["landmarks"], 2 * away)
-    fake, real = (close_ups(pictures, faces.flip(0).flatten(0, 1)) for pictures in (scene.prediction, scene.driving))
+    fake, real = (close_ups(pictures, driving) for pictures in (scene.prediction, scene.driving))
     close(close_by.terms["close_up"], 0.5 * 10 * (fake - real).abs().mean())
     nobody = Objective(replace(run.config.loss, landmarks=2, close_up=0.5))(
         animator, replace(batch, landmarks=torch.full_like(faces, torch.nan))

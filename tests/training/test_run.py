@@ -253,3 +253,31 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, videos, size, parts)
 def test_epochs_count_pairs_of_all_clips(tmp_path, videos):
     run = make_run(tmp_path, videos, steps=0, epochs=3, batch_size=7)
     assert run.steps == 129  # 2 clips x 150 pairs x 3 epochs / 7, rounded up
+
+
+# The run's own cache
+
+
+def test_frames_of_the_first_clips_are_kept_while_they_fit_and_for_a_resume(tmp_path, videos):
+    """Two clips of 16 frames of 64 x 64; room for one and a half."""
+    told = []
+    run = make_run(tmp_path, videos, data={"cache_gib": 24 * 3 * 64 * 64 / 2**30})
+    run.cache(lambda done, total: told.append((done, total)))
+    assert [clip.path.name for clip in run.dataset.raw.entries] == ["one.mp4"]
+    assert told == [(1, 2)]
+    assert (tmp_path / "cache" / "frames.bin").stat().st_size == 16 * 3 * 64 * 64
+    before = (tmp_path / "cache" / "frames.bin").stat().st_mtime_ns
+    again = make_run(tmp_path, videos, data={"cache_gib": 1.0})
+    again.cache()
+    assert len(again.dataset.raw.entries) == 2
+    third = make_run(tmp_path, videos, data={"cache_gib": 1.0})
+    third.cache()
+    assert len(third.dataset.raw.entries) == 2
+    assert (tmp_path / "cache" / "frames.bin").stat().st_mtime_ns > before
+
+
+def test_without_room_nothing_is_kept(tmp_path, videos):
+    run = make_run(tmp_path, videos)
+    run.cache()
+    assert run.dataset.raw.cache is None
+    assert not (tmp_path / "cache").exists()
