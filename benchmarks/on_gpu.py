@@ -35,7 +35,7 @@ from gpu.results import Results, joined
 
 HERE = Path(__file__).resolve().parent
 # Name -> its part of the minutes that are left when it begins, and the seconds below which it is not begun.
-PHASES = {"test": (4.0, 20), "parity": (2.0, 15), "speed": (4.0, 20), "decode": (1.5, 10), "train": (8.0, 60)}
+PHASES = {"test": (5.0, 20), "parity": (2.0, 15), "speed": (4.0, 20), "decode": (1.5, 10), "train": (8.0, 60)}
 ENDING = 5  # seconds that are kept for the last words
 
 

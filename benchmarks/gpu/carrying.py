@@ -51,6 +51,8 @@ def carry(arguments: list[str]) -> int:
         size = parts.pop(least)
         (wheels / least).unlink()
         print(f"{least}, {size / 2**20:.1f} MiB, does not fit and is left out: the decode phase will say so")
+    else:
+        print("decord2 of the package index has no CUDA: to measure decoding on a GPU, put a CUDA build in its place")
     for name, size in parts.items():
         print(f"{size / 2**20:6.1f} MiB  {name}")
     total = sum(parts.values()) / 2**20
