@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from animate_speed import file_to_file, network_alone
+from animate_speed import file_to_file, network_alone, seconds_of
 from engine import compiled, fields_way, in_turns, latency, launched, share_of_peak
 from torch import Tensor
 
@@ -66,8 +66,9 @@ def measured(network: Animator, precision: str, pictures: Tensor, way: Way) -> d
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     run = way(copy.deepcopy(network), precision, pictures)
+    first = seconds_of(run)  # with what is compiled, recorded or chosen at the first call
     seconds = statistics.median(in_turns([run], 3)[0]) / len(pictures)
-    found = {"frames_per_second": round(1 / seconds, 1)}
+    found = {"frames_per_second": round(1 / seconds, 1), "first_turn_seconds": round(first, 2)}
     if network.device.type == "cuda":
         found["memory_mib"] = torch.cuda.max_memory_reserved() >> 20
     return found | {"share_of_peak": round(share_of_peak(network, precision, seconds), 3)}
