@@ -31,6 +31,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from gpu.results import Results, joined
 
 HERE = Path(__file__).resolve().parent
@@ -71,6 +72,10 @@ def run(arguments: list[str]) -> int:
     for name, path in (("--wheels", options.wheels), ("--data", options.data), ("--recipe", options.recipe)):
         if path is not None and not path.exists():
             parser.error(f"{name} {path}: not there")
+    try:
+        recipe = yaml.safe_load(options.recipe.read_text("utf-8"))["rehearsal" if options.rehearse else "recipe"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        parser.error(f"--recipe {options.recipe}: no YAML file with a recipe and a rehearsal, as on_gpu.yaml is")
     options.out.mkdir(parents=True, exist_ok=True)
     results = Results(options.out.resolve())
     if results.file.exists():
@@ -80,7 +85,7 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="on_gpu-") as temp:
         environment = prepare(options.wheels, Path(temp), results)
-        given = {"out": str(results.folder), "recipe": recipe(options), "temp": temp, "rehearsing": options.rehearse}
+        given = {"out": str(results.folder), "recipe": recipe, "temp": temp, "rehearsing": options.rehearse}
         given["data"] = str(options.data.resolve()) if options.data else None
         end, failed = began + 60 * options.minutes - ENDING, 0
         for name in [name for name in PHASES if name in phases]:
@@ -89,12 +94,6 @@ def run(arguments: list[str]) -> int:
             perform(name, limit, given, environment, results)
             failed += conclude(results, name, options.rehearse)
     return min(failed, 1)
-
-
-def recipe(options: argparse.Namespace) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(options.recipe.read_text("utf-8"))["rehearsal" if options.rehearse else "recipe"]
 
 
 def prepare(wheels: Path | None, temp: Path, results: Results) -> dict[str, str]:
@@ -129,6 +128,7 @@ def perform(name: str, limit: float, given: dict[str, Any], environment: dict[st
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             preexec_fn=os.setpgrp,
         )  # fmt: skip
+        code = 0
         try:
             code = process.wait(limit)
             line = "" if code in (0, 1) else f"it was ended by {code}"
@@ -138,6 +138,9 @@ def perform(name: str, limit: float, given: dict[str, Any], environment: dict[st
             with suppress(ProcessLookupError):  # nothing is left of it
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    found = results.read().get("phases", {}).get(name, {})
+    if code and not line and "failures" not in found:  # it could not even begin
+        line = (results.folder / "log.txt").read_text("utf-8").strip().splitlines()[-1]
     if line:
         results.put(line, "phases", name, "failures", name)
     results.put(round(time.time() - started, 1), "phases", name, "seconds")
