@@ -23,7 +23,7 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from mtanimate.animation.animate import animate
+from mtanimate.animation.animate import Result, animate
 from mtanimate.animation.cast import Cast
 from mtanimate.models.network import Network
 from mtanimate.models.performer import BATCH_SIZE, Performer
@@ -59,13 +59,8 @@ def main() -> None:
         driving = options.driving or folder / "driving.mp4"
         alone, whole = [], []
         for turn in range(options.runs + 1):
-            result = animate(
-                folder / "source.png",
-                driving,
-                folder / "out.mp4",
-                checkpoint=options.checkpoint,
-                device=options.device,
-                overwrite=True,
+            result = file_to_file(
+                folder / "source.png", driving, folder / "out.mp4", options.checkpoint, options.device
             )
             seconds = seconds_of(network)
             if turn:
@@ -80,6 +75,11 @@ def main() -> None:
         command += [part for option, file in files.items() for part in (option, str(folder / file))]
         starts = [seconds_of(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(4)][1:]
         print(f"from the prompt to a finished video of one frame: {statistics.median(starts):.2f} s")
+
+
+def file_to_file(source: Path, driving: Path, out: Path, checkpoint: str, device: str) -> Result:
+    """Animated as the command does it; its frames a second are those after loading."""
+    return animate(source, driving, out, checkpoint=checkpoint, device=device, overwrite=True)
 
 
 def network_alone(network: Network, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:

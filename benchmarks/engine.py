@@ -119,7 +119,16 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
         turns(f"{best}, compiled in {seconds:.0f} s", ours)
     share = share_of_peak(network, best, times[best])
     print(f"\n{best}: {1 / times[best]:.4g} frames/s, {share:.0%} of what a matrix product reaches")
-    print(f"a single frame, from memory to memory: {1000 * latency(network, best, pictures):.3g} ms")
+    median, slow = latency(network, best, pictures)
+    print(f"a single frame, from memory to memory: {1000 * median:.3g} ms, one of a hundred {1000 * slow:.3g} ms")
+
+
+def launched(network: Animator, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
+    """As `network_alone`, without CUDA graphs: kernels are launched one by one."""
+    performer = Performer(copy.deepcopy(network), precision, print)
+    if isinstance(performer.animator, Recorded):
+        performer.animator = performer.animator.animator
+    return drive_all(performer, pictures, batch)
 
 
 def compiled(network: Animator, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
@@ -146,8 +155,8 @@ def share_of_peak(network: Animator, precision: str, seconds: float) -> float:
     return counter.get_total_flops() / seconds * statistics.median(times) / (2 * size**3)
 
 
-def latency(network: Animator, precision: str, pictures: Tensor) -> float:
-    """Seconds from a driving frame in the computer's memory to its result there: the median."""
+def latency(network: Animator, precision: str, pictures: Tensor) -> tuple[float, float]:
+    """Seconds from a driving frame in the computer's memory to its result there: the median, the 99th percentile."""
     performer = Performer(copy.deepcopy(network), precision, print)
     source = performer.encode(pictures[:1])
     times = []
@@ -155,7 +164,8 @@ def latency(network: Animator, precision: str, pictures: Tensor) -> float:
         started = time.perf_counter()
         to_frames(performer.drive(source, performer.estimate(frame)))
         times.append(time.perf_counter() - started)
-    return statistics.median(times[len(pictures) :])
+    percentiles = statistics.quantiles(times[len(pictures) :], n=100, method="inclusive")
+    return percentiles[49], percentiles[98]
 
 
 def frames_of(clips: Path | None, resolution: int, count: int) -> Tensor:

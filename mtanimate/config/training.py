@@ -134,8 +134,9 @@ class TrainingConfig:
     freeze: parts that keep their weights and batch statistics.
     ema: decay of the running mean of the weights that checkpoints hold; 0: none.
     precision: `auto` is bf16 where the device computes it, else fp32. compile: torch.compile the step.
-    log_every: steps that a line of log.jsonl is the mean of. keep: how many of the latest checkpoints stay,
-    beside the best. validation_clips: held-out clips that tell which is best; 0: none is kept.
+    log_every: steps that a line of log.jsonl is the mean of. save_every_seconds: the state is written so often, too,
+    between checkpoints and without a validation; 0: with checkpoints only. keep: how many of the latest checkpoints
+    stay, beside the best. validation_clips: held-out clips that tell which is best; 0: none is kept.
     """
 
     steps: Natural = 0
@@ -158,6 +159,7 @@ class TrainingConfig:
     compile: bool = False
     log_every: Count = 1
     checkpoint_every: Count = 1000
+    save_every_seconds: Weight = 0.0
     picture_every: Count = 1000
     keep: Count = 3
     validation_clips: Natural = 16

@@ -1,5 +1,6 @@
 """What a run leaves to go on from: its state, its latest checkpoints and the best one."""
 
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -24,6 +25,7 @@ class Keeper:
         self.checkpoints, self.state_file = folder / "checkpoints", folder / "state" / "last.pt"
         self.config, self.split, self.state, self.say = config, split, state, say
         self.validation: Validation | None = None
+        self.saved = time.monotonic()  # when the state was, or the run began
 
     def prepare(self) -> list[str]:
         """Decode the clips to validate on; returns which could not be read, and why."""
@@ -62,7 +64,7 @@ class Keeper:
         if score is not None and score.error <= self.state.best:
             write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
             self.state.best = score.error
-        self.state.save(self.state_file)
+        self._save()
         # Later ones, of a run that goes on from an older state, are replaced as it gets there.
         kept = sorted(file for file in self.checkpoints.glob("step-*.safetensors") if file <= self.path)
         for old in kept[: -self.config.training.keep]:
@@ -75,3 +77,20 @@ class Keeper:
         except MTAnimateError as error:
             again = self.state.step + self.config.training.checkpoint_every
             self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
+
+    def save_in_between(self) -> None:
+        """Write the state alone where the last is `training.save_every_seconds` old. A full disk ends no run."""
+        seconds = self.config.training.save_every_seconds
+        if not seconds or time.monotonic() - self.saved < seconds:
+            return
+        try:
+            self._save()
+        except MTAnimateError as error:
+            self.saved = time.monotonic()
+            self.say(
+                f"not saved at step {self.state.step}: {error} Training goes on; the next try is in {seconds:g} s."
+            )
+
+    def _save(self) -> None:
+        self.state.save(self.state_file)
+        self.saved = time.monotonic()

@@ -211,6 +211,8 @@ class Run:
             self.say(f"not written at step {number}: {error}")
         if due:
             (self.keeper.keep if last else self.keeper.try_to_keep)(log.score)
+        elif not step.bad:
+            self.keeper.save_in_between()
 
     def _report(self, step: Step, meter: Meter, log: "Log") -> Report:
         left = (self.steps - self.state.step) * meter.seconds_per_step

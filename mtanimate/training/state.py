@@ -17,6 +17,7 @@ FREE = {
     "training.epochs",
     "training.log_every",
     "training.checkpoint_every",
+    "training.save_every_seconds",
     "training.picture_every",
     "training.keep",
     "training.validation_clips",

@@ -1,5 +1,6 @@
 """The processes of one run: alone, or joined by PyTorch's launcher, torchrun or SLURM."""
 
+import atexit
 import logging
 import os
 import re
@@ -93,15 +94,26 @@ def join(device: str) -> Iterator[Workers]:
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     distributed.init_process_group(backend, device_id=chosen if chosen.type == "cuda" else None)
+    lost = False
     try:
         local_count = int(environment.get("LOCAL_WORLD_SIZE", 1))
         yield Workers(chosen, distributed.get_rank(), distributed.get_world_size(), local_count)
     except RuntimeError as error:
-        if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise MTAnimateError("another worker of this run ended: what it said tells why") from error
-        raise
+        lost = isinstance(error, distributed.DistError) or "gloo" in str(error)
+        if not lost:
+            raise
+        atexit.register(_leave)
+        raise MTAnimateError("another worker of this run ended: what it said tells why") from error
     finally:
-        distributed.destroy_process_group()
+        if not lost:
+            distributed.destroy_process_group()
+
+
+def _leave() -> None:
+    """End at once, when all has been said: taking down a group that has lost a worker aborts now and then, in C++."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(MTAnimateError.exit_code)
 
 
 def _slurm() -> dict[str, str]:
@@ -143,8 +155,9 @@ def run_workers(count: int, arguments: list[str]) -> int:
     try:
         run.run(run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", "mtanimate", *arguments]))
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code  # below zero: ended by that signal
+        # Those that were left alone end with 1 at nearly the same time: the other code tells why.
+        codes = [failure.exitcode for failure in error.failures.values()]
+        return max(codes) if min(codes) > 0 else 128 - min(codes)  # below zero: ended by that signal
     except SignalException as error:
         return 128 + error.sigval
     finally:

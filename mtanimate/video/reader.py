@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class VideoReader:
     decoder: "cpu" or "cuda:0". decoder_note: why a GPU that was asked for is not used, else "".
 
     decord decodes on the GPU and picks frames by number. In order on the CPU, ffmpeg decodes into a pipe:
-    decord runs ahead of a slow caller without limit (gigabytes in seconds), a full pipe makes ffmpeg wait.
+    decord runs ahead of a slow caller without limit (gigabytes in seconds), a full pipe makes ffmpeg wait. Where
+    decord is not installed, ffmpeg decodes from the first frame that is picked to the last.
 
     gpu: decode on the first NVIDIA GPU if this build of decord can.
     Raises InputError when the file is missing, not a video, or cut off.
@@ -87,7 +89,7 @@ class VideoReader:
         first, last = int(wanted.min()), int(wanted.max())
         if first < 0 or last >= self.frame_count:
             raise IndexError(f"frames {first} to {last} of a video of {self.frame_count} frames")
-        if self._numbered:
+        if self._numbered and find_spec("decord") is not None:
             numbers: Sequence[int] = np.unique(wanted).tolist()
             source = self._decord_frames(numbers)
         else:

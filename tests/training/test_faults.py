@@ -128,6 +128,16 @@ def test_no_room_for_the_state(tmp_path, videos, settings, whole):
     assert_same_end(whole, folder)
 
 
+def test_no_room_for_the_state_between_checkpoints(tmp_path, videos, settings):
+    pytest.importorskip("resource")
+    often = ["training.save_every_seconds=0.001", "training.checkpoint_every=50", f"training.steps={STEPS}"]
+    life = Life(tmp_path / "run", dataset=settings, data=videos, limit=700_000, settings=often)
+    assert life.end() == 1
+    lines = life.said()
+    for step in range(1, STEPS):
+        assert sum(line.startswith(f"not saved at step {step}: ") and "in 0.001 s" in line for line in lines) == 1
+
+
 def test_no_room_for_the_log(tmp_path, videos, settings):
     """The log is cut at a whole line, and training goes on."""
     pytest.importorskip("resource")

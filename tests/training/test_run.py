@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tiny import CONFIG, MODEL, assert_equal, checkpoint, make_run, tiny_animato
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import Config, from_mapping
 from mtanimate.errors import InputError, Interrupted
+from mtanimate.training import keeping
 
 # Stopping and going on
 
@@ -42,6 +44,33 @@ def test_stopped_and_resumed_equals_not_stopped(tmp_path, videos, ema):
     assert_equal(checkpoint(tmp_path / "whole", 6), checkpoint(tmp_path / "parts", 6))
     assert resumed.state.pairs == whole.state.pairs == 24
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_the_state_is_saved_between_checkpoints(tmp_path, videos, monkeypatch):
+    """As seconds pass, without a validation; a run that is killed goes on from there, as if nothing had been."""
+    now = [0.0]
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    options = {"steps": 8, "checkpoint_every": 100, "save_every_seconds": 25.0, "validation_clips": 1}
+    run, saved = make_run(tmp_path / "run", videos, **options), []
+    monkeypatch.setattr(run.keeper, "score", lambda: pytest.fail("validated"))
+
+    def pass_ten_seconds(report):
+        file = tmp_path / "run" / "state" / "last.pt"
+        saved.append(torch.load(file, weights_only=True)["step"] if file.exists() else 0)
+        now[0] += 10
+        if report.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.train(pass_ten_seconds)
+    assert saved == [0, 0, 0, 4, 4, 4, 7]
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    again, whole = (make_run(tmp_path / name, videos, **options) for name in ("run", "whole"))
+    assert again.resume()
+    assert again.state.step == 7
+    train(again)
+    train(whole)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
 def losses(folder):

@@ -179,6 +179,15 @@ def test_the_gpu_is_never_missed_in_silence(make_video) -> None:
     assert VideoReader(reader.path).decoder_note == ""
 
 
+def test_frames_are_picked_without_decord(make_video, monkeypatch) -> None:
+    reader = VideoReader(make_video("a.mp4", options=X264))
+    wanted = reader.frames([7, 3, 7])
+    monkeypatch.setitem(sys.modules, "decord", None)
+    monkeypatch.setattr("mtanimate.video.reader.find_spec", lambda name: None)
+    assert np.abs(reader.frames([7, 3, 7]).astype(int) - wanted).max() <= 2
+    assert "decord" in VideoReader(reader.path, gpu=True).decoder_note
+
+
 MEASURE = """
 import sys, time
 from mtanimate.video import VideoReader

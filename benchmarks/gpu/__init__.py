@@ -1,0 +1,1 @@
+"""The phases of `on_gpu.py`, what they leave, and what travels."""
