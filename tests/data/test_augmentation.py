@@ -53,7 +53,7 @@ def draw(config, seed, size):
 
 
 def cook(pair, recipe):
-    return augment(raw(pair)[:, None], Recipe.stack([recipe]))[:, 0]
+    return augment(raw(pair)[:, None], Recipe.stack([recipe]))[0][:, 0]
 
 
 def run(pair, config, seed):
@@ -129,7 +129,7 @@ def test_a_recipe_does_what_the_steps_do_one_after_the_other(seed, own_window):
 def test_pairs_of_a_batch_have_recipes_of_their_own():
     pairs = [random_pair(seed) for seed in range(5)]
     recipes = [draw(STRONG, seed, 16)[1] for seed in range(5)]
-    together = augment(torch.stack([raw(pair) for pair in pairs], dim=1), Recipe.stack(recipes))
+    together = augment(torch.stack([raw(pair) for pair in pairs], dim=1), Recipe.stack(recipes))[0]
     for number, (pair, recipe) in enumerate(zip(pairs, recipes, strict=True)):
         close(together[:, number], cook(pair, recipe), atol=1e-6)
 
@@ -321,7 +321,7 @@ def test_pairs_without_a_flow_or_a_backdrop_stay_what_they_are_beside_others():
     mattes = torch.zeros(2, 64, 64, dtype=torch.uint8)
     backdrop = Backdrop.draw(mattes, raw(random_pair())[0], random)
     other = replace(plain, flow=torch.stack([bent(random), bent(random)]), backdrop=backdrop)
-    both = augment(raw(pair)[:, None].expand(-1, 2, -1, -1, -1), Recipe.stack([plain, other]))
+    both = augment(raw(pair)[:, None].expand(-1, 2, -1, -1, -1), Recipe.stack([plain, other]))[0]
     close(both[:, 0], cook(pair, plain), atol=1e-4)
     assert (both[:, 1] - both[:, 0]).abs().max() > 0.05
 
@@ -356,7 +356,7 @@ def test_landmarks_land_where_the_pictures_content_does(seed, still):
     vertices = [1, 4, 5]  # on the face's middle, so that a flip leaves them theirs
     meshes[:, vertices] = places
     carried = carry(meshes, recipe)[:, vertices]
-    pictures = augment(dots(places)[None, None].expand(2, 1, -1, -1, -1), Recipe.stack([recipe]))[:, 0]
+    pictures = augment(dots(places)[None, None].expand(2, 1, -1, -1, -1), Recipe.stack([recipe]))[0][:, 0]
     for picture, expected in zip(pictures, carried, strict=True):
         if expected.abs().max() < 0.8:  # the dot is not cut off
             close(brightest(picture), expected, atol=0.012)  # half a pixel

@@ -76,7 +76,7 @@ def test_the_person_stays_and_what_is_behind_is_one_upper_corner_of_the_other(se
     other[0, :46], other[1] = 255, torch.linspace(0, 255, 64).byte()  # red above 0.7 of it; green from left to right
     recipe = Recipe(torch.eye(2, 3).expand(2, 2, 3), torch.stack([torch.eye(3), torch.zeros(3, 3)]))
     recipe = replace(recipe, backdrop=Backdrop.draw(matte, other, np.random.default_rng(seed)))
-    placed = augment(pair[:, None], Recipe.stack([recipe]))[:, 0]
+    placed = augment(pair[:, None], Recipe.stack([recipe]))[0][:, 0]
     people = matte[:, None].expand_as(pair) == 255
     assert (placed[people] - pair[people] / 255).abs().max() < 1e-4
     behind = ~(people[0] | people[1])
