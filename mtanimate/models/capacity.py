@@ -52,7 +52,7 @@ ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | No
 
 
 def capacities(resolution: int = 256) -> list[Capacity]:
-    """Each estimator, the image generator, and the parts of the `small` preset."""
+    """Each estimator, the image generator, and the parts of the presets `small` and `face`."""
     full = ModelConfig(resolution=resolution)
     rows = []
     for backbone, variant, estimator, (parameters, work) in ESTIMATORS:
@@ -60,9 +60,10 @@ def capacities(resolution: int = 256) -> list[Capacity]:
         rows.append(replace(row, paper_parameters=parameters, paper_multiply_adds=work))
     generator = _measure_generator(full, "full size")
     rows.append(replace(generator, paper_parameters=45.57, paper_multiply_adds=53.64))
-    small = replace(load_preset("small").model, resolution=resolution)
-    rows.append(_measure_estimator(small, "hrnet_small", "paper"))
-    rows.append(_measure_generator(small, "preset small"))
+    for preset, variant in (("small", "paper"), ("face", "tied")):
+        config = replace(load_preset(preset).model, resolution=resolution)
+        rows.append(_measure_estimator(config, "hrnet_small", variant))
+        rows.append(_measure_generator(config, f"preset {preset}"))
     return rows
 
 
