@@ -1,5 +1,7 @@
 """From the tied keypoints of two faces to one dense flow: masks that begin as Gaussians about them."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,20 +22,24 @@ from mtanimate.models.face_points import (
     COUNT,
     JAW,
     LEFT_BROW,
-    LEFT_EYE,
     MOUTH,
     RIGHT_BROW,
-    RIGHT_EYE,
     SKULL,
     face_frame,
+    places,
 )
 from mtanimate.models.motion import Motion
 
-# How wide a part's mask begins, in a face's own coordinates; and the logit of what stands still, which no Gaussian has.
-SIGMAS = [0.055] * len(MOUTH) + [0.045] * len(RIGHT_EYE | LEFT_EYE) + [0.1] * len(RIGHT_BROW | LEFT_BROW)
-SIGMAS += [0.2] * len(JAW) + [0.26] * len(SKULL)
+# How wide a part's mask begins, along the eyes and across them, in a face's own coordinates; and the logit of what
+# stands still, which no Gaussian has.
+_LID, _IRIS, _CORNER = (0.09, 0.035), (0.05, 0.04), (0.05, 0.05)
+_EYE = [_LID, _LID, _CORNER, _CORNER, _IRIS]
+SIGMAS = [(0.08, 0.055)] * len(MOUTH) + _EYE + _EYE + [(0.12, 0.08)] * len(RIGHT_BROW | LEFT_BROW)
+SIGMAS += [(0.2, 0.2)] * len(JAW) + [(0.26, 0.26)] * len(SKULL)
 STILL = -3.0
 _HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
+_HIDDEN = 64
+_UNIT = 0.1  # face coordinates move by about so much
 
 
 class FaceMotionNetwork(nn.Module):
@@ -41,7 +47,8 @@ class FaceMotionNetwork(nn.Module):
     size.
 
     A part's mask begins as a Gaussian about its driving keypoint, as wide as the part: so an eyelid has a mask before
-    anything is learned, and finer than the hourglass's cells. The hourglass sees the source in place, moved with the
+    anything is learned, and finer than the hourglass's cells. How wide and how strong a Gaussian is also depends on the
+    two expressions: an iris has no part in an eye that is shut. The hourglass sees the source in place, moved with the
     skull, and moved by those first masks, where the paper's sees it moved by every part.
     """
 
@@ -59,10 +66,14 @@ class FaceMotionNetwork(nn.Module):
         self.occlusion = nn.Conv2d(width, 1, 3, padding=1) if config.occlusion else None
         self.log_sigma = nn.Parameter(torch.tensor(SIGMAS).log())
         self.still = nn.Parameter(torch.tensor(STILL))
+        # From where the points of both faces are: logits and logarithms of widths, part by part, and features.
+        self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
+        self.expression2 = nn.Linear(_HIDDEN, 3 * COUNT + width)
         if not self.still.is_meta:
-            nn.init.zeros_(self.mask.weight)
-            assert self.mask.bias is not None
-            nn.init.zeros_(self.mask.bias)
+            for layer in (self.mask, self.expression2):
+                nn.init.zeros_(layer.weight)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def reduce(self, source: Tensor) -> Tensor:
         """The source at the size of the hourglass: (B, 3, scale * H, scale * W)."""
@@ -73,17 +84,19 @@ class FaceMotionNetwork(nn.Module):
     ) -> DenseMotion:
         """`reduced` (B or 1, 3, h, w) from `reduce`; motions of batch B (source: or 1). The background stands still."""
         height, width = reduced.shape[2:]
-        with full_precision(reduced.device):
+        with full_precision(reduced.device):  # coordinates need it
             moves = _Moves(source, driving)
+            bias, log_sigma, features = self._expression(moves)
+            gaussians = _Gaussians(moves.middles, log_sigma, bias)
             grid = coordinate_grid(height, width, like=driving.keypoints)
-            inputs = self._inputs(reduced, source, moves, grid)
+            inputs = self._inputs(reduced, source, moves, self._logits(gaussians, moves, grid), grid)
         x = F.relu(self.bn1(self.conv1(self.hourglass(inputs))))
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         grid = coordinate_grid(2 * height, 2 * width, like=driving.keypoints)
         with full_precision(reduced.device):
-            distances = moves.distances(grid)
-            logits = self._logits(distances)
-        x = torch.cat([x, self._heat(distances).to(x.dtype)], dim=1)
+            logits = self._logits(gaussians, moves, grid)
+            heat = _heat(moves, grid)
+        x = torch.cat([x + features[:, :, None, None].to(x.dtype), heat.to(x.dtype)], dim=1)
         x = F.relu(self.bn2(self.conv2(x)))
         masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
         with full_precision(reduced.device):
@@ -91,43 +104,72 @@ class FaceMotionNetwork(nn.Module):
         occlusion = None if self.occlusion is None else torch.sigmoid(self.occlusion(x))
         return DenseMotion(masks, flow, occlusion, self.exact)
 
-    def _inputs(self, reduced: Tensor, source: Motion, moves: "_Moves", grid: Tensor) -> Tensor:
+    def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, K) and widths' logarithms (B, K, 2) of the Gaussians, and features (B, C), of two faces."""
+        both = torch.cat([moves.own.expand_as(moves.driver), moves.driver], dim=1)
+        usual = places(both.device).repeat(2, 1)
+        found = self.expression2(F.relu(self.expression1(((both - usual) / _UNIT).flatten(1))))
+        bias, width, features = found.split([COUNT, 2 * COUNT, found.shape[1] - 3 * COUNT], dim=1)
+        return bias, self.log_sigma + width.unflatten(1, (COUNT, 2)), features
+
+    def _inputs(self, reduced: Tensor, source: Motion, moves: "_Moves", logits: Tensor, grid: Tensor) -> Tensor:
         """Heat maps of the driving face less the source's, and the source three times: (B, 9 + K, h, w)."""
-        distances = moves.distances(grid)
-        heat = self._heat(distances) - self._heat(_Moves(source, source).distances(grid))
-        flows = [moves.with_skull(grid), moves.flow(torch.softmax(self._logits(distances), dim=1), grid)]
+        heat = _heat(moves, grid) - _heat(_Moves(source, source), grid)
+        flows = [moves.with_skull(grid), moves.flow(torch.softmax(logits, dim=1), grid)]
         still = reduced.float().expand(heat.shape[0], -1, -1, -1)
         moved = [sample(still, flow, exact=self.exact) for flow in flows]
         return torch.cat([still, *moved, heat], dim=1)
 
-    def _logits(self, distances: Tensor) -> Tensor:
+    def _logits(self, gaussians: "_Gaussians", moves: "_Moves", grid: Tensor) -> Tensor:
         """Of the first masks, what stands still first: (B, K+1, h, w)."""
-        gaussians = distances * ((-2 * self.log_sigma).exp() / -2)[:, None, None]
-        return torch.cat([self.still.expand(distances.shape[0], 1, *distances.shape[2:]), gaussians], dim=1)
+        parts = gaussians(moves.places(grid))
+        return torch.cat([self.still.expand(parts.shape[0], 1, *grid.shape[:2]), parts], dim=1)
 
-    def _heat(self, distances: Tensor) -> Tensor:
-        return torch.exp(distances / (-2 * _HEAT**2))
+
+def _heat(moves: "_Moves", grid: Tensor) -> Tensor:
+    """A Gaussian of one width on every keypoint of the driving face: (B, K, h, w)."""
+    width = moves.middles.new_full(moves.middles.shape, math.log(_HEAT))
+    return _Gaussians(moves.middles, width, torch.zeros_like(width[..., 0]))(moves.places(grid)).exp()
+
+
+class _Gaussians:
+    """Logarithms of K Gaussians with the axes of the face: middles and log_sigma (B, K, 2), heights bias (B, K)."""
+
+    def __init__(self, middles: Tensor, log_sigma: Tensor, bias: Tensor) -> None:
+        half = (-2 * log_sigma).exp() / 2
+        self.constant = bias - (half * middles.square()).sum(dim=-1)
+        self.linear = 2 * half * middles
+        self.square = -half
+
+    def __call__(self, places: Tensor) -> Tensor:
+        """places: (B, h, w, 2) -> (B, K, h, w)."""
+        flat = places.flatten(1, 2).transpose(1, 2)  # (B, 2, h w)
+        # By products of matrices: coordinate by coordinate, it would take longer than the convolutions.
+        logits = torch.cat([self.square, self.linear], dim=2) @ torch.cat([flat.square(), flat], dim=1)
+        return (logits + self.constant[:, :, None]).unflatten(2, places.shape[1:3])
 
 
 class _Moves:
     """Eq. 1 for all points of a face, which share their skull's turn: a place z of the driving picture is read at
-    turn z + shift."""
+    turn z + shift.
+
+    own, driver: the points of source and driving face, in the face's own coordinates: (B, K, 2).
+    """
 
     def __init__(self, source: Motion, driving: Motion) -> None:
         self.inverse = inverse_2x2(driving.affine[:, 0])
         self.middles = transform_points(self.inverse[:, None], driving.keypoints)
         self.turn = matmul_2x2(source.affine[:, 0], self.inverse)
         self.shifts = source.keypoints - transform_points(self.turn[:, None], driving.keypoints)
-        origins = (face_frame(motion.keypoints)[1] for motion in (source, driving))
-        self.skull = next(origins) - transform_points(self.turn, next(origins))
+        origin, driving_origin = (face_frame(motion.keypoints)[1] for motion in (source, driving))
+        self.skull = origin - transform_points(self.turn, driving_origin)
+        self.driver = self.middles - transform_points(self.inverse, driving_origin)[:, None]
+        back = inverse_2x2(source.affine[:, 0])
+        self.own = transform_points(back[:, None], source.keypoints - origin[:, None])
 
-    def distances(self, grid: Tensor) -> Tensor:
-        """Squared, of each place of the grid (h, w, 2) from each keypoint, in face coordinates: (B, K, h, w)."""
-        places = transform_points(self.inverse[:, None, None], grid).flatten(1, 2)
-        squares = self.middles.square().sum(dim=-1)[:, :, None] + places.square().sum(dim=-1)[:, None]
-        # By a product of matrices: coordinate by coordinate, it would take longer than the convolutions.
-        squared = torch.baddbmm(squares, self.middles, places.transpose(1, 2), alpha=-2)
-        return squared.unflatten(2, grid.shape[:2])
+    def places(self, grid: Tensor) -> Tensor:
+        """Of the driving picture, with the face's axes and in its size: (B, h, w, 2), as `middles`."""
+        return transform_points(self.inverse[:, None, None], grid)
 
     def with_skull(self, grid: Tensor) -> Tensor:
         """The flow (B, h, w, 2) of a face without features."""
