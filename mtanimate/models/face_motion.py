@@ -52,6 +52,8 @@ class FaceMotionNetwork(nn.Module):
     skull, and moved by those first masks, where the paper's sees it moved by every part.
     """
 
+    usual: Tensor
+
     def __init__(self, config: DenseMotionConfig) -> None:
         super().__init__()
         self.scale_factor = config.scale_factor
@@ -67,6 +69,7 @@ class FaceMotionNetwork(nn.Module):
         self.log_sigma = nn.Parameter(torch.tensor(SIGMAS).log())
         self.still = nn.Parameter(torch.tensor(STILL))
         # From where the points of both faces are: logits and logarithms of widths, part by part, and features.
+        self.register_buffer("usual", places().repeat(2, 1), persistent=False)
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 3 * COUNT + width)
         if not self.still.is_meta:
@@ -107,8 +110,7 @@ class FaceMotionNetwork(nn.Module):
     def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor]:
         """Logits (B, K) and widths' logarithms (B, K, 2) of the Gaussians, and features (B, C), of two faces."""
         both = torch.cat([moves.own.expand_as(moves.driver), moves.driver], dim=1)
-        usual = places(both.device).repeat(2, 1)
-        found = self.expression2(F.relu(self.expression1(((both - usual) / _UNIT).flatten(1))))
+        found = self.expression2(F.relu(self.expression1(((both - self.usual) / _UNIT).flatten(1))))
         bias, width, features = found.split([COUNT, 2 * COUNT, found.shape[1] - 3 * COUNT], dim=1)
         return bias, self.log_sigma + width.unflatten(1, (COUNT, 2)), features
 
