@@ -25,6 +25,7 @@ from mtanimate.models.face_points import (
     MOUTH,
     RIGHT_BROW,
     SKULL,
+    VERTICES,
     face_frame,
     places,
 )
@@ -36,6 +37,19 @@ _LID, _IRIS, _CORNER = (0.09, 0.035), (0.05, 0.04), (0.05, 0.05)
 _EYE = [_LID, _LID, _CORNER, _CORNER, _IRIS]
 SIGMAS = [(0.08, 0.055)] * len(MOUTH) + _EYE + _EYE + [(0.12, 0.08)] * len(RIGHT_BROW | LEFT_BROW)
 SIGMAS += [(0.2, 0.2)] * len(JAW) + [(0.26, 0.26)] * len(SKULL)
+# How far below its keypoint it begins: a lid's and a lip's lies on its own side, so that those that meet part there.
+_SIDES = {
+    159: -0.035,
+    386: -0.035,
+    145: 0.035,
+    374: 0.035,
+    13: -0.03,
+    81: -0.03,
+    311: -0.03,
+    14: 0.03,
+    178: 0.03,
+    402: 0.03,
+}
 STILL = -3.0
 _HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
 _HIDDEN = 64
@@ -47,9 +61,9 @@ class FaceMotionNetwork(nn.Module):
     size.
 
     A part's mask begins as a Gaussian about its driving keypoint, as wide as the part: so an eyelid has a mask before
-    anything is learned, and finer than the hourglass's cells. How wide and how strong a Gaussian is also depends on the
-    two expressions: an iris has no part in an eye that is shut. The hourglass sees the source in place, moved with the
-    skull, and moved by those first masks, where the paper's sees it moved by every part.
+    anything is learned, and finer than the hourglass's cells. Where a Gaussian lies, how wide and how strong it is also
+    depends on the two expressions: an iris has no part in an eye that is shut. The hourglass sees the source in place,
+    moved with the skull, and moved by those first masks, where the paper's sees it moved by every part.
     """
 
     usual: Tensor
@@ -67,11 +81,12 @@ class FaceMotionNetwork(nn.Module):
         self.mask = nn.Conv2d(width, COUNT + 1, 3, padding=1)
         self.occlusion = nn.Conv2d(width, 1, 3, padding=1) if config.occlusion else None
         self.log_sigma = nn.Parameter(torch.tensor(SIGMAS).log())
+        self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
         self.still = nn.Parameter(torch.tensor(STILL))
-        # From where the points of both faces are: logits and logarithms of widths, part by part, and features.
+        # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
         self.register_buffer("usual", places().repeat(2, 1), persistent=False)
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
-        self.expression2 = nn.Linear(_HIDDEN, 3 * COUNT + width)
+        self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
         if not self.still.is_meta:
             for layer in (self.mask, self.expression2):
                 nn.init.zeros_(layer.weight)
@@ -89,8 +104,8 @@ class FaceMotionNetwork(nn.Module):
         height, width = reduced.shape[2:]
         with full_precision(reduced.device):  # coordinates need it
             moves = _Moves(source, driving)
-            bias, log_sigma, features = self._expression(moves)
-            gaussians = _Gaussians(moves.middles, log_sigma, bias)
+            bias, log_sigma, offset, features = self._expression(moves)
+            gaussians = _Gaussians(moves.middles + offset, log_sigma, bias)
             grid = coordinate_grid(height, width, like=driving.keypoints)
             inputs = self._inputs(reduced, source, moves, self._logits(gaussians, moves, grid), grid)
         x = F.relu(self.bn1(self.conv1(self.hourglass(inputs))))
@@ -107,12 +122,13 @@ class FaceMotionNetwork(nn.Module):
         occlusion = None if self.occlusion is None else torch.sigmoid(self.occlusion(x))
         return DenseMotion(masks, flow, occlusion, self.exact)
 
-    def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, K) and widths' logarithms (B, K, 2) of the Gaussians, and features (B, C), of two faces."""
+    def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the Gaussians: logits (B, K), widths' logarithms and offsets (B, K, 2); and features (B, C)."""
         both = torch.cat([moves.own.expand_as(moves.driver), moves.driver], dim=1)
         found = self.expression2(F.relu(self.expression1(((both - self.usual) / _UNIT).flatten(1))))
-        bias, width, features = found.split([COUNT, 2 * COUNT, found.shape[1] - 3 * COUNT], dim=1)
-        return bias, self.log_sigma + width.unflatten(1, (COUNT, 2)), features
+        bias, width, offset, features = found.split([COUNT, 2 * COUNT, 2 * COUNT, found.shape[1] - 5 * COUNT], dim=1)
+        offset = self.offset + _UNIT * offset.unflatten(1, (COUNT, 2))
+        return bias, self.log_sigma + width.unflatten(1, (COUNT, 2)), offset, features
 
     def _inputs(self, reduced: Tensor, source: Motion, moves: "_Moves", logits: Tensor, grid: Tensor) -> Tensor:
         """Heat maps of the driving face less the source's, and the source three times: (B, 9 + K, h, w)."""
