@@ -92,6 +92,10 @@ class PairDataset(Dataset[Pair | Unreadable]):
                 "mtanimate data cache VIDEOS --out CACHE, and give --set data.cache=CACHE"
             )
         self._check_mediapipe()
+        if config.loss.token_landmarks and not any(self.raw.shows_a_face(clip) for clip in clips):
+            raise InputError(
+                "no clip shows a face for loss.token_landmarks to tie motion tokens to: use a preset without"
+            )
 
     def use(self, cache: Cache) -> None:
         """Take from the cache what it has of the clips and stills. Raises InputError for one of another resolution."""

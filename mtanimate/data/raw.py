@@ -55,6 +55,13 @@ class RawFrames:
         """Those whose landmarks and mattes are in no cache."""
         return [clip for clip in clips if clip not in self.entries or not self.entries[clip].faces]
 
+    def shows_a_face(self, clip: Clip) -> bool:
+        """Whether one was found in any of its frames; where no cache has looked, one may be."""
+        entry = self.entries.get(clip)
+        if entry is None or not entry.faces or self.cache is None:
+            return True
+        return bool(np.isfinite(self.cache.meshes(entry, range(entry.count))[:, 0, 0]).any())
+
     def start(self, *, landmarks: bool, people: bool) -> None:
         """MediaPipe's part in it, where it is needed. Raises InputError where it cannot be used."""
         if landmarks and self._find_landmarks is None:

@@ -327,3 +327,41 @@ def test_a_cache_goes_to_another_process_without_its_pages(cached):
     data = pickle.dumps(cache)
     assert len(data) < 5000
     assert np.array_equal(pickle.loads(data).frames(entry, [2]), cache.frames(entry, [2]))
+
+
+# What needs faces
+
+
+def test_the_most_different_of_some_frames_is_drawn(data, cached):
+    """What differs is judged by the expression alone."""
+    with pytest.raises(InputError, match=r"data\.differing needs to know all faces of the clips: make a cache"):
+        pairs_of(data, differing=1.0)
+    dataset = pairs_of(data, cached, differing=1.0)
+    clip = next(clip for clip in dataset.clips if clip.identity == "ann")
+    meshes = dataset.raw.meshes(clip, range(6), None)
+    opened = meshes.copy()
+    opened[4, 14, 1] += 0.2  # one frame opens its mouth
+    dataset.raw.meshes = lambda clip, numbers, frames: opened[list(numbers)]
+    random = np.random.default_rng(0)
+    drawn = [dataset._numbers(clip, random) for _ in range(40)]
+    assert all(first <= second for first, second in drawn)
+    assert sum(4 in numbers for numbers in drawn) > 25  # of six, when it is among them
+
+
+def test_tokens_are_not_tied_where_no_clip_shows_a_face(data, cached, tmp_path):
+    (tmp_path / "train").mkdir()
+    shutil.copy(data / "train" / "bob__1.mp4", tmp_path / "train")
+    loss = {"token_landmarks": 1}
+    with pytest.raises(InputError, match="no clip shows a face"):
+        pairs_of(tmp_path, cached, loss)
+    assert len(pairs_of(data, cached, loss).clips) == 2
+
+
+def test_people_before_another_background_are_told_from_it(data, cached):
+    dataset = pairs_of(data, cached, augmentation=replace(PLAIN, background=1.0))
+    pairs = [dataset[number, entry] for number in range(3) for entry in range(2)]
+    batch = collate(pairs).augmented()
+    assert batch.people.shape == (2, 6, 1, SIZE, SIZE)
+    of_ann, of_bob = batch.people[:, 0::2], batch.people[:, 1::2]
+    assert (of_bob == 1).all()  # nobody is there: his pictures stay as they are
+    assert 0.05 < of_ann.mean() < 0.95
