@@ -1,8 +1,8 @@
 """Turn a run's checkpoint into the one that ships: 256 x 256, float16, with its origin in the metadata.
 
-    python benchmarks/ship_checkpoint.py CHECKPOINT --samples N --data TEXT
+    python benchmarks/ship_checkpoint.py CHECKPOINT --name NAME --samples N --data TEXT
 
-Writes mtanimate/weights/small-talking-heads.safetensors and its SHA-256 into checkpoints.yaml.
+NAME stands in checkpoints.yaml and ships. Writes mtanimate/weights/NAME.safetensors, and its SHA-256 into checkpoints.yaml.
 """
 
 import argparse
@@ -18,11 +18,13 @@ TOP = Path(__file__).resolve().parents[1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--samples", required=True, help="pairs of frames seen, in all stages")
     parser.add_argument("--data", required=True, help="what it was trained on")
     options = parser.parse_args()
-    entry = entries()["small-talking-heads"]
-    assert entry.file is not None  # it ships
+    entry = entries()[options.name]
+    if entry.file is None:
+        parser.error(f"'{options.name}' is no checkpoint that ships")
     checkpoint = read_checkpoint(options.checkpoint)
     if checkpoint.config.model.resolution != 256:
         parser.error("the checkpoint that ships is 256 x 256: finish its training there")

@@ -66,6 +66,8 @@ def plan(
         start = resolve(str(init))
         carried = read_config(start).model
         if preset is None and not _names_settings(dataset):  # nothing else is said of the network
+            if carried.estimator.motion_kind == "face":  # its tokens need the losses that tie them
+                config = load_preset("face")
             config = replace(config, model=carried)
             estimator = estimator or carried.estimator.name
     # The first phases bring a fresh network to its feet: one that walks needs them only where it is said.
