@@ -2,7 +2,7 @@
 
     python benchmarks/ship_checkpoint.py CHECKPOINT --name NAME --samples N --data TEXT
 
-NAME stands in checkpoints.yaml and ships. Writes mtanimate/weights/NAME.safetensors, and its SHA-256 into checkpoints.yaml.
+NAME stands in checkpoints.yaml and ships. Writes mtanimate/weights/NAME.safetensors, and its SHA-256 into that file.
 """
 
 import argparse
