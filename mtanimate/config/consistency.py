@@ -78,6 +78,8 @@ def _check_loss(config: Config) -> None:
         raise InputError(f"loss.window: {window} must be a multiple of {unit}, up to {config.model.resolution}")
     if window and (loss.close_up or config.model.background is not None):
         raise InputError("loss.window goes with neither loss.close_up, which it replaces, nor a background predictor")
+    if loss.painting and not (window and config.model.generator.skips):
+        raise InputError("loss.painting needs loss.window, and a generator whose skips a painted picture stands behind")
     if loss.still and config.data.augmentation.own_window:
         raise InputError(
             "loss.still: no background stands still with data.augmentation.own_window: set one of them to 0"

@@ -85,7 +85,8 @@ class LossConfig:
     expression: the same for the shapes of lips, lids, irises and brows alone, in sizes of the face.
     close_up: the perceptual and pixel terms once more, on mouths and eyes enlarged. All of these need landmarks
     (MediaPipe's). window: side, in pixels, of the squares that a generator is trained on, two of three of them about
-    mouths or eyes; 0: the whole picture.
+    mouths or eyes; 0: the whole picture. painting: of what it paints behind the warped source in them, the pixel and
+    perceptual terms once more, most where the warped source misses: an inside of a mouth is there before it is seen.
     anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
     mask, concentration: Eq. 11 and 12, with a background predictor. still: how far the flow moves what is behind
     people, in those pairs whose background is another clip's (data.augmentation.background).
@@ -105,6 +106,7 @@ class LossConfig:
     expression: Weight = 0.0
     close_up: Weight = 0.0
     window: Natural = 0
+    painting: Weight = 0.0
     anchor: Weight = 0.0
     mask: Weight = 0.0
     concentration: Weight = 0.0

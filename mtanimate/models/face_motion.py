@@ -54,6 +54,7 @@ STILL = -3.0
 _HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
 _HIDDEN = 64
 _UNIT = 0.1  # face coordinates move by about so much
+_LOGITS, _WIDTHS = 10.0, 3.0  # in these units a layer's outputs become logits and widths: steps of 1e-3 would take ages
 
 
 class FaceMotionNetwork(nn.Module):
@@ -127,8 +128,8 @@ class FaceMotionNetwork(nn.Module):
         both = torch.cat([moves.own.expand_as(moves.driver), moves.driver], dim=1)
         found = self.expression2(F.relu(self.expression1(((both - self.usual) / _UNIT).flatten(1))))
         bias, width, offset, features = found.split([COUNT, 2 * COUNT, 2 * COUNT, found.shape[1] - 5 * COUNT], dim=1)
-        offset = self.offset + _UNIT * offset.unflatten(1, (COUNT, 2))
-        return bias, self.log_sigma + width.unflatten(1, (COUNT, 2)), offset, features
+        log_sigma = self.log_sigma + _WIDTHS * width.unflatten(1, (COUNT, 2))
+        return _LOGITS * bias, log_sigma, self.offset + _UNIT * offset.unflatten(1, (COUNT, 2)), features
 
     def _inputs(self, reduced: Tensor, source: Motion, moves: "_Moves", logits: Tensor, grid: Tensor) -> Tensor:
         """Heat maps of the driving face less the source's, and the source three times: (B, 9 + K, h, w)."""

@@ -34,6 +34,11 @@ class Generator(nn.Module):
 
     def decode(self, features: list[Tensor], source: Tensor, motion: DenseMotion) -> Tensor:
         """Features from `encode` and source (B, ...) -> the driven picture (B, 3, H, W) in [0, 1]."""
+        painted = self.paint(features, motion)
+        return gate(source, painted, motion) if self.skips else painted
+
+    def paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
+        """What is seen where the occlusion lets no warped source through: (B, 3, H, W) in [0, 1]."""
         x = gate(features[-1], None, motion)
         for block in self.bottleneck.values():
             x = block(x)
@@ -43,8 +48,7 @@ class Generator(nn.Module):
             x = block(x)
         if self.skips:
             x = gate(features[0], x, motion)
-        prediction = torch.sigmoid(self.final(x))
-        return gate(source, prediction, motion) if self.skips else prediction
+        return torch.sigmoid(self.final(x))
 
 
 def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:

@@ -13,6 +13,7 @@ from mtanimate.data.loading import Batch
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
 from mtanimate.models.dense_motion import DenseMotion
+from mtanimate.models.generator import gate
 from mtanimate.models.losses.background import concentration_loss, mask_loss, still_loss
 from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
 from mtanimate.models.losses.features import EfficientNetLite0Features, VGG19Features
@@ -22,6 +23,8 @@ from mtanimate.models.losses.tokens import token_landmark_loss
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
 from mtanimate.training.windows import Windows
+
+_PAINTED, _MISSED = 0.15, 0.15  # weight of a pixel that the warped source gets right; how far off counts as much as 1
 
 
 class Phase(Enum):
@@ -127,7 +130,8 @@ class Objective(nn.Module):
             meshes, swapped_meshes = meshes[: len(swapped)], meshes.roll(len(source), dims=0)[: len(swapped)]
         if self.config.window and phase is Phase.FULL:
             dense = animator.dense_motion(animator.dense_motion.reduce(frames), motion, swapped_motion)
-            scene = self._in_windows(animator, frames, swapped, motion, swapped_motion, dense, swapped_meshes)
+            scene, painted = self._in_windows(animator, frames, swapped, motion, swapped_motion, dense, swapped_meshes)
+            terms |= self._painting(scene, painted)
         else:
             prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
             scene = Scene(frames, swapped, motion, swapped_motion, prediction, dense)
@@ -153,16 +157,29 @@ class Objective(nn.Module):
         driving_motion: Motion,
         dense: DenseMotion,
         meshes: Tensor | None,
-    ) -> Scene:
+    ) -> tuple[Scene, Tensor]:
         """The generator on squares of the pictures, about the driving faces' eyes and mouths more often than elsewhere.
 
-        meshes: of the driving faces, (B, 478, 2).
+        meshes: of the driving faces, (B, 478, 2). Returns what was seen, and what was painted behind it.
         """
         windows = Windows.draw(driving, self.config.window, meshes)
         seen = windows.dense(dense, driving.shape[-1])
         source, driving = windows.cut(source), windows.cut(driving)
-        prediction = animator.generator.decode(animator.generator.encode(source), source, seen).float()
-        return Scene(source, driving, windows.motion(motion), windows.motion(driving_motion), prediction, seen)
+        painted = animator.generator.paint(animator.generator.encode(source), seen)
+        prediction = gate(source, painted, seen).float() if animator.config.generator.skips else painted.float()
+        motions = windows.motion(motion), windows.motion(driving_motion)
+        return Scene(source, driving, *motions, prediction, seen), painted.float()
+
+    def _painting(self, scene: Scene, painted: Tensor) -> dict[str, Tensor]:
+        """Of what stands behind the warped source: where that is let through, no other term reaches it."""
+        if not self.config.painting:
+            return {}
+        missed = (scene.dense.warp(scene.source) - scene.driving).abs().mean(dim=1, keepdim=True).detach()
+        weight = (_PAINTED + missed / _MISSED).clamp(max=2.0)
+        value = self.config.pixel * (weight * (painted - scene.driving).abs()).mean()
+        if self.perceptual is not None:
+            value = value + self.config.perceptual * self.perceptual(painted, scene.driving)
+        return {"painting": self.config.painting * value}
 
     def _predict(
         self, animator: Animator, source: Tensor, driving: Tensor, motion: Motion, driving_motion: Motion, phase: Phase
