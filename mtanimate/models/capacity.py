@@ -88,7 +88,7 @@ def _measure_generator(config: ModelConfig, variant: str) -> Capacity:
 def _counted(config: ModelConfig) -> Animator:
     """On the meta device: shapes without numbers, so that counting takes no arithmetic."""
     with torch.device("meta"):
-        return Animator(config).eval().requires_grad_(False)
+        return Animator(config).eval().requires_grad_(False).to("meta")  # constants, too
 
 
 def _parameters(module: nn.Module) -> int:

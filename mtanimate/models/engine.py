@@ -20,6 +20,7 @@ from mtanimate.models.folding import fold_batch_norms
 # A deep, small map is all weights: there, four phases' kernels are more to read than they save in arithmetic.
 _WIDEST = 512
 _FEW = 16  # outputs that a vector register holds
+_OF_COORDINATES = "dense_motion.expression"  # layers that read them: half precision would be off by pixels
 LEAST_PSNR = 36.0  # of half precision against float32, in dB
 
 
@@ -38,7 +39,7 @@ def prepare(animator: Animator, precision: str) -> Animator:
         _replace(animator, winograd=precision == "fp32")
     if precision != "fp32":
         for name, module in animator.named_modules():
-            exact = precision == "bf16" and name.startswith("motion_estimator.")
+            exact = name.startswith(_OF_COORDINATES) or (precision == "bf16" and name.startswith("motion_estimator."))
             if isinstance(module, (nn.Conv2d, nn.Linear, UpsampledConv, FewOutputsConv)) and not exact:
                 module.to(DTYPES[precision])
     return animator.channels_last()

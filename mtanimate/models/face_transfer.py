@@ -22,6 +22,7 @@ _WIDEST = 2.0  # a lid's opening, in that of the source's own eye
 _SHUT = 0.03  # an opening, in face coordinates, below which a ratio to it means nothing
 # How much more a difference of lips and lids counts than one of the pose, when a frame of rest is chosen.
 _EXPRESSION = 2.0
+_SCALE = 0.6  # so that the same distances are far as of other motions (`mtanimate.animation.direction`)
 
 
 def own_coordinates(motion: Motion) -> Tensor:
@@ -55,14 +56,15 @@ def transfer_face(
 
 
 def face_distances(source: Motion, driving: Motion) -> Tensor:
-    """How far each driving frame's pose and expression is from the source's, in the head's size: (T,)."""
+    """How far each driving frame's pose and expression is from the source's: (T,). 0.05 to 0.15 within one person's
+    talking; the nearest frame of somebody else's clip is 0.14 away in the median, 0.28 where he looks another way."""
     frames, _ = face_frame(driving.keypoints)
     frame, _ = face_frame(source.keypoints[:1])
     turn = frames / _size(frames)[:, None, None] - frame / _size(frame)[:, None, None]
     openings = _openings(own_coordinates(driving)) - _openings(own_coordinates(source[:1]))
     shape = own_coordinates(driving) - own_coordinates(source[:1])
     pose = turn.flatten(1).norm(dim=1) / 2 + shape.norm(dim=2).mean(dim=1)
-    return pose + _EXPRESSION * openings.abs().mean(dim=1)
+    return _SCALE * (pose + _EXPRESSION * openings.abs().mean(dim=1))
 
 
 def _openings(own: Tensor) -> Tensor:
