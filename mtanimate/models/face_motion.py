@@ -27,6 +27,7 @@ from mtanimate.models.face_points import (
     SKULL,
     VERTICES,
     face_frame,
+    indices,
     places,
 )
 from mtanimate.models.motion import Motion
@@ -50,6 +51,10 @@ _SIDES = {
     178: 0.03,
     402: 0.03,
 }
+# A lid's and a lip's mask ends where its keypoint is: what its logit gains on its own side, and how wide the edge is.
+_EDGE = (1.5, 0.015)
+_SIDED = indices(_SIDES)
+_EDGES = [_SIDED.index(part) if part in _SIDED else len(_SIDED) for part in range(COUNT)]  # the last: none
 STILL = -3.0
 _HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
 _HIDDEN = 64
@@ -68,6 +73,7 @@ class FaceMotionNetwork(nn.Module):
     """
 
     usual: Tensor
+    sides: Tensor
 
     def __init__(self, config: DenseMotionConfig) -> None:
         super().__init__()
@@ -83,8 +89,10 @@ class FaceMotionNetwork(nn.Module):
         self.occlusion = nn.Conv2d(width, 1, 3, padding=1) if config.occlusion else None
         self.log_sigma = nn.Parameter(torch.tensor(SIGMAS).log())
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
+        self.edge = nn.Parameter(torch.tensor([(gain, math.log(width)) for gain, width in [_EDGE] * len(_SIDES)]))
         self.still = nn.Parameter(torch.tensor(STILL))
         # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
+        self.register_buffer("sides", torch.tensor(list(_SIDES.values())).sign()[:, None, None], persistent=False)
         self.register_buffer("usual", places().repeat(2, 1), persistent=False)
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
@@ -141,8 +149,20 @@ class FaceMotionNetwork(nn.Module):
 
     def _logits(self, gaussians: "_Gaussians", moves: "_Moves", grid: Tensor) -> Tensor:
         """Of the first masks, what stands still first: (B, K+1, h, w)."""
-        parts = gaussians(moves.places(grid))
+        places = moves.places(grid)
+        parts = gaussians(places)
+        parts = parts + self._edges(places[:, None, :, :, 1], moves)
         return torch.cat([self.still.expand(parts.shape[0], 1, *grid.shape[:2]), parts], dim=1)
+
+    def _edges(self, heights: Tensor, moves: "_Moves") -> Tensor:
+        """What lids and lips gain on their own side of where their keypoints are, and lose on the other: (B, K, h, w).
+
+        heights: of the places, downwards, (B, 1, h, w), as `moves.middles`.
+        """
+        below = heights - moves.middles[:, _SIDED, 1, None, None]
+        gain, width = self.edge[:, :1, None], self.edge[:, 1:, None].exp()
+        edges = gain * torch.tanh(below * self.sides / width)
+        return torch.cat([edges, torch.zeros_like(edges[:, :1])], dim=1)[:, _EDGES]
 
 
 def _heat(moves: "_Moves", grid: Tensor) -> Tensor:
