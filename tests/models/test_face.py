@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mtanimate.config import load_preset
 from mtanimate.config.model import FACE_POINTS
 from mtanimate.face_mesh import VERTICES as MESH_VERTICES
+from mtanimate.geometry import sample
 from mtanimate.models.animator import Animator
 from mtanimate.models.face_motion import SIGMAS, FaceMotionNetwork
 from mtanimate.models.face_points import COUNT, PLACES, RIGID, SKULL, VERTICES, face_frame, indices, places
@@ -130,6 +131,25 @@ def test_an_untrained_mask_is_about_its_point():
         middle = face().keypoints[0, index] + affine() @ network.offset[index]
         x, y = ((middle + 1) / 2 * 127).round().int().tolist()
         assert masks[1 + index, y, x] > 0.9 * masks[1:, y, x].max()
+
+
+def test_an_untrained_mask_shuts_an_eye(network):
+    """Above the line where lids meet, the flow reads the skin above the source's eye; below it, the skin below."""
+    source, shut = face(), face(v159=(0, 0.094), v145=(-0.017, 0), v386=(0, 0.094), v374=(0.017, 0))
+    with torch.no_grad():
+        flow = network.dense_motion(torch.rand(1, 3, 64, 64), source, shut).flow
+    matrix, origin = face_frame(source.keypoints)
+    for upper, lower in ((159, 145), (386, 374)):
+        line = own_coordinates(shut)[0, indices((upper, lower))].mean(dim=0)
+        lids = own_coordinates(source)[0, indices((upper, lower)), 1]
+        read = []
+        for below in (-0.05, 0.05):
+            place = (line + torch.tensor([0, below])) @ matrix[0].T + origin[0]
+            found = sample(flow.permute(0, 3, 1, 2), place[None, None, None], exact=True).flatten()
+            own = torch.linalg.solve(matrix[0], found - origin[0])[1]
+            read.append(((own - lids[0]) / (lids[1] - lids[0])).item())  # 0: the upper lid, 1: the lower
+        assert read[0] < 0.35, read
+        assert read[1] > 0.8, read
 
 
 # The loss that ties them
