@@ -341,7 +341,7 @@ def test_a_name_that_is_taken(tmp_path):
     import_checkpoint(path, "mine", str(config))
     assert "there is a checkpoint 'mine' already" in refused(path, name="mine", config=str(config))
     import_checkpoint(path, "mine", str(config), overwrite=True)
-    assert "ships" in refused(path, name="small-talking-heads", config=str(config), overwrite=True)
+    assert "ships" in refused(path, name="face-talking-heads", config=str(config), overwrite=True)
 
 
 def test_the_name_is_the_files(tmp_path):

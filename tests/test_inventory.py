@@ -12,7 +12,7 @@ from mtanimate.checkpoints.inventory import Listed, described, listed, verify
 from mtanimate.checkpoints.registry import checkpoints_folder, downloads_folder, entries
 from mtanimate.errors import InputError
 
-DEFAULT = entries()["small-talking-heads"]
+DEFAULT = entries()["face-talking-heads"]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mtanimate.config import DenseMotionConfig
 from mtanimate.geometry import (
+    CPU,
     antialias_downsample,
     coordinate_grid,
     full_precision,
@@ -74,6 +75,8 @@ class FaceMotionNetwork(nn.Module):
 
     usual: Tensor
     sides: Tensor
+    sided: Tensor
+    edges: Tensor
 
     def __init__(self, config: DenseMotionConfig) -> None:
         super().__init__()
@@ -92,7 +95,11 @@ class FaceMotionNetwork(nn.Module):
         self.edge = nn.Parameter(torch.tensor([(gain, math.log(width)) for gain, width in [_EDGE] * len(_SIDES)]))
         self.still = nn.Parameter(torch.tensor(STILL))
         # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
-        self.register_buffer("sides", torch.tensor(list(_SIDES.values())).sign()[:, None, None], persistent=False)
+        # No weights: they have values on every device. Lists of numbers would be brought to a GPU at each use.
+        sides = torch.tensor(list(_SIDES.values()), device=CPU).sign()[:, None, None]
+        self.register_buffer("sides", sides, persistent=False)
+        self.register_buffer("sided", torch.tensor(_SIDED, device=CPU), persistent=False)
+        self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
         self.register_buffer("usual", places().repeat(2, 1), persistent=False)
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
@@ -159,10 +166,10 @@ class FaceMotionNetwork(nn.Module):
 
         heights: of the places, downwards, (B, 1, h, w), as `moves.middles`.
         """
-        below = heights - moves.middles[:, _SIDED, 1, None, None]
+        below = heights - moves.middles[..., 1].index_select(1, self.sided)[:, :, None, None]
         gain, width = self.edge[:, :1, None], self.edge[:, 1:, None].exp()
         edges = gain * torch.tanh(below * self.sides / width)
-        return torch.cat([edges, torch.zeros_like(edges[:, :1])], dim=1)[:, _EDGES]
+        return torch.cat([edges, torch.zeros_like(edges[:, :1])], dim=1).index_select(1, self.edges)
 
 
 def _heat(moves: "_Moves", grid: Tensor) -> Tensor:

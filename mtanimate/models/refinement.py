@@ -62,17 +62,14 @@ class Refinement(nn.Module):
         keys = self._features(self._cut(image, matrix, origin))  # (B * 3, C, h, w)
         keys = keys.flatten(2).unflatten(0, (-1, len(_WINDOWS)))
         queries = self.query(self.norm(motion)) * keys.shape[2] ** -0.5
+        orders, rest, back = _orders(keypoints.shape[1], image.device)
         local = []  # in the face's own coordinates
-        for window, (order, grid, prior) in enumerate(_readings(image.device)):
-            logits = (queries[:, order] @ keys[:, window]).float() + prior  # (B, N, h * w)
+        for window, (order, (grid, prior)) in enumerate(zip(orders, _readings(image.device), strict=True)):
+            logits = (queries.index_select(1, order) @ keys[:, window]).float() + prior  # (B, N, h * w)
             local.append(torch.softmax(logits, dim=-1)[..., None].mul(grid).sum(dim=2))
         read = (torch.cat(local, dim=1)[..., None, :] * matrix[:, None]).sum(dim=-1) + origin[:, None]
-        order = [index for order, _, _ in _readings(image.device) for index in order]
-        rest = [index for index in range(keypoints.shape[1]) if index not in order]
         # Put back in the order of the tokens, without writing into a tensor.
-        places_of = [*order, *rest]
-        back = sorted(range(keypoints.shape[1]), key=places_of.__getitem__)
-        return torch.cat([read, keypoints[:, rest]], dim=1)[:, back]
+        return torch.cat([read, keypoints.index_select(1, rest)], dim=1).index_select(1, back)
 
     def _features(self, windows: Tensor) -> Tensor:
         fine = F.relu(self.bn1(self.conv1(windows)))
@@ -103,14 +100,29 @@ def _grids(side: int, device: torch.device = CPU) -> Tensor:
 
 
 @lru_cache
-def _readings(device: torch.device = CPU) -> list[tuple[list[int], Tensor, Tensor]]:
-    """Of each window: the N tokens that it places, its features' places (h * w, 2) in a face's own coordinates, and the
-    logits (N, h * w) of where they are at first."""
+def _orders(tokens: int, device: torch.device = CPU) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Which tokens each window places; which none does; and where each is in a list of all these. On the device: a
+    list of numbers would be brought there at each use."""
+    placed = [indices(points) for _, _, points in _WINDOWS]
+    order = [token for window in placed for token in window]
+    rest = [token for token in range(tokens) if token not in order]
+    back = sorted(range(tokens), key=[*order, *rest].__getitem__)
+    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+        return [_index(window, device) for window in placed], _index(rest, device), _index(back, device)
+
+
+def _index(numbers: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(numbers, device=CPU).to(device)
+
+
+@lru_cache
+def _readings(device: torch.device = CPU) -> list[tuple[Tensor, Tensor]]:
+    """Of each window: its features' places (h * w, 2) in a face's own coordinates, and the logits (N, h * w) of where
+    the N points that it places are at first."""
     readings = []
     with torch.inference_mode(False):
         for (_, half, points), grid in zip(_WINDOWS, _grids(SIDE // 2).flatten(1, 2), strict=True):
-            order = indices(points)
-            offset = (grid - places()[order][:, None]) / half
+            offset = (grid - places()[indices(points)][:, None]) / half
             prior = -offset.square().sum(dim=-1) / (2 * _PRIOR**2)
-            readings.append((order, grid.to(device), prior.to(device)))
+            readings.append((grid.to(device), prior.to(device)))
     return readings

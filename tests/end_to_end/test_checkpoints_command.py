@@ -16,7 +16,7 @@ from mtanimate.checkpoints.registry import entries
 from mtanimate.config import to_mapping
 from mtanimate.files import sha256
 
-DEFAULT = entries()["small-talking-heads"]
+DEFAULT = entries()["face-talking-heads"]
 WITH_REGISTRY = """
 import sys
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_list():
         "name": DEFAULT.name,
         "animates": "talking heads",
         "resolution": 256,
-        "configuration": "small",
+        "configuration": "face",
         "licence": DEFAULT.licence,
         "state": "ships",
         "file": str(DEFAULT.file),
@@ -80,7 +80,7 @@ def test_the_table_fits_its_terminal(cache, columns, monkeypatch):
     done = run("checkpoints", "list")
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= columns
-    assert re.search(r"^small-talking-heads +talking heads +256 +research use +ships \(default\)", done.stdout, re.M)
+    assert re.search(r"^face-talking-heads +talking heads +256 +research use +ships \(default\)", done.stdout, re.M)
     assert re.search(r"^mine +broken", done.stdout, re.M)
     assert "…" not in done.stdout
 
@@ -118,7 +118,7 @@ def test_verify(cache):
     [
         (["show", "vox-cpx"], "did you mean 'vox-cpk'?"),
         (["verify", "ted384"], "'ted384' is not on this machine"),
-        (["download", "default"], "'small-talking-heads' ships with the package; nothing to download"),
+        (["download", "default"], "'face-talking-heads' ships with the package; nothing to download"),
         (["download", "voxceleb"], "get voxceleb.pth.tar by hand from https://github.com/JialeTao/MTIA, then: "),
         (["download", "vox-cpx"], "did you mean 'vox-cpk'?"),
     ],

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.cli import app
 from mtanimate.config import Config, HeatmapEstimatorConfig
+from mtanimate.config.model import FACE_POINTS
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader
 
@@ -64,7 +65,7 @@ def test_the_portrait_that_ships_needs_nothing_else(tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["out"] == "attention-layer-6.png"
-    assert (result["layers"], result["tokens"]) == ([6], list(range(1, TOKENS + 1)))
+    assert (result["layers"], result["tokens"]) == ([6], list(range(1, FACE_POINTS + 1)))
     with Image.open(tmp_path / "attention-layer-6.png") as figure:
         assert figure.size == (result["width"], result["height"])
         assert "Eileen Collins" in figure.text["Comment"]
