@@ -90,7 +90,7 @@ class FaceMotionNetwork(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.mask = nn.Conv2d(width, COUNT + 1, 3, padding=1)
         self.occlusion = nn.Conv2d(width, 1, 3, padding=1) if config.occlusion else None
-        self.log_sigma = nn.Parameter(torch.tensor(SIGMAS).log())
+        self.log_sigma = nn.Parameter(torch.tensor([(math.log(along), math.log(across)) for along, across in SIGMAS]))
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
         self.edge = nn.Parameter(torch.tensor([(gain, math.log(width)) for gain, width in [_EDGE] * len(_SIDES)]))
         self.still = nn.Parameter(torch.tensor(STILL))
