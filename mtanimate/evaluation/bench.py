@@ -79,15 +79,15 @@ class Bench:
         InputError for a broken clip."""
         with clock.on("generation"):
             encoded = self.performer.encode(source)
-        reference = self._reference(reader, encoded.motion, clock) if self.relative else None
+        whole = self._relative_motion(reader, encoded.motion, clock) if self.relative else None
         done = 0
         for batch in reader.batches(self.performer.batch_size, step=self.every):
             driving = square_frames(batch, self.resolution)
             with clock.on("generation"):
-                motion, background = self.performer.estimate(driving), None
-                if reference is not None:
-                    motion = transferred(encoded.motion, encoded.motion, motion, reference, True, 1.0)
+                if whole is not None:
+                    motion, background = whole[done : done + len(driving)], None
                 else:
+                    motion = self.performer.estimate(driving)
                     background = self.performer.predict_background(encoded, driving)
                 generated = self.performer.drive(encoded, motion, background)
                 pictures = to_frames(generated)
@@ -95,15 +95,16 @@ class Bench:
             yield Driven(numbers, driving, generated, pictures)
             done += len(driving)
 
-    def _reference(self, reader: Footage, source: Motion, clock: Clock) -> Motion:
-        """Of the frame whose pose, and of faces whose expression, is nearest to the source's."""
+    def _relative_motion(self, reader: Footage, source: Motion, clock: Clock) -> Motion:
+        """Of all frames: the source's own, moved since the frame whose pose, and of faces whose expression, is nearest
+        to it."""
         motions = []
         for batch in reader.batches(self.performer.batch_size, step=self.every):
             with clock.on("generation"):
                 motions.append(self.performer.estimate(square_frames(batch, self.resolution)))
         motion = Motion.cat(motions)
         number, _ = choose_reference(source, motion, "best")
-        return motion[number : number + 1]
+        return transferred(source, source, motion, motion[number : number + 1], True, 1.0)
 
     def look(self, name: str, driven: Driven) -> Seen | None:
         """What is seen in generated frames; None without a detector."""

@@ -94,13 +94,13 @@ class FaceMotionNetwork(nn.Module):
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
         self.edge = nn.Parameter(torch.tensor([(gain, math.log(width)) for gain, width in [_EDGE] * len(_SIDES)]))
         self.still = nn.Parameter(torch.tensor(STILL))
-        # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
         # No weights: they have values on every device. Lists of numbers would be brought to a GPU at each use.
         sides = torch.tensor(list(_SIDES.values()), device=CPU).sign()[:, None, None]
         self.register_buffer("sides", sides, persistent=False)
         self.register_buffer("sided", torch.tensor(_SIDED, device=CPU), persistent=False)
         self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
         self.register_buffer("usual", places().repeat(2, 1), persistent=False)
+        # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
         if not self.still.is_meta:
@@ -123,13 +123,13 @@ class FaceMotionNetwork(nn.Module):
             bias, log_sigma, offset, features = self._expression(moves)
             gaussians = _Gaussians(moves.middles + offset, log_sigma, bias)
             grid = coordinate_grid(height, width, like=driving.keypoints)
-            inputs = self._inputs(reduced, source, moves, self._logits(gaussians, moves, grid), grid)
+            inputs = self._inputs(reduced, source, moves, gaussians, grid)
         x = F.relu(self.bn1(self.conv1(self.hourglass(inputs))))
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         grid = coordinate_grid(2 * height, 2 * width, like=driving.keypoints)
         with full_precision(reduced.device):
-            logits = self._logits(gaussians, moves, grid)
-            heat = _heat(moves, grid)
+            spots = moves.places(grid)
+            logits, heat = self._logits(gaussians, moves, spots), _heat(moves.middles, spots)
         x = torch.cat([x + features[:, :, None, None].to(x.dtype), heat.to(x.dtype)], dim=1)
         x = F.relu(self.bn2(self.conv2(x)))
         masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
@@ -146,20 +146,23 @@ class FaceMotionNetwork(nn.Module):
         log_sigma = self.log_sigma + _WIDTHS * width.unflatten(1, (COUNT, 2))
         return _LOGITS * bias, log_sigma, self.offset + _UNIT * offset.unflatten(1, (COUNT, 2)), features
 
-    def _inputs(self, reduced: Tensor, source: Motion, moves: "_Moves", logits: Tensor, grid: Tensor) -> Tensor:
+    def _inputs(
+        self, reduced: Tensor, source: Motion, moves: "_Moves", gaussians: "_Gaussians", grid: Tensor
+    ) -> Tensor:
         """Heat maps of the driving face less the source's, and the source three times: (B, 9 + K, h, w)."""
-        heat = _heat(moves, grid) - _heat(_Moves(source, source), grid)
-        flows = [moves.with_skull(grid), moves.flow(torch.softmax(logits, dim=1), grid)]
+        spots, back = moves.places(grid), moves.back[:, None]
+        of_source = _heat(transform_points(back, source.keypoints), transform_points(back[:, None], grid))
+        heat = _heat(moves.middles, spots) - of_source
+        masks = torch.softmax(self._logits(gaussians, moves, spots), dim=1)
+        flows = [moves.with_skull(grid), moves.flow(masks, grid)]
         still = reduced.float().expand(heat.shape[0], -1, -1, -1)
         moved = [sample(still, flow, exact=self.exact) for flow in flows]
         return torch.cat([still, *moved, heat], dim=1)
 
-    def _logits(self, gaussians: "_Gaussians", moves: "_Moves", grid: Tensor) -> Tensor:
-        """Of the first masks, what stands still first: (B, K+1, h, w)."""
-        places = moves.places(grid)
-        parts = gaussians(places)
-        parts = parts + self._edges(places[:, None, :, :, 1], moves)
-        return torch.cat([self.still.expand(parts.shape[0], 1, *grid.shape[:2]), parts], dim=1)
+    def _logits(self, gaussians: "_Gaussians", moves: "_Moves", spots: Tensor) -> Tensor:
+        """Of the first masks at `_Moves.places`, what stands still first: (B, K+1, h, w)."""
+        parts = gaussians(spots) + self._edges(spots[:, None, :, :, 1], moves)
+        return torch.cat([self.still.expand(parts.shape[0], 1, *spots.shape[1:3]), parts], dim=1)
 
     def _edges(self, heights: Tensor, moves: "_Moves") -> Tensor:
         """What lids and lips gain on their own side of where their keypoints are, and lose on the other: (B, K, h, w).
@@ -172,10 +175,10 @@ class FaceMotionNetwork(nn.Module):
         return torch.cat([edges, torch.zeros_like(edges[:, :1])], dim=1).index_select(1, self.edges)
 
 
-def _heat(moves: "_Moves", grid: Tensor) -> Tensor:
-    """A Gaussian of one width on every keypoint of the driving face: (B, K, h, w)."""
-    width = moves.middles.new_full(moves.middles.shape, math.log(_HEAT))
-    return _Gaussians(moves.middles, width, torch.zeros_like(width[..., 0]))(moves.places(grid)).exp()
+def _heat(middles: Tensor, spots: Tensor) -> Tensor:
+    """A Gaussian of one width about each of `middles` (B, K, 2), at `spots` (B, h, w, 2): (B, K, h, w)."""
+    width = torch.full_like(middles, math.log(_HEAT))
+    return _Gaussians(middles, width, torch.zeros_like(width[..., 0]))(spots).exp()
 
 
 class _Gaussians:
@@ -210,8 +213,8 @@ class _Moves:
         origin, driving_origin = (face_frame(motion.keypoints)[1] for motion in (source, driving))
         self.skull = origin - transform_points(self.turn, driving_origin)
         self.driver = self.middles - transform_points(self.inverse, driving_origin)[:, None]
-        back = inverse_2x2(source.affine[:, 0])
-        self.own = transform_points(back[:, None], source.keypoints - origin[:, None])
+        self.back = inverse_2x2(source.affine[:, 0])
+        self.own = transform_points(self.back[:, None], source.keypoints - origin[:, None])
 
     def places(self, grid: Tensor) -> Tensor:
         """Of the driving picture, with the face's axes and in its size: (B, h, w, 2), as `middles`."""
