@@ -1,8 +1,11 @@
 """Which device and which precision the network runs in."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
 
 from mtanimate.errors import InputError
 
@@ -10,12 +13,21 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA, else MPS, else the CPU), or what is named. Raises InputError where that is not there."""
+def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, training: bool = False) -> torch.device:
+    """`auto` (CUDA, else MPS where it computes what is needed, else the CPU), or what is named.
+
+    training: gradients are needed, too. say: gets a line where MPS is there and not taken. Raises InputError where what
+    is named is not there, or does not do.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if not torch.backends.mps.is_available():
+            return torch.device("cpu")
+        fault = mps_fault(training)
+        if fault:
+            say(f"Apple's GPU is not used: {fault}")
+        return torch.device("cpu" if fault else "mps")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
         raise InputError(f"--device {name}: not one of auto, cpu, cuda, cuda:N, mps")
@@ -25,9 +37,47 @@ def choose_device(name: str) -> torch.device:
             raise InputError(
                 f"--device {name}: PyTorch sees {count} CUDA devices; 'mtanimate doctor' says what is missing"
             )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise InputError("--device mps: this machine or this build of PyTorch has no Metal device")
+    if kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("--device mps: this machine or this build of PyTorch has no Metal device")
+        if fault := mps_fault(training):
+            raise InputError(f"--device mps: {fault}; give --device cpu")
     return torch.device(name)
+
+
+@lru_cache
+def mps_fault(training: bool) -> str:
+    """What Apple's GPU does not compute as the CPU does, of what networks need and PyTorch's versions differ in, as
+    text for people; empty where all is well. training: with gradients."""
+    random = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 8, 8, generator=random)
+    grid = 3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5  # outside of the picture, too
+    for padding in ("zeros", "border", "reflection"):
+        for exact in (False, True):
+            try:
+                here = _sampled(picture, grid, padding, exact, training)
+                there = _sampled(picture.to("mps"), grid.to("mps"), padding, exact, training)
+                if torch.allclose(there.cpu(), here, atol=1e-4):
+                    continue
+                found = "gives other values than a CPU"
+            except (RuntimeError, TypeError) as error:  # NotImplementedError is one
+                found = f"fails ({' '.join(str(error).split())[:120]})"
+            version = f"with PyTorch {torch.__version__}; a newer one may do"
+            return f"its grid_sample({padding}{', with gradients' if training else ''}) {found} {version}"
+    return ""
+
+
+def _sampled(picture: torch.Tensor, grid: torch.Tensor, padding: str, exact: bool, training: bool) -> torch.Tensor:
+    """As networks do; where they train, the gradient."""
+    grid = grid.detach().requires_grad_(training)
+    with torch.inference_mode(not training), torch.autocast(grid.device.type, enabled=False):
+        values = F.grid_sample(picture, grid, padding_mode=padding, align_corners=exact)
+    return torch.autograd.grad(values.square().sum(), grid)[0] if training else values
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """PyTorch has a type for a GPU without room; Metal's, and that of a library within, are told by their text."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def choose_precision(name: Precision, device: torch.device) -> str:

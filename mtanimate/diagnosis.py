@@ -14,7 +14,7 @@ import torch
 
 from mtanimate.checkpoints.file import read_checkpoint, verify_checkpoint
 from mtanimate.checkpoints.registry import Entry, entries, imported
-from mtanimate.devices import choose_device, describe_device
+from mtanimate.devices import choose_device, describe_device, mps_fault
 from mtanimate.errors import MTAnimateError
 from mtanimate.files import sha256
 from mtanimate.video import VideoReader, VideoWriter
@@ -61,7 +61,11 @@ def _package(name: str) -> Finding:
 
 
 def _device() -> Finding:
-    detail = describe_device(choose_device("auto"))
+    said: list[str] = []
+    device = choose_device("auto", said.append)
+    detail = "; ".join([describe_device(device), *said])
+    if device.type == "mps" and (fault := mps_fault(training=True)):
+        detail += f"; not for training: {fault}"
     if not torch.cuda.is_available():
         why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no CUDA device is seen"
         detail += f"; no NVIDIA GPU: {why}"

@@ -14,11 +14,17 @@ from mtanimate.animation.ahead import ahead
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
 from mtanimate.animation.output import check_result, codec_for, open_result
-from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
+from mtanimate.animation.performance import (
+    Performance,
+    check_motion_file,
+    load_performance,
+    picture_digest,
+    save_performance,
+)
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.stage import Direct, Driven, MovingStage, Stage, StillStage
 from mtanimate.devices import Precision, choose_device
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.transfer import download, upload
@@ -97,6 +103,7 @@ def animate(
     device: str = "auto",
     precision: Precision = "auto",
     backend: str | None = None,
+    batch_size: int | None = None,
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
     overwrite: bool = False,
@@ -107,7 +114,8 @@ def animate(
     """Animate the picture `source` with the motion of the video `driving` and write the video `out`.
 
     source: a picture, or a video whose every frame is moved. driving: a video, a folder of frames, or a picture; or
-    None and `motion`, a file that `save_motion` wrote. settings: the fields of `Settings`.
+    None and `motion`, a file that `save_motion` wrote. batch_size: frames computed at once; None: by the device.
+    settings: the fields of `Settings`.
     progress(done, total, note) counts frames; say(line) gets remarks and warnings as they come up.
 
     Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
@@ -118,7 +126,11 @@ def animate(
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
     job.check(chosen, overwrite)
     gpu = choose_device(device).type == "cuda"
-    return perform(job, chosen, lambda: Cast(checkpoint, device, precision, backend, say), progress, say, gpu=gpu)
+
+    def cast() -> Cast:
+        return Cast(checkpoint, device, precision, backend, say, batch_size)
+
+    return perform(job, chosen, cast, progress, say, gpu=gpu)
 
 
 def perform(
@@ -147,22 +159,26 @@ def perform(
         driving_crop = parse_crop(settings.driving_crop, "--driving-crop")
         framing = frame_driving(footage, numbers, driving_crop, settings.track, warn)
     cast = cast_of()
-    performer = Performer(cast.animator, cast.precision, warn)
+    performer = cast.performer(warn)
     say(cast.describe())
     started = time.monotonic()
     stage = _stage(source, squares, performer, settings)
     watching = Watching(performer, footage, numbers, framing) if footage and framing else None
     if watching:
-        performance = watching.performance(cast.sha256, None if settings.mode == "relative" else stage, progress)
+        with_background = settings.mode == "absolute" or job.save_motion
+        performance = watching.performance(cast.sha256, stage if with_background else None, progress)
     else:
         assert job.motion
         performance = load_performance(job.motion, cast.sha256, cast.animator.config)
         numbers = range(len(performance))
         _check_reference(settings.reference_frame, numbers)
     if performance.lost:
-        warn(f"{len(performance.lost)} frames without the subject hold the motion before: {_spans(performance.lost)}")
+        warn(f"{len(performance.lost)} frames without a usable motion hold the one before: {_spans(performance.lost)}")
     if job.save_motion:
         save_performance(job.save_motion, performance)
+    background = None
+    if settings.mode == "absolute" and stage.predicts is not None:
+        background = performance.background_for(stage.predicts)
     motion = smoothed(performance.motion, settings.smooth, float(performance.fps))
     direct, reference, distance = _direct(stage.rest, motion, numbers.start, settings, warn)
     total = min(len(performance), stage.length or len(performance))
@@ -185,7 +201,7 @@ def perform(
     )
     written = 0
     with suppress(Closed), output:  # whoever read our standard output may have had enough
-        made = _render(stage, performer.batch_size, total, direct, performance, settings, watching)
+        made = _render(stage, performer.batch_size, total, direct, background, watching if settings.compare else None)
         for frames in ahead(made):
             output.write(frames)
             written += len(frames)
@@ -256,7 +272,10 @@ class Watching:
             done = numbers.stop
 
     def performance(self, checkpoint: str, stage: Stage | None, progress: Progress) -> Performance:
-        """The motion of every frame; with `stage`, also the background's. progress: as the frames are read."""
+        """The motion of every frame; with `stage`, also the background's. progress: as the frames are read.
+
+        Raises MTAnimateError where the motion of no frame is finite.
+        """
         count = len(self.numbers)
         keypoints, affine, backgrounds = Rows(count), Rows(count), Rows(count)
         for squares in self.squares():
@@ -268,11 +287,26 @@ class Watching:
                 backgrounds.add(background)
             progress(keypoints.done, count, "reading the motion")
         motion = replace(motion, keypoints=keypoints.all(), affine=affine.all())
-        lost = [number - self.numbers.start for number in self.framing.lost_frames(self.numbers)]
+        background = backgrounds.all() if backgrounds.done else None
+        lost = self._lost(motion, background)
+        rows = held(len(motion), lost)
         first = self.footage.times[self.numbers.start]
         times = [self.footage.times[number] - first for number in self.numbers] if self.footage.variable else None
-        background = backgrounds.all() if backgrounds.done else None
-        return Performance(held(motion, lost), self.footage.fps, checkpoint, times, background, lost)
+        source = ""
+        if stage and stage.predicts is not None and background is not None:
+            background, source = background[rows], picture_digest(stage.predicts)
+        return Performance(motion[rows], self.footage.fps, checkpoint, times, background, lost, source)
+
+    def _lost(self, motion: Motion, background: torch.Tensor | None) -> list[int]:
+        """The frames, from 0 on, where there is no subject, or no motion that is finite."""
+        finite = motion.finite()
+        if background is not None:
+            finite &= background.isfinite().flatten(1).all(dim=1)
+        if not finite.any():
+            raise MTAnimateError(f"the network reads no motion that is finite from {self.footage.path}")
+        broken = set((~finite).nonzero().flatten().tolist())
+        lost = broken | {number - self.numbers.start for number in self.framing.lost_frames(self.numbers)}
+        return sorted(lost if len(lost) < len(motion) else broken)
 
 
 class Rows:
@@ -324,17 +358,17 @@ def _render(
     batch_size: int,
     total: int,
     direct: Direct,
-    performance: Performance,
-    settings: Settings,
-    watching: Watching | None,
+    background: torch.Tensor | None,
+    beside: Watching | None,
 ) -> Generator[np.ndarray, None, None]:
-    """The frames of the result, uint8 (B, H, W, 3), in batches."""
-    driving = watching.squares() if watching and settings.compare else None
+    """The frames of the result, uint8 (B, H, W, 3), in batches. background: (T, 3, 3). beside: the driving video, where
+    it is to be seen beside them."""
+    driving = beside.squares() if beside else None
 
     def drive() -> Generator[Driven, None, None]:
         for first in range(0, total, batch_size):
             part = slice(first, min(first + batch_size, total))
-            yield stage.drive(part, direct, None if performance.background is None else performance.background[part])
+            yield stage.drive(part, direct, None if background is None else background[part])
 
     for driven in ahead(drive()):
         results = stage.compose(driven)

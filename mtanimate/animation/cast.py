@@ -12,15 +12,17 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.models.engine import fastest_precision
+from mtanimate.models.engine import Prepared, fastest_precision
 from mtanimate.models.network import Network
+from mtanimate.models.performer import Performer
 
 
 class Cast:
     """A checkpoint on its device, for as many animations as there are.
 
     checkpoint: a name, a file, or a folder that `mtanimate export` wrote, which knows what runs it. backend: insist on
-    torch, onnx or openvino. precision: what it computes in. sha256: of the weights. say: gets remarks.
+    torch, onnx or openvino. precision: what it computes in. batch_size: as `Performer` takes it. sha256: of the
+    weights. say: gets remarks.
     Raises InputError for wrong options or files.
     """
 
@@ -31,9 +33,12 @@ class Cast:
         precision: Precision = "auto",
         backend: str | None = None,
         say: Callable[[str], None] = lambda line: None,
+        batch_size: int | None = None,
     ) -> None:
         self.name = checkpoint
+        self.batch_size = batch_size
         self.animator: Network
+        self._network: Network | Prepared  # what performers share
         folder = Path(checkpoint).expanduser()
         if is_exported(folder):
             self._take_exported(folder, device, precision, backend)
@@ -45,14 +50,14 @@ class Cast:
                 f"{backend} --out FOLDER, then --checkpoint FOLDER"
             )
         self.backend = "torch"
-        self.device = choose_device(device)
+        self.device = choose_device(device, say)
         animator = read_checkpoint(file, self.device).animator
+        self.sha256 = sha256(file)
         if precision == "auto":
-            self.precision = fastest_precision(animator, say)
+            self.precision = fastest_precision(animator, self.sha256, say)
         else:
             self.precision = choose_precision(precision, self.device)
-        self.animator = animator
-        self.sha256 = sha256(file)
+        self.animator, self._network = animator, Prepared(animator)
 
     def _take_exported(self, folder: Path, device: str, precision: Precision, backend: str | None) -> None:
         manifest = read_manifest(folder)
@@ -69,8 +74,12 @@ class Cast:
         self.backend = manifest.backend
         self.device = torch.device("cpu")
         self.precision = "bf16" if bf16 else manifest.precision
-        self.animator = Exported(folder, manifest.backend, manifest.model, bf16=bf16)
+        self.animator = self._network = Exported(folder, manifest.backend, manifest.model, bf16=bf16)
         self.sha256 = manifest.checkpoint_sha256
+
+    def performer(self, warn: Callable[[str], None]) -> Performer:
+        """One for each animation; in as many threads as there are."""
+        return Performer(self._network, self.precision, warn, self.batch_size)
 
     def describe(self) -> str:
         """For people: `device cpu (2 threads), fp32; 256 x 256`."""

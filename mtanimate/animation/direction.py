@@ -37,17 +37,18 @@ def _filtered(values: Tensor, window: Tensor) -> Tensor:
     return F.conv1d(F.pad(tracks, (radius, radius), "reflect"), window[None, None])[:, 0].T.view_as(values).to(values)
 
 
-def held(motion: Motion, lost: list[int]) -> Motion:
-    """At each lost frame the motion of the last frame that is not; at the beginning, of the first one after it."""
+def held(count: int, lost: list[int]) -> list[int]:
+    """Of `count` frames, the one that each takes its motion from: a lost one from the last that is not lost; at the
+    beginning, from the first one after it."""
     gone = set(lost)
-    there = [number for number in range(len(motion)) if number not in gone]
-    if not there or not gone:
-        return motion
+    there = [number for number in range(count) if number not in gone]
+    if not there:
+        return list(range(count))
     rows, last = [], there[0]
-    for number in range(len(motion)):
+    for number in range(count):
         last = last if number in gone else number
         rows.append(last)
-    return motion[rows]
+    return rows
 
 
 def pose_distances(source: Motion, driving: Motion) -> Tensor:

@@ -99,6 +99,7 @@ def run_jobs(
     device: str = "auto",
     precision: Precision = "auto",
     backend: str | None = None,
+    batch_size: int | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
@@ -115,7 +116,7 @@ def run_jobs(
     journal = Journal(path.with_name(f"{path.name}.report.jsonl"))
     finished = [row for row in rows if journal.finished(row)]
     left = [row for row in rows if row not in finished]
-    cast = Cast(checkpoint, device, precision, backend, say) if left else None
+    cast = Cast(checkpoint, device, precision, backend, say, batch_size) if left else None
     done = failed = 0
 
     def one(row: Row) -> bool:
@@ -124,9 +125,11 @@ def run_jobs(
             row.job.check(row.settings, overwrite or journal.made(row))
             gpu = cast.device.type == "cuda"
             result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, gpu=gpu)
-        except MTAnimateError as error:
-            journal.write(row, {"status": "failed", "error": str(error)})
-            say(f"line {row.line}: {error}")
+        except Exception as error:  # whatever it is, it is this row's: the others go on
+            text = str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}"
+            text = " ".join(text.split())
+            journal.write(row, {"status": "failed", "error": text})
+            say(f"line {row.line}: {text}")
             return False
         journal.write(row, {"status": "done", **result.as_dict()})
         return True

@@ -108,7 +108,7 @@ class Follower:
     def follow(self, square: Tensor) -> np.ndarray:
         """A driving frame, uint8 (1, 3, R, R) -> the result, uint8 (H, W, 3)."""
         motion = self.performer.estimate(square).to(torch.device("cpu"))
-        if bool(torch.isfinite(motion.keypoints).all() and torch.isfinite(motion.affine).all()):
+        if motion.finite().all():
             self._last = motion
             self._reference = motion if self._reference is None else self._reference
         else:

@@ -1,8 +1,9 @@
 """A performance: the motion of every frame of a driving video, which is all that is needed of it."""
 
+import hashlib
 import json
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mtanimate.files import replacing
 from mtanimate.models.motion import Motion
 from mtanimate.video.files import check_readable
 
-FORMAT = "mtanimate-motion-1"
+FORMATS = ("mtanimate-motion-1", "mtanimate-motion-2")  # the first has no background
 SUFFIXES = (".safetensors", ".npz")
 
 
@@ -29,7 +30,8 @@ class Performance:
     """The motion of T frames, on the CPU in float32.
 
     times: of the frames, in seconds since the first, where the rate varies. background: (T, 3, 3), where the network
-    predicts one. lost: the numbers of frames where the subject was not found, and the motion before it is held.
+    predicts one: from each frame to one source, whose picture has the SHA-256 `source`. lost: the numbers of frames
+    where the subject was not found or its motion is not finite, and what was before is held.
     checkpoint: SHA-256 of the weights that read it; what a keypoint stands for is theirs alone.
     """
 
@@ -39,12 +41,25 @@ class Performance:
     times: list[Fraction] | None = None
     background: Tensor | None = None
     lost: list[int] = field(default_factory=list)
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.motion)
 
-    def with_motion(self, motion: Motion) -> "Performance":
-        return replace(self, motion=motion)
+    def background_for(self, picture: Tensor) -> Tensor:
+        """(T, 3, 3), for the source's picture (1, 3, R, R). Raises InputError where it is not known for this one."""
+        if self.background is None or self.source != picture_digest(picture):
+            has = "none" if self.background is None else "that for another source or crop"
+            raise InputError(
+                "--mode absolute also moves the background, by source and driving video together, and the file of "
+                f"--motion has {has}: give --driving, or --mode relative"
+            )
+        return self.background
+
+
+def picture_digest(picture: Tensor) -> str:
+    """The SHA-256 of a picture's pixels, uint8 (1, 3, R, R)."""
+    return hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def check_motion_file(path: Path) -> None:
@@ -64,10 +79,13 @@ def save_performance(path: Path, performance: Performance) -> None:
         "affine": performance.motion.affine.numpy(),
         "lost": np.array(performance.lost, np.int64),
     }
+    if performance.background is not None:
+        arrays["background"] = performance.background.numpy()
     about: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "fps": str(performance.fps),
         "checkpoint": performance.checkpoint,
+        "source": performance.source,
         "times": json.dumps(None if performance.times is None else [str(time) for time in performance.times]),
     }
     try:
@@ -86,28 +104,31 @@ def load_performance(path: Path, checkpoint: str, config: ModelConfig) -> Perfor
     check_readable(path, "motion file")
     try:
         arrays, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
-        if about.get("format") != FORMAT:
-            raise ValueError(f"its format is {about.get('format')}, not {FORMAT}")
+        if about.get("format") not in FORMATS:
+            raise ValueError(f"its format is {about.get('format')}, not {' or '.join(FORMATS)}")
         keypoints, affine = (torch.from_numpy(arrays[name]).float() for name in ("keypoints", "affine"))
         motion = Motion(keypoints, affine, config.estimator.motion_kind)
         fps = Fraction(about["fps"])
         given = json.loads(about["times"])
         times = None if given is None else [Fraction(time) for time in given]
         lost = [int(number) for number in arrays["lost"]]
+        background = torch.from_numpy(arrays["background"]).float() if "background" in arrays else None
         made_with = about["checkpoint"]
-        _check(motion, fps, times)
+        _check(motion, fps, times, background)
     except (ArithmeticError, EOFError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a motion file of mtanimate ({' '.join(str(error).split())})") from error
     if made_with != checkpoint or motion.keypoints.shape[1] != config.num_keypoints:
         raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
-    return Performance(motion, fps, checkpoint, times, None, lost)
+    return Performance(motion, fps, checkpoint, times, background, lost, about.get("source", ""))
 
 
-def _check(motion: Motion, fps: Fraction, times: list[Fraction] | None) -> None:
+def _check(motion: Motion, fps: Fraction, times: list[Fraction] | None, background: Tensor | None) -> None:
     frames, parts = motion.keypoints.shape[:2]
     if motion.keypoints.shape[2:] != (2,) or motion.affine.shape != (frames, parts, 2, 2) or not frames:
         raise ValueError(f"keypoints {tuple(motion.keypoints.shape)} and affine {tuple(motion.affine.shape)}")
-    if not (torch.isfinite(motion.keypoints).all() and torch.isfinite(motion.affine).all()):
+    if background is not None and background.shape != (frames, 3, 3):
+        raise ValueError(f"{frames} frames, background {tuple(background.shape)}")
+    if not motion.finite().all() or not (background is None or background.isfinite().all()):
         raise ValueError("values that are not finite")
     if fps <= 0 or (times is not None and len(times) != frames):
         raise ValueError(f"{fps} frames a second, {frames} frames")
@@ -117,6 +138,7 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("keypoints", "affine", "lost")}
+            arrays |= {name: stored[name] for name in ("background",) if name in stored}
             return arrays, json.loads(str(stored["about"]))
     except (BadZipFile, NotImplementedError, zlib.error) as error:
         raise ValueError(str(error)) from error

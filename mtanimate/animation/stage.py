@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from mtanimate.errors import MTAnimateError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.transfer import beside, settle
@@ -34,9 +35,11 @@ class Driven:
 
 class Stage(Protocol):
     """rest: the motion of the first picture (of its first subject), batch 1, on the CPU. width, height: of the result.
-    length: how many frames it can give; None: as many as are asked for."""
+    length: how many frames it can give; None: as many as are asked for. predicts: the picture (1, 3, R, R) whose
+    background `backgrounds` predicts; None where it predicts none."""
 
     rest: Motion
+    predicts: Tensor | None
     length: int | None
     width: int
     height: int
@@ -67,7 +70,8 @@ class StillStage:
         self.pastes = (
             [Paste(picture, square, earlier=squares[:index]) for index, square in enumerate(squares)] if paste else []
         )
-        self.rest = self.sources[0].motion.to("cpu")
+        self.rest = _usable(self.sources[0].motion.to("cpu"))
+        self.predicts = self.sources[0].pictures if performer.animator.config.background else None
         self.length: int | None = None
         self.height, self.width = picture.shape[:2] if paste else (resolution, resolution)
 
@@ -104,8 +108,10 @@ class MovingStage:
         self.performer, self.square, self.paste, self.lock = performer, square, paste, lock
         self.resolution = performer.animator.config.resolution
         self.length: int | None = footage.frame_count
+        self.predicts: Tensor | None = None
         first = next(footage.batches(1))
-        self.rest = performer.estimate(self._cut(first)).to("cpu")
+        self.rest = _usable(performer.estimate(self._cut(first)).to("cpu"))
+        self._shown: Tensor | None = None  # the last frame of the batch before
         self.height, self.width = first.shape[1:3] if paste else (self.resolution, self.resolution)
         self._batches: Iterator[np.ndarray] = footage.batches(performer.batch_size)
 
@@ -113,7 +119,9 @@ class MovingStage:
         frames = next(self._batches)[: part.stop - part.start]
         squares = self._cut(frames)
         source = self.performer.encode(squares)
+        source.shown = self._shown
         driven = self.performer.drive(source, direct(source.motion.to("cpu"), self.rest, part), None, lock=self.lock)
+        self._shown = source.shown
         settle(self.performer.animator.device)
         return Driven(squares, frames, [driven])
 
@@ -130,3 +138,10 @@ class MovingStage:
 
     def backgrounds(self, driving: Tensor) -> Tensor | None:
         return None
+
+
+def _usable(rest: Motion) -> Motion:
+    """The same. Raises MTAnimateError where it is not finite: nothing can be driven from there."""
+    if not rest.finite().all():
+        raise MTAnimateError("the network makes nothing of the source (its motion is not finite): try another --crop")
+    return rest

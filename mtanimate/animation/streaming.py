@@ -16,7 +16,6 @@ from mtanimate.animation.sinks import Recording, Sink
 from mtanimate.animation.stage import StillStage
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
-from mtanimate.models.performer import Performer
 from mtanimate.video import read_image
 from mtanimate.video.crop import resize_frames
 from mtanimate.video.framing import frame_source, parse_crop, parse_face
@@ -37,6 +36,7 @@ def animate_stream(
     device: str = "auto",
     precision: Precision = "auto",
     backend: str | None = None,
+    batch_size: int | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
     **settings: Any,
@@ -50,11 +50,13 @@ def animate_stream(
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
     _check(chosen, str(Path(out).expanduser()), overwrite)
+    if batch_size is not None:
+        raise InputError(f"--batch-size {batch_size} needs a driving video from a file: a stream is played as it comes")
     picture = read_image(Path(source).expanduser())
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
     cast = Cast(checkpoint, device, precision, backend, say)
-    performer = Performer(cast.animator, cast.precision, lambda line: say(f"warning: {line}"))
+    performer = cast.performer(lambda line: say(f"warning: {line}"))
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(cast.describe())
     with DrivingStream(driving) as stream:

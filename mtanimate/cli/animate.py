@@ -71,6 +71,9 @@ def command(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,
     precision: Precision = typer.Option(Precision.auto, help="What the network computes in."),
+    batch_size: int | None = typer.Option(
+        None, min=1, help="Frames computed at once.", show_default="4 on a CPU, 8 on mps, 32 on cuda"
+    ),
     backend: Backend | None = typer.Option(
         None, help="What runs the network.", show_default="torch; what an exported folder is for"
     ),
@@ -85,7 +88,7 @@ def command(
     from mtanimate.video.streams import is_stream
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
-    network["backend"] = backend and backend.value
+    network |= {"backend": backend and backend.value, "batch_size": batch_size}
     if jobs is not None:
         if source or driving or out or motion or save_motion:
             raise InputError("--jobs names its files in its rows: leave out --source, --driving, --out and --motion")

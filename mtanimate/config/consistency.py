@@ -67,6 +67,8 @@ def _check_face(config: Config) -> None:
     for name, asked in needing.items():
         if asked and not tied:
             raise InputError(f"{name} needs motion tokens that are tied to a face: set model.estimator.tied to face")
+    if config.model.dense_motion.prior and config.model.background is not None:
+        raise InputError("model.background: with model.dense_motion.prior the background stands still: leave one out")
     if config.model.dense_motion.prior and config.model.num_keypoints != FACE_POINTS:
         raise InputError(f"model.num_keypoints: model.dense_motion.prior is for a face's {FACE_POINTS} points alone")
 

@@ -92,7 +92,7 @@ def show_attention(
     check_figure(out, overwrite, subject)
     if raw_file:
         check_raw(raw_file, overwrite)
-    file, target = resolve(checkpoint), choose_device(device)
+    file, target = resolve(checkpoint), choose_device(device, say)
     config = read_config(file).model
     view = _view(str(layer), heads, rollout, config, checkpoint)
     chosen = _tokens(tokens, config.num_keypoints)

@@ -69,7 +69,7 @@ def inspect(
     check_figure(out, overwrite, subject)
     if frame is not None and is_video(out):
         raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
-    file, target = resolve(checkpoint), choose_device(device)
+    file, target = resolve(checkpoint), choose_device(device, say)
     config = read_config(file).model
     warnings: list[str] = []
 

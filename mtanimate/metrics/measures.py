@@ -126,7 +126,7 @@ def _on_pictures(
     distances = {"l1": l1, "psnr": squared_error, "ssim": ssim} | ({"lpips": lpips} if lpips else {})
     if name not in distances:
         return None
-    return distances[name](truth, generated).double().cpu().numpy(), np.ones(len(truth), int)
+    return distances[name](truth, generated).cpu().double().numpy(), np.ones(len(truth), int)
 
 
 def _on_findings(name: str, truth: Seen | None, generated: Seen | None) -> tuple[np.ndarray, np.ndarray] | None:

@@ -34,6 +34,8 @@ def ssim(truth: Tensor, generated: Tensor) -> Tensor:
     """
     if min(truth.shape[2:]) <= 2 * _RADIUS:
         raise ValueError(f"SSIM needs pictures of at least {2 * _RADIUS + 1} pixels a side")
+    if generated.device.type == "mps":  # which has no float64
+        truth, generated = truth.cpu(), generated.cpu()
     # In float64: a variance is a small difference of squares.
     x, y = truth.double().flatten(0, 1)[:, None], generated.double().flatten(0, 1)[:, None]
     mean_x, mean_y = _windowed(x), _windowed(y)

@@ -104,6 +104,12 @@ class Recorded:
         exact = self.config.dense_motion.exact_sampling
         return Rendering(prediction, DenseMotion(masks, flow, occlusion[0] if occlusion else None, exact))
 
+    def forget(self) -> None:
+        """Frees the memory of what was recorded."""
+        self._recordings.clear()
+        self._calls.clear()
+        self._pool = None
+
     def _motion(self, keypoints: Tensor, affine: Tensor) -> Motion:
         return Motion(keypoints, affine, self.config.estimator.motion_kind)
 

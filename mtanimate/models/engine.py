@@ -3,9 +3,12 @@
 import copy
 import json
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,24 @@ _WIDEST = 512
 _FEW = 16  # outputs that a vector register holds
 _OF_COORDINATES = "dense_motion.expression"  # layers that read them: half precision would be off by pixels
 LEAST_PSNR = 36.0  # of half precision against float32, in dB
+_PAIRS = 5  # timings of both precisions, one after the other: other work on the machine is the same for both
+_KEPT_FOR = 30 * 24 * 3600  # seconds: machines change, and one may have been busy
+
+
+class Prepared:
+    """An animator, taken over, that is made ready for inference in each precision that is asked for: once, by whoever
+    asks first. Threads that share it would otherwise change it under each other's hands."""
+
+    def __init__(self, animator: Animator) -> None:
+        self._animator = animator
+        self._ready: dict[str, Animator] = {}
+        self._lock = Lock()
+
+    def in_precision(self, precision: str) -> Animator:
+        with self._lock:
+            if precision not in self._ready:
+                self._ready[precision] = prepare(self._animator, precision)
+            return self._ready[precision]
 
 
 @torch.no_grad()
@@ -64,54 +85,57 @@ def _replace(network: nn.Module, winograd: bool) -> None:
                 setattr(module, name, WinogradConv(child))
 
 
-def fastest_precision(animator: Animator, say: Callable[[str], None]) -> str:
+def fastest_precision(animator: Animator, weights: str, say: Callable[[str], None]) -> str:
     """What `--precision auto` is on this machine, for this network: bf16 where the CPU computes it, it was measured to
     be faster, and its pictures are those of float32; fp16 on CUDA; else fp32. The measurement is kept in the user's
-    cache; say(line) is called where one is taken."""
+    cache for a month; say(line) is called where one is taken. weights: what they are known by, their SHA-256."""
     device = animator.device
     if device.type == "cuda":
         return "fp16"
     if device.type != "cpu" or not has_bf16(device):
         return "fp32"
     kept = cache_folder() / "precision.json"
-    key = f"{platform.node()} {torch.get_num_threads()} threads, torch {torch.__version__}: {animator.config}"
+    key = f"{platform.node()} {torch.get_num_threads()} threads, torch {torch.__version__}: {weights}"
     known = _read(kept)
     if key not in known:
-        known[key] = _measure(animator, say)
+        known[key] = {"precision": _measure(animator, say), "measured": time.time()}
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             with replacing(kept) as partial:
                 partial.write_text(json.dumps(known, indent=1), "utf-8")
         except OSError as error:
             say(f"what was measured could not be kept in '{kept}': {error.strerror}")
-    return known[key]
+    return known[key]["precision"]
 
 
-def _read(kept: Path) -> dict[str, str]:
+def _read(kept: Path) -> dict[str, dict[str, Any]]:
+    """What was measured in the last month; nothing of a file that is damaged, or of an older version."""
     try:
         known = json.loads(kept.read_text("utf-8"))
-    except (OSError, ValueError):
+        young = {key: found for key, found in known.items() if 0 <= time.time() - found["measured"] < _KEPT_FOR}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {key: found for key, found in young.items() if found.get("precision") in DTYPES}
 
 
 def _measure(animator: Animator, say: Callable[[str], None]) -> str:
-    """Time two frames in both precisions. The network itself stays as it is."""
-    exact, exact_time = _drive(prepare(copy.deepcopy(animator), "fp32"), "fp32")
-    half, half_time = _drive(prepare(animator, "bf16"), "bf16")
-    psnr = float(-10 * torch.log10((half - exact).square().mean().clamp_min(1e-12)))
-    chosen = "bf16" if half_time < 0.9 * exact_time and psnr >= LEAST_PSNR else "fp32"
+    """Time two frames in both precisions, in turn. The network itself stays as it is."""
+    exact, half = prepare(copy.deepcopy(animator), "fp32"), prepare(animator, "bf16")
+    wanted, _ = _drive(exact, "fp32")  # the first time of each is longer
+    found, _ = _drive(half, "bf16")
+    psnr = float(-10 * torch.log10((found - wanted).square().mean().clamp_min(1e-12)))
+    ratio = statistics.median(_drive(half, "bf16")[1] / _drive(exact, "fp32")[1] for _ in range(_PAIRS))
+    chosen = "bf16" if ratio < 0.9 and psnr >= LEAST_PSNR else "fp32"
     say(
-        f"measured once on this machine: bf16 takes {half_time / exact_time:.2f} of fp32's time, its pictures are "
-        f"{psnr:.0f} dB from fp32's: --precision auto is {chosen}"
+        f"measured on this machine: bf16 takes {ratio:.2f} of fp32's time, its pictures are {psnr:.0f} dB from "
+        f"fp32's: --precision auto is {chosen}"
     )
     return chosen
 
 
 @torch.inference_mode()
 def _drive(animator: Animator, precision: str) -> tuple[Tensor, float]:
-    """A smooth picture driven by two others: the result, and the seconds it took, the least of three after a warm-up,
-    since other work on the machine only lengthens them."""
+    """A smooth picture driven by two others: the result, and the seconds it took."""
     side = animator.config.resolution
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
     shifts = [0.0, 0.1, -0.1]
@@ -121,12 +145,9 @@ def _drive(animator: Animator, precision: str) -> tuple[Tensor, float]:
         source_motion = animator.estimate_motion(pictures[:1]).to(torch.float32)
     with autocast(device, precision):
         source = animator.encode_source(pictures[:1], source_motion)
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        with autocast(device, precision, estimator=True):
-            motion = animator.estimate_motion(pictures[1:]).to(torch.float32)
-        with autocast(device, precision):
-            driven = animator.drive(source, motion)
-        times.append(time.perf_counter() - start)
-    return driven.float(), min(times[1:])
+    start = time.perf_counter()
+    with autocast(device, precision, estimator=True):
+        motion = animator.estimate_motion(pictures[1:]).to(torch.float32)
+    with autocast(device, precision):
+        driven = animator.drive(source, motion)
+    return driven.float(), time.perf_counter() - start

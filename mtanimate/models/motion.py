@@ -50,6 +50,10 @@ class Motion:
         affine = torch.cat([motion.affine for motion in motions])
         return replace(motions[0], keypoints=torch.cat([motion.keypoints for motion in motions]), affine=affine)
 
+    def finite(self) -> Tensor:
+        """Of each picture whether all of its numbers are: bool (B,)."""
+        return torch.cat([self.keypoints.flatten(1), self.affine.flatten(1)], dim=1).isfinite().all(dim=1)
+
     def unwound(self) -> "Motion":
         """Frames in the order of time: where matrices are known up to sign, each as its predecessor has it."""
         if self.kind != "axes" or len(self) < 2:
@@ -111,7 +115,7 @@ def movement_scale(source: Motion, reference: Motion) -> float:
     1 where either's keypoints lie on one line, up to rounding: no size can be read off them.
     """
     source_area, reference_area = (
-        convex_hull_area(motion.keypoints[0].detach().double().cpu().numpy()) for motion in (source, reference)
+        convex_hull_area(motion.keypoints[0].detach().cpu().double().numpy()) for motion in (source, reference)
     )
     if min(source_area, reference_area) < 1e-6:
         return 1.0

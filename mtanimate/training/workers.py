@@ -83,11 +83,11 @@ def join(device: str) -> Iterator[Workers]:
     """
     environment = os.environ if "RANK" in os.environ else _slurm()
     if "RANK" not in environment:
-        yield Workers(choose_device(device))
+        yield Workers(choose_device(device, training=True))
         return
     os.environ.update(environment)
     local = int(environment.get("LOCAL_RANK", 0))
-    chosen = choose_device(device)
+    chosen = choose_device(device, training=True)
     if chosen.type == "cuda":
         # SLURM may show each task its own GPU only, as number 0.
         chosen = choose_device(f"cuda:{local % torch.cuda.device_count()}")

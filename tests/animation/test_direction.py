@@ -76,13 +76,8 @@ def test_no_smoothing_changes_nothing():
 
 
 def test_lost_frames_hold_the_motion_before_them():
-    motion = random_motion(6)
-    kept = held(motion, [0, 3, 4])
-    for frame, shown in enumerate([1, 1, 2, 2, 2, 5]):
-        assert torch.equal(kept.keypoints[frame], motion.keypoints[shown])
-        assert torch.equal(kept.affine[frame], motion.affine[shown])
-    assert torch.equal(held(motion, []).keypoints, motion.keypoints)
-    assert torch.equal(held(motion, list(range(6))).keypoints, motion.keypoints)
+    assert held(6, [0, 3, 4]) == [1, 1, 2, 2, 2, 5]
+    assert held(6, []) == held(6, list(range(6))) == list(range(6))
 
 
 def test_the_reference_frame_leaves_the_source_where_it_is():

@@ -1,11 +1,19 @@
-"""A network at work: half precision that fails is noticed, backgrounds can stand still."""
+"""A network at work: what fails on the way is noticed and mended, backgrounds can stand still."""
 
 from dataclasses import replace
+from threading import Barrier, Thread
 
 import pytest
 import torch
-from tiny import tiny_animator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import MODEL, tiny_animator
 
+from mtanimate.config import BackgroundConfig
+from mtanimate.errors import MTAnimateError
+from mtanimate.models import engine
+from mtanimate.models.animator import Animator
+from mtanimate.models.engine import Prepared
 from mtanimate.models.performer import Performer
 
 
@@ -92,3 +100,224 @@ def test_a_locked_background_is_the_sources(share, pictures, monkeypatch):
     moved, locked = performer.drive(source, motion), performer.drive(source, motion, lock=True)
     expected = (pictures[:1].float() / 255).expand(4, -1, -1, -1) if share else moved
     torch.testing.assert_close(locked, expected, atol=1e-5, rtol=0)
+
+
+# One failure after the other. Faults are put into modules by hooks, which a copy of the network has, too.
+
+
+def faulty(animator, *, motion=(), flow=(), half=True):
+    """Calls of the estimator and of the mask predictor, from 0 on, whose results are not finite; half: calls in half
+    precision alone are counted."""
+    counts = {"motion": 0, "flow": 0}
+
+    def spoil(what, calls, broken):
+        def hook(module, inputs, result):
+            if half and not torch.is_autocast_enabled("cpu"):
+                return result
+            counts[what] += 1
+            return broken(result) if counts[what] - 1 in calls else result
+
+        return hook
+
+    def no_motion(result):
+        return replace(result, keypoints=result.keypoints * torch.nan)
+
+    def no_flow(result):
+        return replace(result, flow=result.flow * torch.nan)
+
+    animator.motion_estimator.register_forward_hook(spoil("motion", motion, no_motion))
+    animator.dense_motion.register_forward_hook(spoil("flow", flow, no_flow))
+    return animator
+
+
+def performed(animator, precision, pictures, said):
+    """Two faces, driven by twelve frames that are read in batches of four after the first face was encoded."""
+    performer = Performer(animator, precision, said.append)
+    first = performer.encode(pictures[:1])
+    frames = pictures.repeat(3, 1, 1, 1).split(4)
+    motions = [performer.estimate(batch) for batch in frames]
+    second = performer.encode(pictures[1:2])
+    return [performer.drive(face, motion) for motion in motions for face in (first, second)], performer
+
+
+@pytest.mark.parametrize("where", [{"motion": [3]}, {"motion": [4]}, {"flow": [0]}, {"flow": [1]}, {"flow": [3]}])
+def test_half_precision_that_fails_late_leaves_nothing_half_behind(where, pictures):
+    """Call 3 of the estimator is the third batch, 4 the second face; of the mask predictor 1 is the second face."""
+    said = []
+    wanted, _ = performed(tiny_animator().eval(), "fp32", pictures, said)
+    found, performer = performed(faulty(tiny_animator().eval(), **where), "fp16", pictures, said)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=0.02, rtol=0)  # of noise, by motion read in fp16
+    assert performer.precision == "fp32"
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("fails", [[0], [1], [0, 1, 2], [2]])
+def test_frames_that_float32_spoils_show_the_one_before(fails, pictures):
+    """Batches of one frame; before the first that is whole, the source is shown."""
+    said = []
+    performer = Performer(faulty(tiny_animator().eval(), flow=fails, half=False), "fp32", said.append)
+    plain = Performer(tiny_animator().eval(), "fp32", pytest.fail)
+    source, other = performer.encode(pictures[:1]), plain.encode(pictures[:1])
+    shown = pictures[0].float() / 255
+    for number, picture in enumerate(pictures):
+        motion = plain.estimate(picture[None])
+        found, whole = performer.drive(source, motion), plain.drive(other, motion)
+        shown = shown if number in fails else whole[0]
+        torch.testing.assert_close(found[0], shown)
+    assert len(said) == 1
+    assert "not finite" in said[0]
+
+
+def test_a_frame_within_a_batch_shows_the_one_before(pictures):
+    performer = Performer(tiny_animator().eval(), "fp32", lambda line: None)
+    source, motion = performer.encode(pictures[:1]), performer.estimate(pictures)
+    whole = performer.drive(source, motion)
+    keypoints = motion.keypoints.clone()
+    keypoints[2] = torch.nan
+    motion = replace(motion, keypoints=keypoints)
+    torch.testing.assert_close(performer.drive(source, motion), whole[[0, 1, 1, 3]])
+
+
+def test_a_background_that_half_precision_spoils_is_predicted_again(pictures):
+    animator = Animator(replace(MODEL, background=BackgroundConfig(4, 8, 2))).eval()
+    animator.background_predictor.register_forward_hook(
+        lambda module, inputs, result: result * torch.nan if torch.is_autocast_enabled("cpu") else result
+    )
+    said = []
+    found = []
+    for precision in ("bf16", "fp32"):
+        performer = Performer(animator, precision, said.append)
+        found.append(performer.predict_background(performer.encode(pictures[:1]), pictures))
+    torch.testing.assert_close(*found)
+    assert len(said) == 1
+
+
+# Memory
+
+
+def small_memory(animator, most):
+    """As on a GPU that has room for so many frames at once. Returns the network and the sizes it was given."""
+    sizes = []
+
+    def hook(module, inputs):
+        sizes.append(len(inputs[-1] if isinstance(inputs[-1], torch.Tensor) else inputs[2]))
+        if sizes[-1] > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    animator.motion_estimator.register_forward_pre_hook(hook)
+    animator.dense_motion.register_forward_pre_hook(hook)
+    return animator, sizes
+
+
+@pytest.fixture(scope="module")
+def many():
+    return torch.randint(0, 256, (11, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@settings(max_examples=15, deadline=None)
+@given(size=st.integers(1, 12), most=st.integers(1, 12), moving=st.booleans(), lock=st.booleans())
+def test_what_does_not_fit_is_computed_in_parts(size, most, moving, lock, many):
+    plain = Performer(tiny_animator().eval(), "fp32", pytest.fail, batch_size=20)
+    animator, sizes = small_memory(tiny_animator().eval(), most)
+    said = []
+    performer = Performer(animator, "fp32", said.append, batch_size=size)
+    results = []
+    for one in (plain, performer):
+        source = one.encode(many if moving else many[:1])
+        results.append(one.drive(source, one.estimate(many), lock=lock))
+    torch.testing.assert_close(*results, atol=1e-5, rtol=0)
+    tries, allowed = 0, min(size, len(many))
+    while allowed > most:
+        tries, allowed = tries + 1, allowed // 2
+    assert len(said) == tries
+    assert performer.batch_size == size
+    assert max(sizes) <= max(size, 1)
+
+
+def test_memory_that_ends_late_and_half_precision_that_fails_in_the_parts(pictures):
+    """The third batch does not fit; a half of it is not finite in half precision; the rest goes on in float32, in
+    halves."""
+    said = []
+    wanted, _ = performed(tiny_animator().eval(), "fp32", pictures, said)
+    animator = faulty(tiny_animator().eval(), motion=[4])
+    calls = []
+
+    def hook(module, inputs):
+        calls.append(len(inputs[0]))
+        if len(calls) >= 4 and calls[-1] > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    animator.motion_estimator.register_forward_pre_hook(hook)
+    found, performer = performed(animator, "fp16", pictures, said)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=0.02, rtol=0)  # of noise, by motion read in fp16
+    assert performer.precision == "fp32"
+    assert len(said) == 2
+    assert "4 frames at once: going on with 2" in said[0]
+
+
+def test_one_frame_that_does_not_fit_is_an_error_of_one_line(pictures):
+    animator, _ = small_memory(tiny_animator().eval(), 0)
+    with pytest.raises(MTAnimateError, match="--device cpu"):
+        Performer(animator, "fp32", print).estimate(pictures)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
+    animator = tiny_animator().eval()
+
+    def fail(module, inputs):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    animator.motion_estimator.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="illegal"):
+        Performer(animator, "fp32", pytest.fail).estimate(pictures)
+
+
+# Threads that share a network
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, monkeypatch):
+    """Both threads are there before either may begin, and each folding of norms waits for the other thread's for a
+    moment: without a lock both would be inside."""
+    plain = Performer(tiny_animator().eval(), precision, pytest.fail)
+    wanted = plain.drive(plain.encode(pictures[:1]), plain.estimate(pictures))
+    inside, begin, entered = Barrier(2), Barrier(2), []
+    fold = engine.fold_batch_norms
+
+    def folding(network):
+        entered.append(network)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - a broken barrier: nobody else comes
+            inside.wait(0.5)
+        return fold(network)
+
+    monkeypatch.setattr(engine, "fold_batch_norms", folding)
+    shared, found = Prepared(tiny_animator().eval()), []
+
+    def perform():
+        begin.wait(10)
+        performer = Performer(shared, precision, pytest.fail)
+        found.append(performer.drive(performer.encode(pictures[:1]), performer.estimate(pictures)))
+
+    threads = [Thread(target=perform) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(entered) == 1
+    for one in found:
+        torch.testing.assert_close(one, wanted, atol=1e-5, rtol=0)
+    assert len(found) == 2
+
+
+def test_a_job_after_one_that_fell_back_begins_in_half_precision_again(pictures):
+    shared = Prepared(faulty(tiny_animator().eval(), motion=[0]))
+    said = []
+    first = Performer(shared, "fp16", said.append)
+    first.estimate(pictures)
+    second = Performer(shared, "fp16", said.append)
+    motion = second.estimate(pictures)
+    torch.testing.assert_close(motion.keypoints, first.estimate(pictures).keypoints, atol=5e-3, rtol=0)
+    assert (first.precision, second.precision) == ("fp32", "fp16")
+    assert len(said) == 1
