@@ -49,30 +49,28 @@ def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, 
 def mps_fault(training: bool) -> str:
     """What Apple's GPU does not compute as the CPU does, of what networks need and PyTorch's versions differ in, as
     text for people; empty where all is well. training: with gradients."""
-    random = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, 3, 8, 8, generator=random)
-    grid = 3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5  # outside of the picture, too
     for padding in ("zeros", "border", "reflection"):
         for exact in (False, True):
             try:
-                here = _sampled(picture, grid, padding, exact, training)
-                there = _sampled(picture.to("mps"), grid.to("mps"), padding, exact, training)
-                if torch.allclose(there.cpu(), here, atol=1e-4):
+                here, there = (_sampled(device, padding, exact, training) for device in ("cpu", "mps"))
+                if torch.allclose(there, here, atol=1e-4):
                     continue
                 found = "gives other values than a CPU"
-            except (RuntimeError, TypeError) as error:  # NotImplementedError is one
+            except (RuntimeError, TypeError) as error:  # of operators that are missing, too
                 found = f"fails ({' '.join(str(error).split())[:120]})"
-            version = f"with PyTorch {torch.__version__}; a newer one may do"
-            return f"its grid_sample({padding}{', with gradients' if training else ''}) {found} {version}"
+            what = f"grid_sample({padding}{', with gradients' if training else ''})"
+            return f"its {what} {found} with PyTorch {torch.__version__}; a newer one may do"
     return ""
 
 
-def _sampled(picture: torch.Tensor, grid: torch.Tensor, padding: str, exact: bool, training: bool) -> torch.Tensor:
-    """As networks do; where they train, the gradient."""
-    grid = grid.detach().requires_grad_(training)
-    with torch.inference_mode(not training), torch.autocast(grid.device.type, enabled=False):
+def _sampled(device: str, padding: str, exact: bool, training: bool) -> torch.Tensor:
+    """A picture read within and without, as networks do; where they train, the gradient. On the CPU."""
+    random = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 8, 8, generator=random).to(device)
+    grid = (3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5).to(device).requires_grad_(training)
+    with torch.inference_mode(not training), torch.autocast(device, enabled=False):
         values = F.grid_sample(picture, grid, padding_mode=padding, align_corners=exact)
-    return torch.autograd.grad(values.square().sum(), grid)[0] if training else values
+    return torch.autograd.grad(values.square().sum(), grid)[0].cpu() if training else values.cpu()
 
 
 def out_of_memory(error: RuntimeError) -> bool:

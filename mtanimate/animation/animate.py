@@ -173,7 +173,8 @@ def perform(
         numbers = range(len(performance))
         _check_reference(settings.reference_frame, numbers)
     if performance.lost:
-        warn(f"{len(performance.lost)} frames without a usable motion hold the one before: {_spans(performance.lost)}")
+        spans = _spans(performance.lost)
+        warn(f"{len(performance.lost)} frames without the subject or a finite motion hold the motion before: {spans}")
     if job.save_motion:
         save_performance(job.save_motion, performance)
     background = None

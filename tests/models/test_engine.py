@@ -172,7 +172,7 @@ def test_auto_is_what_is_faster_and_good(measured, bf16, noise, chosen):
 
 @pytest.mark.parametrize("bf16", [0.6, 1.2])
 def test_a_busy_machine_does_not_change_what_is_faster(bf16, measured, monkeypatch):
-    """Other work makes either precision up to eight times slower, for some seconds, and once in the middle of a pair."""
+    """Other work makes either precision up to eight times slower, for a while, and once in the middle of a pair."""
     calls = measured(bf16)
     drive = engine._drive
     load = [1, 1, 8, 8, 1, 1, 1, 8, 3, 3, 5, 5]
