@@ -23,7 +23,8 @@ class Batch:
     of the sources, then of the driving frames; not a number where there is no face. people: (2, B, 1, R, R), how much
     of each pixel is a person, of pairs before another background; 1 throughout those before their own, None where all
     are.
-    clips, skipped: as in `Pair`.
+    clips, skipped: as in `Pair`. faces: the numbers of the sources that have one, and those of the driving frames;
+    None without landmarks.
     """
 
     source: Tensor
@@ -33,6 +34,7 @@ class Batch:
     people: Tensor | None
     clips: list[str]
     skipped: list[str]
+    faces: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class RawBatch:
     landmarks: Tensor | None
     clips: list[str]
     skipped: list[str]
+    faces: tuple[Tensor, Tensor] | None
 
     def pin_memory(self) -> "RawBatch":
         return self._each(Tensor.pin_memory)
@@ -58,12 +61,13 @@ class RawBatch:
         """Pictures laid out channels-last, as convolutions are fastest with."""
         pictures, people = augment(self.frames, self.recipe)
         source, driving = (frames.contiguous(memory_format=torch.channels_last) for frames in pictures)
-        return Batch(source, driving, self.transform, self.landmarks, people, self.clips, self.skipped)
+        return Batch(source, driving, self.transform, self.landmarks, people, self.clips, self.skipped, self.faces)
 
     def _each(self, do: Callable[[Tensor], Tensor]) -> "RawBatch":
         transform = Transform(do(self.transform.theta), do(self.transform.control_points), do(self.transform.weights))
         landmarks = None if self.landmarks is None else do(self.landmarks)
-        return RawBatch(do(self.frames), self.recipe.each(do), transform, landmarks, self.clips, self.skipped)
+        faces = None if self.faces is None else (do(self.faces[0]), do(self.faces[1]))
+        return RawBatch(do(self.frames), self.recipe.each(do), transform, landmarks, self.clips, self.skipped, faces)
 
 
 def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:
@@ -81,9 +85,13 @@ def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:
     )
     found = [pair.landmarks for pair in pairs if pair.landmarks is not None]
     landmarks = torch.stack(found, dim=1) if found else None
+    faces = None
+    if landmarks is not None:
+        of_sources, of_driving = (~meshes.isnan().flatten(1).any(dim=1) for meshes in landmarks)
+        faces = of_sources.nonzero().flatten(), of_driving.nonzero().flatten()
     skipped = [line for pair in pairs for line in pair.skipped]
     recipe = Recipe.stack([pair.recipe for pair in pairs])
-    return RawBatch(frames, recipe, transform, landmarks, [pair.clip for pair in pairs], skipped)
+    return RawBatch(frames, recipe, transform, landmarks, [pair.clip for pair in pairs], skipped, faces)
 
 
 class EndlessEpochs(Sampler[list[tuple[int, int]]]):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -138,6 +139,8 @@ class Objective(nn.Module):
         terms |= self._reconstruction(scene.prediction, scene.driving)
         if meshes is not None and swapped_meshes is not None:
             terms |= self._landmarks(scene.prediction, swapped, dense, meshes, swapped_meshes)
+            if self.config.close_up:
+                terms["close_up"] = self._close_up(batch, scene.prediction, swapped, swapped_meshes)
         if self.config.mask:
             terms["mask"] = self.config.mask * mask_loss(dense.masks)
         if self.config.concentration:
@@ -211,17 +214,23 @@ class Objective(nn.Module):
             terms["expression"] = self.config.expression * value
         if self.config.landmarks:
             terms["landmarks"] = self.config.landmarks * landmark_loss(dense.flow, source_points, driving_points)
-        if self.config.close_up:
-            fake, real = close_ups(torch.cat([prediction, driving], dim=1), driving_points).split(3, dim=1)
-            values = self._reconstruction(fake, real).values() if len(fake) else []  # no face was found
-            terms["close_up"] = self.config.close_up * sum(values, start=0 * prediction.sum())
         return terms
+
+    def _close_up(self, batch: Batch, prediction: Tensor, driving: Tensor, meshes: Tensor) -> Tensor:
+        """meshes: of the driving faces, (B, 478, 2); B is twice the batch where both directions are trained."""
+        assert batch.faces is not None
+        of_sources, faces = batch.faces
+        if self.config.both_directions:
+            faces = torch.cat([faces, of_sources + len(batch.source)])
+        fake, real = close_ups(torch.cat([prediction, driving], dim=1), contour_points(meshes), faces).split(3, dim=1)
+        values = self._reconstruction(fake, real).values() if len(faces) else []  # no face was found
+        return self.config.close_up * sum(values, start=0 * prediction.sum())
 
     def _anchor(self, motion: Motion) -> dict[str, Tensor]:
         """|mean over the batch of t_k - its point of the sunflower|: keeps the parts apart while they learn."""
         if not self.config.anchor:
             return {}
-        start = sunflower(motion.keypoints.shape[1]).to(motion.keypoints)
+        start = _sunflower(motion.keypoints.shape[1], motion.keypoints.device).to(motion.keypoints.dtype)
         mean = self.batch_mean(motion.keypoints.mean(dim=0))
         return {"anchor": self.config.anchor * (mean - start).abs().mean()}
 
@@ -247,3 +256,10 @@ class Objective(nn.Module):
             value = equivariance_affine(motion, transformed, transform)
             terms["equivariance_affine"] = config.equivariance_affine * value
         return terms
+
+
+@lru_cache
+def _sunflower(count: int, device: torch.device) -> Tensor:
+    """Kept on the device: brought there at every step, it would be waited for."""
+    with torch.inference_mode(False):
+        return sunflower(count).to(device)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from elsewhere import elsewhere
 from foreign import FOMM, RELEASE
 from tiny import MODEL, tiny_animator
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtanimate.config import BackgroundConfig, load_preset
 from mtanimate.models import cuda_graphs
@@ -28,20 +28,6 @@ VARIANTS = {
 }
 
 
-class Elsewhere(TorchDispatchMode):
-    """Notes operators that take or give a tensor which is not on the `meta` device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        given = function(*args, **(kwargs or {}))
-        if any(isinstance(value, torch.Tensor) and value.device.type != "meta" for value in (*args, given)):
-            self.found.append(str(function))
-        return given
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_nothing_is_brought_to_the_device_or_waited_for(name):
     """`meta` is a device without values: what asks for one fails there, as it would in a recording."""
@@ -51,10 +37,10 @@ def test_nothing_is_brought_to_the_device_or_waited_for(name):
     with torch.inference_mode():
         source = animator.encode_source(pictures[:1])
         background = animator.predict_background(pictures[:1], pictures)
-        with Elsewhere() as elsewhere:
+        with elsewhere() as found:
             rendering = animator.render(source, animator.estimate_motion(pictures), background)
     assert rendering.prediction.shape == pictures.shape
-    assert not elsewhere.found
+    assert not found
 
 
 class Replayed:

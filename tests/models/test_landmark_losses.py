@@ -62,7 +62,7 @@ def test_close_ups_show_the_mouth_then_the_eyes():
     """In a picture whose colours are its coordinates."""
     points = landmarks(1)
     grid = coordinate_grid(128, 128, points).permute(2, 0, 1)[None]
-    mouth, eyes = close_ups(grid, points)
+    mouth, eyes = close_ups(grid, points, torch.tensor([0]))
     for view, part in ((mouth, LIPS), (eyes, EYES)):
         low, high = points[0, part].amin(dim=0), points[0, part].amax(dim=0)
         centre, side = (low + high) / 2, 1.5 * (high - low).max()
@@ -73,10 +73,14 @@ def test_close_ups_show_the_mouth_then_the_eyes():
 
 def test_pictures_without_a_face_have_no_close_up():
     points = landmarks(3)
-    points[1, 5] = torch.nan
-    pictures = torch.rand(3, 6, 64, 64)
-    assert close_ups(pictures, points).shape == (4, 6, SIDE, SIDE)
-    assert close_ups(pictures[1:2], points[1:2]).shape == (0, 6, SIDE, SIDE)
+    points[1] = torch.nan
+    pictures = torch.rand(3, 6, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    found = close_ups(pictures, points, torch.tensor([0, 2]))
+    assert found.shape == (4, 6, SIDE, SIDE)
+    others = close_ups(pictures[::2], points[::2], torch.tensor([0, 1]))
+    assert torch.equal(found, others)
+    assert torch.autograd.grad(found.square().sum(), pictures)[0][1].abs().sum() == 0
+    assert close_ups(pictures, points, torch.tensor([], dtype=torch.long)).shape == (0, 6, SIDE, SIDE)
 
 
 def test_an_exact_warp_brings_landmarks_where_the_flow_says():

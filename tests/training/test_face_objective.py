@@ -1,14 +1,20 @@
 """The objective of the preset face, in each of its phases, on a network as small as it goes."""
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
+import numpy as np
 import pytest
 import torch
+from elsewhere import elsewhere
+from tiny import MODEL as TINY
 
-from mtanimate.config import HRNetConfig, LossConfig, load_preset
-from mtanimate.data.loading import Batch
+from mtanimate.config import AugmentationConfig, HRNetConfig, LossConfig, TransformConfig, load_preset
+from mtanimate.data.augmentation import Recipe, draw_colour, draw_windows
+from mtanimate.data.loading import Batch, collate
+from mtanimate.data.pairs import Pair
 from mtanimate.models.animator import Animator
 from mtanimate.models.losses.equivariance import Transform
+from mtanimate.models.losses.landmarks import close_ups, contour_points
 from mtanimate.training.objective import Objective, Phase
 
 SIDE = 64
@@ -89,6 +95,72 @@ def test_what_is_painted_learns_behind_an_occlusion_that_is_shut(animator):
     assert animator.generator.final.weight.grad.abs().sum() == 0
     gradients(animator, Objective(LOSS)(animator, batch(), Phase.FULL).terms)
     assert animator.generator.final.weight.grad.abs().sum() > 0
+
+
+CLOSE = replace(LOSS, window=0, painting=0, close_up=1.0)
+FREE = LossConfig(perceptual=0, pixel=10, anchor=1.0, equivariance_keypoints=1, equivariance_affine=1, mask=1)
+
+
+def on_meta(given):
+    """The same without values."""
+    if isinstance(given, torch.Tensor):
+        return given.to("meta")
+    if isinstance(given, tuple):
+        return tuple(map(on_meta, given))
+    if is_dataclass(given):
+        return replace(given, **{field.name: on_meta(getattr(given, field.name)) for field in fields(given)})
+    return given
+
+
+@pytest.mark.parametrize("both_directions", [False, True])
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize(
+    ("model", "loss"), [(MODEL, LOSS), (MODEL, CLOSE), (TINY, FREE)], ids=["face", "close", "free"]
+)
+def test_no_step_waits_for_the_gpu(model, loss, phase, both_directions):
+    """From the batch to the gradients; `meta` stands for the GPU. What is kept on the device is there from the second
+    step on."""
+    animator = Animator(model).train().to("meta")
+    objective = Objective(replace(loss, both_directions=both_directions))
+    given = on_meta(replace(batch(), faces=(torch.tensor([1]), torch.tensor([0, 1]))))
+    terms = objective(animator, given, phase).terms
+    with elsewhere() as found:
+        terms = objective(animator, given, phase).terms
+        sum(terms.values()).backward()
+    assert all(term.device.type == "meta" for term in terms.values())
+    assert found == []
+
+
+@pytest.mark.parametrize("both_directions", [False, True])
+def test_close_ups_are_of_the_pictures_that_have_a_face(both_directions, animator):
+    """As if the others were not in the batch; driving frames come first."""
+    given = batch()
+    given.landmarks[0, 0] = given.landmarks[1, 1] = torch.nan  # a source, and another pair's driving frame
+    given = replace(given, faces=(torch.tensor([1]), torch.tensor([0])))
+    loss = replace(CLOSE, both_directions=both_directions, pixel=1, still=0)
+    outcome = Objective(loss)(animator.eval(), given, Phase.FULL)
+    scene = outcome.scene
+    meshes = contour_points(torch.cat([given.landmarks[1], given.landmarks[0]])[: len(scene.driving)])
+    seen = ~meshes.isnan().flatten(1).any(dim=1)
+    assert seen.tolist() == [True, False, False, True][: len(scene.driving)]
+    everyone = torch.arange(int(seen.sum()))
+    fake, real = (close_ups(pictures[seen], meshes[seen], everyone) for pictures in (scene.prediction, scene.driving))
+    assert torch.equal(outcome.terms["close_up"], (fake - real).abs().mean())
+
+
+def test_a_batch_knows_which_pictures_have_a_face():
+    pictures = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    config = AugmentationConfig()
+    pairs = []
+    for faces in ((True, True), (False, True), (True, False)):
+        random = np.random.default_rng(0)
+        landmarks = torch.stack([torch.zeros(478, 2) if face else torch.full((478, 2), torch.nan) for face in faces])
+        recipe = Recipe(draw_windows(config, False, 4, random), draw_colour(config, random))
+        transform = Transform.random(random, TransformConfig())
+        pairs.append(Pair(pictures, recipe, transform, landmarks, "clip", []))
+    of_sources, of_driving = collate(pairs).augmented().faces
+    assert (of_sources.tolist(), of_driving.tolist()) == ([0, 2], [0, 1])
+    assert collate([replace(pair, landmarks=None) for pair in pairs]).augmented().faces is None
 
 
 @pytest.mark.parametrize("phase", list(Phase))

@@ -124,7 +124,7 @@ def test_landmarks_add_their_terms_in_both_directions(tmp_path, videos):
     animator = run.stepper.animator.eval()
     batch = next(run._load()).augmented()
     faces = torch.rand(2, len(batch.source), VERTICES, 2, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.6
-    batch = replace(batch, landmarks=faces)
+    batch = replace(batch, landmarks=faces, faces=(torch.arange(len(batch.source)),) * 2)
     plain = Objective(run.config.loss)(animator, batch)
     close_by = Objective(replace(run.config.loss, landmarks=2, close_up=0.5))(animator, batch)
     assert close_by.terms.keys() - plain.terms.keys() == {"landmarks", "close_up"}
@@ -132,10 +132,11 @@ def test_landmarks_add_their_terms_in_both_directions(tmp_path, videos):
     sources, driving = contour_points(faces).flatten(0, 1), contour_points(faces).flip(0).flatten(0, 1)
     away = landmark_loss(scene.dense.flow, sources, driving)
     close(close_by.terms["landmarks"], 2 * away)
-    fake, real = (close_ups(pictures, driving) for pictures in (scene.prediction, scene.driving))
+    everyone = torch.arange(len(driving))
+    fake, real = (close_ups(pictures, driving, everyone) for pictures in (scene.prediction, scene.driving))
     close(close_by.terms["close_up"], 0.5 * 10 * (fake - real).abs().mean())
     nobody = Objective(replace(run.config.loss, landmarks=2, close_up=0.5))(
-        animator, replace(batch, landmarks=torch.full_like(faces, torch.nan))
+        animator, replace(batch, landmarks=torch.full_like(faces, torch.nan), faces=(everyone[:0],) * 2)
     )
     assert nobody.terms["landmarks"] == nobody.terms["close_up"] == 0
     sum(nobody.terms.values()).backward()

@@ -77,11 +77,13 @@ def _feature_vertices(device: torch.device) -> list[Tensor]:
         return [torch.tensor(vertices, device=device) for vertices, _ in _FEATURES]
 
 
-def close_ups(pictures: Tensor, landmarks: Tensor) -> Tensor:
-    """The mouths, then the pairs of eyes, of those pictures (B, C, H, W) that have `contour_points` (B, 152, 2),
-    each in a square of 64 pixels: (2 B', C, 64, 64). Half as large again as the distance of its outermost landmarks."""
-    seen = ~landmarks.isnan().flatten(1).any(dim=1)
-    pictures, landmarks = pictures[seen], landmarks[seen]
+def close_ups(pictures: Tensor, landmarks: Tensor, faces: Tensor) -> Tensor:
+    """The mouths, then the pairs of eyes, of pictures (B, C, H, W) with `contour_points` (B, 152, 2), each in a square
+    of 64 pixels: (2 B', C, 64, 64). Half as large again as the distance of its outermost landmarks.
+
+    faces: the numbers (B',) of the pictures that have one; a GPU that had to say would be waited for.
+    """
+    pictures, landmarks = pictures.index_select(0, faces), landmarks.index_select(0, faces)
     grid = coordinate_grid(SIDE, SIDE, landmarks)
     views = []
     for part in (LIPS, EYES):

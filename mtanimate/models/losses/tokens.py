@@ -36,9 +36,10 @@ def token_landmark_loss(keypoints: Tensor, mesh: Tensor) -> Tensor:
     seen = ~mesh.isnan().flatten(1).any(dim=1)
     mesh = torch.where(seen[:, None, None], mesh, torch.zeros_like(mesh))
     apart = (mesh[:, 33] - mesh[:, 263]).norm(dim=-1).clamp_min(_SMALLEST)[:, None, None]
-    error = torch.where(seen[:, None, None], (keypoints[:, :COUNT] - mesh[:, _vertices(mesh.device)]) / apart, 0.0)
+    vertices, groups = _indices(mesh.device)
+    error = torch.where(seen[:, None, None], (keypoints[:, :COUNT] - mesh[:, vertices]) / apart, 0.0)
     total = _size(error)
-    for group in _GROUPS:
+    for group in groups:
         total = total + _SHAPE * _size(error[:, group] - error[:, group].mean(dim=1, keepdim=True))
     for one, other in _OPENINGS:
         total = total + _OPENING * _size(error[:, one] - error[:, other])
@@ -53,7 +54,8 @@ def _size(error: Tensor) -> Tensor:
 
 
 @lru_cache
-def _vertices(device: torch.device) -> Tensor:
-    """As an index that lies on the device: a list would be copied there at every call."""
-    with torch.inference_mode(False):
-        return torch.tensor(VERTICES, device=CPU).to(device)
+def _indices(device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    """Of the vertices, and of each group, on the device: lists would be copied there at every call, which waits."""
+    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+        vertices, *groups = (torch.tensor(numbers, device=CPU).to(device) for numbers in (VERTICES, *_GROUPS))
+        return vertices, groups
