@@ -18,23 +18,26 @@ from mtanimate.models.motion import Motion
 CONFIG = ModelConfig()
 
 
-def performance(frames: int = 6, times: bool = False) -> Performance:
+def performance(frames: int = 6, times: bool = False, background: bool = False) -> Performance:
     torch.manual_seed(0)
     motion = Motion(torch.rand(frames, 10, 2), torch.rand(frames, 10, 2, 2))
     moments = [Fraction(number * number, 90) for number in range(frames)] if times else None
-    return Performance(motion, Fraction(30000, 1001), "abc", moments, None, [2, 3])
+    behind = torch.rand(frames, 3, 3) if background else None
+    return Performance(motion, Fraction(30000, 1001), "abc", moments, behind, [2, 3], "def" if background else "")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-@pytest.mark.parametrize("times", [False, True])
-def test_what_is_saved_is_loaded(suffix, times, tmp_path):
-    made = performance(times=times)
+@pytest.mark.parametrize(("times", "background"), [(False, False), (True, False), (False, True)])
+def test_what_is_saved_is_loaded(suffix, times, background, tmp_path):
+    made = performance(times=times, background=background)
     path = tmp_path / f"motion ü{suffix}"
     save_performance(path, made)
     read = load_performance(path, "abc", CONFIG)
     assert torch.equal(read.motion.keypoints, made.motion.keypoints)
     assert torch.equal(read.motion.affine, made.motion.affine)
-    assert (read.fps, read.times, read.lost) == (made.fps, made.times, made.lost)
+    assert (read.fps, read.times, read.lost, read.source) == (made.fps, made.times, made.lost, made.source)
+    assert (read.background is not None) == background
+    assert not background or torch.equal(read.background, made.background)
     assert path.stat().st_size < 6 * 10 * 6 * 4 + 3000  # motion alone, no picture
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
@@ -80,6 +83,17 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     made.motion.keypoints[2, 3, 0] = torch.nan
     save_performance(tmp_path / "motion.npz", made)
     with pytest.raises(InputError, match="not finite"):
+        load_performance(tmp_path / "motion.npz", "abc", CONFIG)
+    made = performance(background=True)
+    made.background[2, 1, 1] = torch.inf
+    save_performance(tmp_path / "motion.npz", made)
+    with pytest.raises(InputError, match="not finite"):
+        load_performance(tmp_path / "motion.npz", "abc", CONFIG)
+
+
+def test_a_background_for_other_frames_is_refused(tmp_path):
+    save_performance(tmp_path / "motion.npz", replace(performance(), background=torch.rand(5, 3, 3)))
+    with pytest.raises(InputError, match="6 frames, background"):
         load_performance(tmp_path / "motion.npz", "abc", CONFIG)
 
 
