@@ -134,7 +134,7 @@ def perform(
         warnings.append(line)
         say(f"warning: {line}")
 
-    source = open_footage(job.source) if is_moving(job.source) else read_image(job.source)
+    source = open_footage(job.source) if is_moving(job.source) else read_image(job.source, warn)
     footage = open_footage(job.driving, gpu=gpu) if job.driving else None
     if isinstance(footage, VideoReader) and footage.decoder_note:
         say(footage.decoder_note)

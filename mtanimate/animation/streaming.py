@@ -50,7 +50,7 @@ def animate_stream(
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
     _check(chosen, str(Path(out).expanduser()), overwrite)
-    picture = read_image(Path(source).expanduser())
+    picture = read_image(Path(source).expanduser(), say)
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
     cast = Cast(checkpoint, device, precision, backend, say)

@@ -13,8 +13,8 @@ from mtanimate.data.clips import Clip, split_clips
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError
-from mtanimate.video import VideoReader
 from mtanimate.video.folder import FrameFolder
+from mtanimate.video.footage import Footage
 
 MEASURED_SECONDS = 5.0
 
@@ -24,7 +24,7 @@ class Look:
     """One clip, every frame of it decoded. problem: why training would skip it, or ""."""
 
     clip: Clip
-    reader: VideoReader | FrameFolder | None = None
+    reader: Footage | None = None
     frames: int = 0
     seconds: float = 0.0
     size: tuple[int, int] = (0, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.video.folder import is_picture
+from mtanimate.video.folder import FrameFolder, is_picture
 from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, open_footage
 
 
@@ -35,8 +35,8 @@ class Still(Clip):
     """A single picture."""
 
     def open(self) -> Footage:
-        """Raises InputError where it is broken."""
-        return open_footage(self.path)
+        """Of an animation, the first frame. Raises InputError where it is broken."""
+        return FrameFolder(self.path)
 
 
 def identity_of(name: str) -> str:
