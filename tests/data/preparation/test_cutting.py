@@ -58,6 +58,15 @@ def test_frames_square_and_form(raw, tmp_path):
     assert files(tmp_path) == ["a__7.mp4"]
 
 
+@pytest.mark.parametrize("transfer", ["arib-std-b67", "smpte2084"])
+def test_eight_bits_are_never_said_to_be_hdr(raw, tmp_path, transfer):
+    tagged = f"setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc:range=tv,format=yuv420p10le"
+    ffmpeg("-i", raw, "-vf", tagged, "-c:v", "libx265", "-x265-params", "log-level=error", tmp_path / "hdr.mp4")
+    assert transfer in describe(tmp_path / "hdr.mp4")
+    cut_clips(tmp_path / "hdr.mp4", [cut(0, 10)], tmp_path)
+    assert "yuv420p(tv, bt709, progressive)" in describe(tmp_path / cut(0, 10).file)
+
+
 def test_many_clips_of_one_video_in_several_passes(raw, tmp_path, monkeypatch):
     """Overlapping ones too, in any order."""
     monkeypatch.setattr(cutting, "_CLIPS_A_PASS", 2)
