@@ -82,10 +82,11 @@ class Job:
             raise InputError("--compare shows the driving video, and --motion has none")
         check_result(self.out, overwrite, settings.codec, settings.crf)
         if self.save_motion:
-            check_motion_file(self.save_motion)
-        for given in (self.source, self.driving, self.motion):
-            if given and self.out.exists() and given.exists() and self.out.samefile(given):
-                raise InputError(f"--out {self.out} is also an input: choose another name")
+            check_motion_file(self.save_motion, overwrite)
+        for option, path in (("--out", self.out), ("--save-motion", self.save_motion)):
+            for given in (self.source, self.driving, self.motion):
+                if given and path and path.exists() and given.exists() and path.samefile(given):
+                    raise InputError(f"{option} {path} is also an input: choose another name")
 
 
 def animate(
@@ -118,13 +119,29 @@ def animate(
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
     job.check(chosen, overwrite)
     gpu = choose_device(device).type == "cuda"
-    return perform(job, chosen, lambda: Cast(checkpoint, device, precision, backend, say), progress, say, gpu=gpu)
+    return perform(
+        job,
+        chosen,
+        lambda: Cast(checkpoint, device, precision, backend, say),
+        progress,
+        say,
+        gpu=gpu,
+        overwrite=overwrite,
+    )
 
 
 def perform(
-    job: Job, settings: Settings, cast_of: Callable[[], Cast], progress: Progress, say: Say, *, gpu: bool
+    job: Job,
+    settings: Settings,
+    cast_of: Callable[[], Cast],
+    progress: Progress,
+    say: Say,
+    *,
+    gpu: bool,
+    overwrite: bool,
 ) -> Result:
     """One animation; `job.check` has passed. cast_of: called when the files are found good. gpu: decode on it.
+    overwrite: what `job.check` was told.
 
     Raises as `animate`.
     """
@@ -162,7 +179,7 @@ def perform(
     if performance.lost:
         warn(f"{len(performance.lost)} frames without the subject hold the motion before: {_spans(performance.lost)}")
     if job.save_motion:
-        save_performance(job.save_motion, performance)
+        save_performance(job.save_motion, performance, overwrite)
     motion = smoothed(performance.motion, settings.smooth, float(performance.fps))
     direct, reference, distance = _direct(stage.rest, motion, numbers.start, settings, warn)
     total = min(len(performance), stage.length or len(performance))
@@ -180,7 +197,7 @@ def perform(
         sound=sound,
         codec=settings.codec,
         crf=settings.crf,
-        overwrite=True,  # checked before
+        overwrite=overwrite,
         **(MARK if settings.mark else {}),
     )
     written = 0

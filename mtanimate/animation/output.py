@@ -40,6 +40,8 @@ def open_result(
 ) -> "VideoWriter | StreamWriter | Picture":
     """What `frames` frames are written to; options as `VideoWriter` has them. Use it in a `with` statement.
 
+    An `out` that came to be since `check_result` is replaced only where they say `overwrite`.
+
     Raises InputError where `out` is a picture and there are several frames.
     """
     if out == STANDARD_OUTPUT:
@@ -50,7 +52,9 @@ def open_result(
         return VideoWriter(out, title=title, comment=comment, **options)
     if frames > 1:
         raise InputError(f"{out} is one picture, and there are {frames} frames: end it with / for a folder, or .mp4")
-    return Picture(out, {name: value for name, value in (("Title", title), ("Comment", comment)) if value})
+    return Picture(
+        out, {name: value for name, value in (("Title", title), ("Comment", comment)) if value}, options["overwrite"]
+    )
 
 
 def _is_picture(out: Path) -> bool:
@@ -62,8 +66,8 @@ class Picture:
 
     audio = False
 
-    def __init__(self, path: Path, text: dict[str, str]) -> None:
-        self.path, self._text = path, text
+    def __init__(self, path: Path, text: dict[str, str], overwrite: bool) -> None:
+        self.path, self._text, self._overwrite = path, text, overwrite
         self._frame: np.ndarray | None = None
 
     def write(self, frames: np.ndarray) -> None:
@@ -77,4 +81,4 @@ class Picture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._frame is not None:
-            write_image(self.path, self._frame, self._text)
+            write_image(self.path, self._frame, self._text, self._overwrite)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtanimate.config import Config
-from mtanimate.data.clips import Clip, split_clips
+from mtanimate.data.clips import Clip, left_out, look_through, split_clips
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError
@@ -74,6 +74,7 @@ def check_dataset(
     findings.seconds = sum(look.seconds for look in good)
     findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(look.size for look in good).most_common()}
     findings.warnings = [
+        *left_out(folder, look_through(folder)[1]),
         *(line for look in good for line in _odd(look, config.model.resolution)),
         *_duplicates(good),
         *_in_both({clip.identity for clip in split.train}, {clip.identity for clip in split.test}),

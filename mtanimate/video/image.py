@@ -99,12 +99,15 @@ def is_animated(path: Path) -> bool:
         return False
 
 
-def write_image(path: str | Path, array: np.ndarray, text: dict[str, str] | None = None) -> None:
-    """Writes a picture whole or not at all; an existing file is replaced. The extension says the format.
+def write_image(
+    path: str | Path, array: np.ndarray, text: dict[str, str] | None = None, overwrite: bool = True
+) -> None:
+    """Writes a picture whole or not at all. The extension says the format.
 
     array: uint8 RGB (H, W, 3). text: what to say of the picture, by keywords ("Title", "Comment"): PNG's text chunks;
     lines of EXIF's description in JPEG and WebP; other formats do not keep it.
-    Raises InputError for a folder or an extension that cannot be written, MTAnimateError when writing fails.
+    Raises InputError for a folder or an extension that cannot be written, and for an existing file unless `overwrite`;
+    MTAnimateError when writing fails.
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
@@ -116,7 +119,7 @@ def write_image(path: str | Path, array: np.ndarray, text: dict[str, str] | None
         raise InputError(f"{path} is a folder: give a file name")
     check_folder(path)
     try:
-        with replacing(path) as partial:
+        with replacing(path, overwrite) as partial:
             Image.fromarray(array).save(partial, **_said(known, text or {}))
     except (OSError, ValueError) as error:
         raise MTAnimateError(f"{path} could not be written ({_line(error)}): is the disk full?") from error
