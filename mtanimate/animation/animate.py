@@ -13,7 +13,7 @@ import torch
 from mtanimate.animation.ahead import ahead
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
-from mtanimate.animation.output import check_result, codec_for, open_result
+from mtanimate.animation.output import check_result, codec_for, hard_to_play, open_result
 from mtanimate.animation.performance import Performance, check_motion_file, load_performance, save_performance
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.stage import Direct, Driven, MovingStage, Stage, StillStage
@@ -187,6 +187,9 @@ def perform(
     if settings.audio and footage and footage.has_audio:
         sound = Sound(footage.path, footage.times[numbers.start])
     height, width = (cast.resolution, 3 * cast.resolution) if settings.compare else (stage.height, stage.width)
+    remark = hard_to_play(job.out, settings.codec, width, height, performance.fps)
+    if remark:
+        warn(remark)
     output = open_result(
         job.out,
         frames=total,

@@ -1,5 +1,7 @@
 """Where a result goes: a video, a folder of PNG, a single picture, or standard output."""
 
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -8,12 +10,15 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.video import VideoWriter, check_output, write_image
-from mtanimate.video.encoding import ends_in_slash
+from mtanimate.video.encoding import choose_encoding, ends_in_slash
 from mtanimate.video.files import check_new_file
 from mtanimate.video.streams import StreamWriter
 
 STANDARD_OUTPUT = Path("-")
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+# Of H.264's level 5.2: blocks of 16 x 16 pixels.
+_MOST_BLOCKS, _MOST_BLOCKS_A_SECOND = 36_864, 2_073_600
+_MOST_PIXELS_OF_H265 = 35_651_584  # of its highest level, 6.2
 
 
 def codec_for(out: str | Path, codec: str | None) -> str | None:
@@ -54,6 +59,20 @@ def open_result(
         raise InputError(f"{out} is one picture, and there are {frames} frames: end it with / for a folder, or .mp4")
     return Picture(
         out, {name: value for name, value in (("Title", title), ("Comment", comment)) if value}, options["overwrite"]
+    )
+
+
+def hard_to_play(out: Path, codec: str | None, width: int, height: int, fps: Fraction) -> str:
+    """Why many players will not show a result of this size and rate, and what to do; empty where they will."""
+    if out == STANDARD_OUTPUT or _is_picture(out) or choose_encoding(out, codec).name != "h264":
+        return ""
+    blocks = ceil(width / 16) * ceil(height / 16)
+    if blocks <= _MOST_BLOCKS and blocks * fps <= _MOST_BLOCKS_A_SECOND:
+        return ""
+    instead = "--codec h265, " if width * height <= _MOST_PIXELS_OF_H265 else ""
+    return (
+        f"the result is {width} x {height}, {float(fps):.4g} frames a second, above H.264's level 5.2, which is the "
+        f"last of many players: {instead}a smaller source, or --no-paste-back for the animated square alone"
     )
 
 

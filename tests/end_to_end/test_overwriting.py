@@ -53,7 +53,7 @@ def test_a_result_that_comes_while_it_is_made(media: Path, tmp_path: Path, name:
         files |= {"driving": media / "face.png", "end": None}
     if name == "o/0.png":
         files |= {"out": out.parent, "codec": "png"}
-    with pytest.raises(InputError, match="exists already|other files"):
+    with pytest.raises(InputError, match=r"exists already|other files"):
         mtanimate.animate(**files, progress=coming(out))
     kept(out)
 
