@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".insv", ".lrv"),
     *(".mkv", ".webm", ".avi", ".divx", ".gif", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".rm", ".rmvb"),
     *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".m2t", ".m2ts", ".mts", ".mod", ".tod"),
-    *(".mxf", ".dv", ".nut", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".mj2", ".mjpeg", ".mjpg", ".wtv"),
+    *(".mxf", ".dv", ".nut", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".mj2", ".wtv"),
 }
 
 
