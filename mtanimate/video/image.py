@@ -93,8 +93,10 @@ def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
 def is_animated(path: Path) -> bool:
     """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading says why."""
     try:
-        with Image.open(path) as picture:
-            return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(picture, "is_animated", False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(picture, "is_animated", False)
     except Exception:  # as in `opened_picture`
         return False
 
@@ -153,7 +155,7 @@ def _opened(path: Path, say: Say) -> Image.Image:
         _learn_heic(path)
     try:
         return _loaded(path)
-    except (SyntaxError, ValueError, UnidentifiedImageError):
+    except Exception:  # as in `opened_picture`; what is wrong with the picture itself is wrong once more
         if not start.startswith(_PNG):
             raise
         picture = _loaded(BytesIO(_bare_png(path.read_bytes())))

@@ -221,6 +221,9 @@ BESIDE = {
     "EXIF cut off": _chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff\x01\x12"),
     "a profile of an unknown kind": _chunk(b"iCCP", b"P3\0\7hello"),
     "a profile with a wrong checksum": _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(SRGB_PROFILE), checksum=1),
+    "an empty profile": _chunk(b"iCCP", b""),
+    "a gamma cut off": _chunk(b"gAMA", b"\0"),
+    "a size cut off": _chunk(b"pHYs", b"\0"),
     "a profile of noise": _chunk(b"iCCP", b"P3\0\0hello"),
 }
 
