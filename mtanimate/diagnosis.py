@@ -48,6 +48,7 @@ def diagnose() -> list[Finding]:
         _extra("face-recognition-models", "eval", "AKD, MKR and AED of faces"),
         _extra("mediapipe", "mediapipe", "AKD and MKR of bodies; gestures of faces; landmarks and mattes to train on"),
         _extra("lpips", "lpips", "LPIPS"),
+        _extra("pillow-heif", "heic", "HEIC, as iPhones take photographs"),
         _extra("onnxruntime", "onnx", "networks exported to ONNX"),
         _extra("openvino", "openvino", "networks exported to OpenVINO"),
     ]

@@ -1,14 +1,17 @@
 """Files that appear whole or not at all, whatever happens while they are written; and what is in them, as a number."""
 
+import errno
 import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
+
+from mtanimate.errors import InputError
 
 _PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # as `hidden_beside` names them
 _SAFETENSORS_PARTIAL = ".tmp" + 6 * "[0-9A-Za-z]"  # as safetensors' save_file does, from 0.8 on
@@ -40,34 +43,82 @@ def sha256(*paths: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """Yields a name from `hidden_beside` to write to; then that file, on disk to the last byte, becomes `path`.
 
-    Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot.
+    Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot, InputError
+    unless `overwrite` where there is a file by then.
     """
     partial = hidden_beside(path)
     try:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        give_name(partial, path, overwrite)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     if os.name == "posix":  # the new name, too, survives a power cut; Windows cannot open a folder
-        folder = os.open(path.parent, os.O_RDONLY)
+        _sync_folder(path.parent)
+
+
+def give_name(partial: Path, path: Path, overwrite: bool) -> None:
+    """A finished file becomes `path`: at once, and never in the place of another unless `overwrite`.
+
+    Raises InputError where there is one, however short a time since, OSError where the file cannot be renamed.
+    """
+    if overwrite:
+        os.replace(partial, path)
+        return
+    try:
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            os.link(partial, path)  # unlike renaming, it replaces nothing
+        except FileExistsError:
+            raise
+        except OSError:  # exFAT and many network drives have no second names: an empty file takes the place
+            path.open("x").close()
+            os.replace(partial, path)
+    except FileExistsError as error:
+        raise exists_already(path) from error
+    partial.unlink(missing_ok=True)
+
+
+def give_folder_name(partial: Path, path: Path) -> None:
+    """A finished folder becomes `path`, where nothing is, or an empty folder.
+
+    Raises InputError where there is more, however short a time since, OSError where it cannot be renamed.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            path.rmdir()  # Windows puts a folder in the place of none, not even an empty one
+        os.rename(partial, path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise exists_already(path) from error
+        raise
+
+
+def exists_already(path: Path) -> InputError:
+    return InputError(f"{path} exists already: choose another name or allow to overwrite it")
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # what network drives say who cannot
+            raise
+    finally:
+        os.close(folder)
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     """Yields a new hidden folder to write into; then that, every file on disk to its last byte, becomes `path`.
 
     What stood there is removed. Where the block fails, it stays and nothing is left behind. Raises OSError where it
-    cannot.
+    cannot, InputError unless `overwrite` where there is a folder by then with anything in it.
     """
     partial, old = hidden_beside(path), hidden_beside(path)
     partial.mkdir()
@@ -76,10 +127,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for file in (path for path in partial.rglob("*") if path.is_file()):
             with file.open("rb+") as opened:
                 os.fsync(opened.fileno())
-        if path.exists():  # a folder cannot replace one that holds files
+        if overwrite and path.exists():  # a folder cannot replace one that holds files
             os.replace(path, old)
         try:
-            os.replace(partial, path)
+            give_folder_name(partial, path)
         except BaseException:
             if old.exists():
                 os.replace(old, path)

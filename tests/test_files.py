@@ -1,13 +1,20 @@
 """Whole or not at all."""
 
+import errno
+import os
+import re
+import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from threading import Barrier
 
 import pytest
 
-from mtanimate.files import half_written, replacing
+from mtanimate.errors import InputError
+from mtanimate.files import half_written, replacing, replacing_folder
 
 WRITING = """
 import sys
@@ -78,3 +85,90 @@ def test_what_a_killed_process_leaves_is_known_for_it(tmp_path):
     left = set(tmp_path.iterdir())
     assert left
     assert left == set(half_written(tmp_path))
+
+
+@pytest.fixture(params=["links", "no links"])
+def any_file_system(request, monkeypatch):
+    """As it is, and as on exFAT, where a file has one name."""
+    if request.param == "no links":
+
+        def refuse(*names):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+
+
+def test_a_new_name_is_taken_once(tmp_path, any_file_system):
+    """However many write at once."""
+    path, ready = tmp_path / "a.txt", Barrier(8)
+
+    def write(number):
+        try:
+            with replacing(path, overwrite=False) as partial:
+                partial.write_text(str(number))
+                ready.wait()
+        except InputError:
+            return None
+        return str(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [number for number in pool.map(write, range(8)) if number]
+    assert won == [path.read_text()]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_came_meanwhile_stays(tmp_path, any_file_system):
+    path = tmp_path / "a.txt"
+
+    def write():
+        with replacing(path, overwrite=False) as partial:
+            partial.write_text("new")
+            path.write_text("precious")
+
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        write()
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_came_meanwhile_stays(tmp_path):
+    path = tmp_path / "a"
+
+    def write():
+        with replacing_folder(path, overwrite=False) as partial:
+            (partial / "new.txt").touch()
+            path.mkdir()
+            (path / "precious.txt").touch()
+
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        write()
+    assert list(tmp_path.rglob("*")) == [path, path / "precious.txt"]
+    with replacing_folder(path, overwrite=True) as partial:
+        (partial / "new.txt").touch()
+    assert list(tmp_path.rglob("*")) == [path, path / "new.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there are folders synced")
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_drive_whose_folders_cannot_be_synced_will_do(tmp_path, monkeypatch, number):
+    sync = os.fsync
+
+    def refuse_folders(file):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with replacing(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there are folders synced")
+def test_a_broken_disk_is_said(tmp_path, monkeypatch):
+    def fail(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EIO))), replacing(tmp_path / "a.txt") as partial:
+        partial.write_text("new")

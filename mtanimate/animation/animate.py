@@ -13,7 +13,7 @@ import torch
 from mtanimate.animation.ahead import ahead
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
-from mtanimate.animation.output import check_result, codec_for, open_result
+from mtanimate.animation.output import check_result, codec_for, hard_to_play, open_result
 from mtanimate.animation.performance import (
     Performance,
     check_motion_file,
@@ -88,10 +88,11 @@ class Job:
             raise InputError("--compare shows the driving video, and --motion has none")
         check_result(self.out, overwrite, settings.codec, settings.crf)
         if self.save_motion:
-            check_motion_file(self.save_motion)
-        for given in (self.source, self.driving, self.motion):
-            if given and self.out.exists() and given.exists() and self.out.samefile(given):
-                raise InputError(f"--out {self.out} is also an input: choose another name")
+            check_motion_file(self.save_motion, overwrite)
+        for option, path in (("--out", self.out), ("--save-motion", self.save_motion)):
+            for given in (self.source, self.driving, self.motion):
+                if given and path and path.exists() and given.exists() and path.samefile(given):
+                    raise InputError(f"{option} {path} is also an input: choose another name")
 
 
 def animate(
@@ -130,13 +131,21 @@ def animate(
     def cast() -> Cast:
         return Cast(checkpoint, device, precision, backend, say, batch_size)
 
-    return perform(job, chosen, cast, progress, say, gpu=gpu)
+    return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite)
 
 
 def perform(
-    job: Job, settings: Settings, cast_of: Callable[[], Cast], progress: Progress, say: Say, *, gpu: bool
+    job: Job,
+    settings: Settings,
+    cast_of: Callable[[], Cast],
+    progress: Progress,
+    say: Say,
+    *,
+    gpu: bool,
+    overwrite: bool,
 ) -> Result:
     """One animation; `job.check` has passed. cast_of: called when the files are found good. gpu: decode on it.
+    overwrite: what `job.check` was told.
 
     Raises as `animate`.
     """
@@ -146,7 +155,7 @@ def perform(
         warnings.append(line)
         say(f"warning: {line}")
 
-    source = open_footage(job.source) if is_moving(job.source) else read_image(job.source)
+    source = open_footage(job.source) if is_moving(job.source) else read_image(job.source, warn)
     footage = open_footage(job.driving, gpu=gpu) if job.driving else None
     if isinstance(footage, VideoReader) and footage.decoder_note:
         say(footage.decoder_note)
@@ -176,7 +185,7 @@ def perform(
         spans = _spans(performance.lost)
         warn(f"{len(performance.lost)} frames without the subject or a finite motion hold the motion before: {spans}")
     if job.save_motion:
-        save_performance(job.save_motion, performance)
+        save_performance(job.save_motion, performance, overwrite)
     background = None
     if settings.mode == "absolute" and stage.predicts is not None:
         background = performance.background_for(stage.predicts)
@@ -187,6 +196,9 @@ def perform(
     if settings.audio and footage and footage.has_audio:
         sound = Sound(footage.path, footage.times[numbers.start])
     height, width = (cast.resolution, 3 * cast.resolution) if settings.compare else (stage.height, stage.width)
+    remark = hard_to_play(job.out, settings.codec, width, height, performance.fps)
+    if remark:
+        warn(remark)
     output = open_result(
         job.out,
         frames=total,
@@ -197,7 +209,7 @@ def perform(
         sound=sound,
         codec=settings.codec,
         crf=settings.crf,
-        overwrite=True,  # checked before
+        overwrite=overwrite,
         **(MARK if settings.mark else {}),
     )
     written = 0

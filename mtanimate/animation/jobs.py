@@ -122,9 +122,10 @@ def run_jobs(
     def one(row: Row) -> bool:
         assert cast is not None
         try:
-            row.job.check(row.settings, overwrite or journal.made(row))
-            gpu = cast.device.type == "cuda"
-            result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, gpu=gpu)
+            replace = overwrite or journal.made(row)
+            row.job.check(row.settings, replace)
+            options = {"gpu": cast.device.type == "cuda", "overwrite": replace}
+            result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, **options)
         except Exception as error:  # whatever it is, it is this row's: the others go on
             text = str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}"
             text = " ".join(text.split())

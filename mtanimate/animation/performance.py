@@ -19,7 +19,7 @@ from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.models.motion import Motion
-from mtanimate.video.files import check_readable
+from mtanimate.video.files import check_new_file, check_readable
 
 FORMATS = ("mtanimate-motion-1", "mtanimate-motion-2")  # the first has no background
 SUFFIXES = (".safetensors", ".npz")
@@ -62,18 +62,24 @@ def picture_digest(picture: Tensor) -> str:
     return hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def check_motion_file(path: Path) -> None:
-    """Raises InputError unless the name says one of the two formats."""
+def check_motion_file(path: Path, overwrite: bool) -> None:
+    """Raises InputError unless the name says one of the two formats, and a file can be written there. Of what exists,
+    only motion is replaced: a checkpoint's name ends like its."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--save-motion {path}: the name must end in {' or '.join(SUFFIXES)}")
+    check_new_file(path, overwrite)
+    if path.exists() and not _is_motion(path):
+        raise InputError(
+            f"--save-motion {path} is another file, no motion, and only that is replaced: choose another name"
+        )
 
 
-def save_performance(path: Path, performance: Performance) -> None:
+def save_performance(path: Path, performance: Performance, overwrite: bool = False) -> None:
     """Motion alone, no picture: safetensors, or NumPy's npz without pickle. Whole or not at all.
 
-    Raises InputError for another extension, MTAnimateError where it cannot be written.
+    Raises InputError as `check_motion_file`, MTAnimateError where it cannot be written.
     """
-    check_motion_file(path)
+    check_motion_file(path, overwrite)
     arrays = {
         "keypoints": performance.motion.keypoints.numpy(),
         "affine": performance.motion.affine.numpy(),
@@ -89,7 +95,7 @@ def save_performance(path: Path, performance: Performance) -> None:
         "times": json.dumps(None if performance.times is None else [str(time) for time in performance.times]),
     }
     try:
-        with replacing(path) as partial:
+        with replacing(path, overwrite) as partial:
             if path.suffix.lower() == ".npz":
                 np.savez_compressed(partial, allow_pickle=False, **arrays, about=np.array(json.dumps(about)))
             else:
@@ -120,6 +126,14 @@ def load_performance(path: Path, checkpoint: str, config: ModelConfig) -> Perfor
     if made_with != checkpoint or motion.keypoints.shape[1] != config.num_keypoints:
         raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
     return Performance(motion, fps, checkpoint, times, background, lost, about.get("source", ""))
+
+
+def _is_motion(path: Path) -> bool:
+    try:
+        _, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
+    except (EOFError, KeyError, OSError, SafetensorError, ValueError):
+        return False
+    return about.get("format") in FORMATS
 
 
 def _check(motion: Motion, fps: Fraction, times: list[Fraction] | None, background: Tensor | None) -> None:

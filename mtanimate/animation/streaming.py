@@ -52,7 +52,7 @@ def animate_stream(
     _check(chosen, str(Path(out).expanduser()), overwrite)
     if batch_size is not None:
         raise InputError(f"--batch-size {batch_size} needs a driving video from a file: a stream is played as it comes")
-    picture = read_image(Path(source).expanduser())
+    picture = read_image(Path(source).expanduser(), say)
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
     cast = Cast(checkpoint, device, precision, backend, say)
@@ -60,7 +60,7 @@ def animate_stream(
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(cast.describe())
     with DrivingStream(driving) as stream:
-        sink = _sink(str(Path(out).expanduser()), chosen, stream, stage.width, stage.height)
+        sink = _sink(str(Path(out).expanduser()), chosen, stream, stage.width, stage.height, overwrite)
         return perform_live(
             performer,
             stage,
@@ -85,11 +85,11 @@ def _check(settings: Settings, out: str, overwrite: bool) -> None:
         check_result(Path(out), overwrite, settings.codec, settings.crf)
 
 
-def _sink(out: str, settings: Settings, stream: DrivingStream, width: int, height: int) -> Sink:
+def _sink(out: str, settings: Settings, stream: DrivingStream, width: int, height: int, overwrite: bool) -> Sink:
     if out == "window":
         return Window()
     options: dict[str, Any] = {"fps": stream.fps, "width": width, "height": height, "codec": settings.codec}
-    options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": True}
+    options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": overwrite}
     writer = open_result(Path(out), frames=2, **options, **(MARK if settings.mark else {}))
     return Recording(writer, stream.fps, live=stream.live)
 

@@ -48,10 +48,10 @@ def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = Non
     theirs = to_layout(read.animator.state_dict(), layout) | computed(model, layout) | kept
     epoch = read.about.get("epoch", "0")
     try:
-        with replacing(out) as partial:
+        with replacing(out, overwrite) as partial:
             # The format that PyTorch of 2019, which FOMM asks for, can read; every later one does, too.
             torch.save(_parts(theirs) | {"epoch": int(epoch)}, partial, _use_new_zipfile_serialization=False)
-        with replacing(settings) as partial:
+        with replacing(settings, overwrite) as partial:
             partial.write_text(write_configuration(model, layout), "utf-8")
     except (OSError, RuntimeError) as error:
         raise MTAnimateError(f"cannot write '{out}': {getattr(error, 'strerror', None) or error}") from error

@@ -41,10 +41,11 @@ def write_checkpoint(
     about: dict[str, Any],
     half: bool = False,
     kept: dict[str, Tensor] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write whole or not at all. half: float16, for shipping. kept: for the way back into another tool's layout.
 
-    Raises MTAnimateError where it cannot.
+    Raises MTAnimateError where it cannot, InputError where there is a file unless `overwrite`.
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {
@@ -58,7 +59,7 @@ def write_checkpoint(
     metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config)), "weights_sha256": digest(tensors.items())}
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
-        with replacing(path) as partial:
+        with replacing(path, overwrite) as partial:
             partial.touch()
             mode = partial.stat().st_mode
             save_file(tensors, partial, metadata)

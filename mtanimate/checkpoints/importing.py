@@ -84,7 +84,7 @@ def import_checkpoint(
     except OSError as error:
         raise MTAnimateError(f"cannot make the folder '{target.parent}': {error.strerror}") from error
     kept, remarks = _kept(weights, layout, model)
-    write_checkpoint(target, animator, Config(model=model), about, kept=kept)
+    write_checkpoint(target, animator, Config(model=model), about, kept=kept, overwrite=overwrite)
     parameters = sum(parameter.numel() for parameter in animator.parameters())
     return Imported(name, target, layout, model, parameters, left_out, remarks, about)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtanimate.config import Config
-from mtanimate.data.clips import Clip, split_clips
+from mtanimate.data.clips import Clip, left_out, look_through, split_clips
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError
-from mtanimate.video import VideoReader
 from mtanimate.video.folder import FrameFolder
+from mtanimate.video.footage import Footage
 
 MEASURED_SECONDS = 5.0
 
@@ -24,7 +24,7 @@ class Look:
     """One clip, every frame of it decoded. problem: why training would skip it, or ""."""
 
     clip: Clip
-    reader: VideoReader | FrameFolder | None = None
+    reader: Footage | None = None
     frames: int = 0
     seconds: float = 0.0
     size: tuple[int, int] = (0, 0)
@@ -74,6 +74,7 @@ def check_dataset(
     findings.seconds = sum(look.seconds for look in good)
     findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(look.size for look in good).most_common()}
     findings.warnings = [
+        *left_out(folder, look_through(folder)[1]),
         *(line for look in good for line in _odd(look, config.model.resolution)),
         *_duplicates(good),
         *_in_both({clip.identity for clip in split.train}, {clip.identity for clip in split.test}),

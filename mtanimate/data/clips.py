@@ -1,6 +1,7 @@
 """Which clips a data set has, whose they are, and which are held out."""
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.video.folder import is_picture
+from mtanimate.video.folder import FrameFolder, is_picture
 from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, open_footage
 
 
@@ -35,8 +36,8 @@ class Still(Clip):
     """A single picture."""
 
     def open(self) -> Footage:
-        """Raises InputError where it is broken."""
-        return open_footage(self.path)
+        """Of an animation, the first frame. Raises InputError where it is broken."""
+        return FrameFolder(self.path)
 
 
 def identity_of(name: str) -> str:
@@ -64,18 +65,53 @@ def find_clips(folder: Path) -> list[Clip]:
     """
     if not folder.is_dir():
         raise InputError(f"no data folder '{folder}': say where the videos are with --data")
-    paths = []
-    for name, folders, files in os.walk(folder, followlinks=True):
-        here = Path(name)
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        videos = [here / file for file in files if _is_video(here / file)]
-        if not videos and not folders and any(is_picture(here / file) for file in files):
-            videos = [here]
-        paths += videos
+    paths, _ = look_through(folder)
     if not paths:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"no videos and no folders of frames in '{folder}' (videos end in {suffixes})")
-    return [Clip(path, identity_of(path.stem)) for path in sorted(paths)]
+    return [Clip(path, identity_of(path.stem)) for path in paths]
+
+
+def look_through(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The videos and folders of frames at any depth below a folder, and the files that are neither. Both sorted."""
+    clips: list[Path] = []
+    others: list[Path] = []
+    for here, subfolders, files in folders_below(folder):
+        videos = [file for file in files if is_video(file)]
+        frames = [] if videos or subfolders else [file for file in files if is_picture(file)]
+        clips += [here] if frames else videos
+        others += set(files).difference(videos, frames)
+    return sorted(clips), sorted(others)
+
+
+def folders_below(top: Path) -> Iterator[tuple[Path, list[Path], list[Path]]]:
+    """A folder and all below it, with the folders and the files in each; hidden ones left out.
+
+    Links are followed, and every folder comes once: a link may lead to a folder that it is in. Where there are several
+    ways to one, the way without links counts.
+    """
+    seen: set[Path] = set()
+    starts = [top]
+    for start in starts:
+        for name, folders, files in os.walk(start):
+            here = Path(name)
+            if here.resolve() in seen:
+                folders.clear()
+                continue
+            seen.add(here.resolve())
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+            starts += [here / folder for folder in folders]  # `walk` goes into all but links
+            yield here, [here / folder for folder in folders], [here / file for file in files if file[0] != "."]
+
+
+def left_out(folder: Path, files: Sequence[Path]) -> list[str]:
+    """A line for the user about files in a folder that are not looked at, by their endings; none without such files."""
+    endings: dict[str, list[Path]] = {}
+    for file in files:
+        endings.setdefault(file.suffix.lower() or "no ending", []).append(file)
+    most_first = sorted(endings.items(), key=lambda item: -len(item[1]))
+    kinds = [f"{len(some)} {ending} ({some[0].relative_to(folder)})" for ending, some in most_first]
+    return [f"{folder}: left out are files that are no videos by their names: {', '.join(kinds)}"] if files else []
 
 
 def split_clips(folder: Path, test_share: float, seed: int) -> Split:
@@ -101,5 +137,5 @@ def split_clips(folder: Path, test_share: float, seed: int) -> Split:
     )
 
 
-def _is_video(file: Path) -> bool:
+def is_video(file: Path) -> bool:
     return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".")

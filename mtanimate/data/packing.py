@@ -85,7 +85,7 @@ def pack_dataset(
         raise InputError(f"the cache '{cache}' has none of the clips of '{videos}' with landmarks: make it first")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing_folder(out) as folder:
+        with replacing_folder(out, overwrite=False) as folder:
             return _choose(Packer(source, _code(source, clips), folder, size, progress), clips, pictures, out)
     except OSError as error:
         raise MTAnimateError(f"--out: cannot write '{out}' ({error.strerror}): is the disk full?") from error

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from mtanimate.checkpoints.file import read_checkpoint, read_metadata
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import from_checkpoint
-from mtanimate.data.clips import Clip
+from mtanimate.data.clips import Clip, left_out, look_through
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
 from mtanimate.evaluation import cross as cross_identity
@@ -104,6 +104,8 @@ def evaluate(
     part = Shard.parse(shard)
     file = resolve(checkpoint)
     where, clips = find_test_clips(dataset, data)
+    for line in left_out(where, look_through(where)[1]):
+        say(line)
     choice = Choice(detector, _folder(openpose), _folder(features))
     if cross is None and sources is not None:
         raise InputError(f"--sources {sources}: photographs are driven between people: add --cross N")
@@ -117,6 +119,7 @@ def evaluate(
     if measuring.no_mesh:
         say(f"gestures by the face mesh are left out: {measuring.no_mesh}")
     folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
+    _check_videos(_folder(videos), clips)
     rows = Rows(folder, measuring.settings)
     keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
     own = part.of(plan.tasks)
@@ -144,6 +147,13 @@ def default_folder(checkpoint: str, dataset: Path, kind: str) -> Path:
     run = [path.parent.parent.name] if path.parent.name == "checkpoints" else []
     kinds = [] if kind == "reconstruction" else [kind]
     return Path("runs") / "-".join(["eval", *kinds, *run, path.stem, dataset.resolve().name])
+
+
+def _check_videos(videos: Path | None, clips: dict[str, Clip]) -> None:
+    """Raises InputError where the videos to be written would take the clips' places."""
+    for name, clip in clips.items():
+        if videos and clip.path.exists() and (path := videos / f"{name}.mp4").exists() and path.samefile(clip.path):
+            raise InputError(f"--videos {videos} holds the clips that are measured: choose another folder")
 
 
 def _reconstruction(clips: dict[str, Clip], metrics: str) -> Plan:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ class Rows:
         """The folder is this evaluation's: it says so, or it is empty and will."""
         file = self.out / "settings.json"
         if not file.exists():
-            write_json(file, self.settings)
-            return
+            with suppress(InputError):  # another evaluation came first: it may be a part of this one
+                write_json(file, self.settings, overwrite=False)
         there = _read(file)
         for name in {**self.settings, **there}:
             if there.get(name) != self.settings.get(name):
@@ -121,9 +122,10 @@ def read_rows(folder: Path) -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
-def write_json(file: Path, values: dict[str, Any]) -> None:
-    """Whole or not at all. Raises MTAnimateError where it cannot be written."""
-    _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+def write_json(file: Path, values: dict[str, Any], overwrite: bool = True) -> None:
+    """Whole or not at all. Raises MTAnimateError where it cannot be written, InputError where it is there, unless
+    `overwrite`."""
+    _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n", overwrite)
 
 
 def _read_row(file: Path) -> Row:
@@ -147,10 +149,10 @@ def _broken(file: Path, why: object) -> InputError:
     return InputError(f"{file} is not from 'eval' ({why}): remove it or choose another --out")
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, text: str, overwrite: bool = True) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as partial:
+        with replacing(file, overwrite) as partial:
             partial.write_text(text, "utf-8", _NO_TEXT)
     except OSError as error:
         message = f"{file} could not be written ({error.strerror}): free some space or choose another --out"

@@ -73,7 +73,7 @@ def export(
     resolution = animator.config.resolution
     groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
     try:
-        with replacing_folder(out) as folder:
+        with replacing_folder(out, overwrite) as folder:
             written = _write(animator, format, precision, groups, folder, say)
             say("comparing with PyTorch")
             differences = compare(animator, Exported(folder, format, animator.config), groups, precision)

@@ -107,12 +107,12 @@ def show_attention(
     painter = AttentionPainter(read_checkpoint(file, target).animator, pair.source, view, chosen, matrices=motion)
     middle = pair.length // 2
     numbers = range(pair.length) if is_video(out) else range(middle, middle + 1)
-    with open_raw(raw_file, painter.raw_name, len(numbers), painter.about(numbers)) as painter.record:
+    with open_raw(raw_file, painter.raw_name, len(numbers), painter.about(numbers), overwrite) as painter.record:
         if is_video(out):
-            write_video(out, painter.sheet, pair, painter.paint, TITLE, subject.credit, progress)
+            write_video(out, painter.sheet, pair, painter.paint, TITLE, subject.credit, overwrite, progress)
         else:
             (pictures,) = painter.paint(pair.frame(middle))
-            write_figure(out, painter.sheet, pictures, TITLE, subject.credit)
+            write_figure(out, painter.sheet, pictures, TITLE, subject.credit, overwrite)
     return Result(
         out=str(out),
         raw=str(raw_file) if raw_file else None,

@@ -84,10 +84,10 @@ def inspect(
     started = time.monotonic()
     painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
     if is_video(out):
-        write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, progress)
+        write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, overwrite, progress)
     else:
         (pictures,) = painter.paint(pair.frame(number))
-        write_figure(out, painter.sheet, pictures, TITLE, COMMENT)
+        write_figure(out, painter.sheet, pictures, TITLE, COMMENT, overwrite)
     return Result(
         out=str(out),
         pictures=painter.titles,

@@ -42,24 +42,33 @@ def check_figure(out: Path, overwrite: bool, subject: Subject) -> None:
     check_new_file(out, overwrite)
 
 
-def write_figure(out: Path, sheet: Sheet, pictures: list[np.ndarray], title: str, comment: str) -> None:
-    """PNG, SVG or PDF, whole or not at all; title and comment go into its metadata. Raises MTAnimateError where
-    writing fails."""
+def write_figure(
+    out: Path, sheet: Sheet, pictures: list[np.ndarray], title: str, comment: str, overwrite: bool
+) -> None:
+    """PNG, SVG or PDF, whole or not at all; title and comment go into its metadata. Raises InputError for a file that
+    came to be there unless `overwrite`, MTAnimateError where writing fails."""
     kind = out.suffix.lower()
     if kind == ".png":
-        write_image(out, sheet.filled(sheet.blank(), pictures), {"Title": title, "Comment": comment})
+        write_image(out, sheet.filled(sheet.blank(), pictures), {"Title": title, "Comment": comment}, overwrite)
         return
     try:
-        with replacing(out) as partial:
+        with replacing(out, overwrite) as partial:
             sheet.vector(partial, pictures, {"Title": title, "Description" if kind == ".svg" else "Subject": comment})
     except OSError as error:
         raise MTAnimateError(f"{out} could not be written ({error.strerror}): is the disk full?") from error
 
 
 def write_video(
-    out: Path, sheet: Sheet, pair: Pair, paint: Paint, title: str, comment: str, progress: Callable[..., None]
+    out: Path,
+    sheet: Sheet,
+    pair: Pair,
+    paint: Paint,
+    title: str,
+    comment: str,
+    overwrite: bool,
+    progress: Callable[..., None],
 ) -> None:
-    """A figure a driving frame. Text and colour bars are drawn once. Raises MTAnimateError where writing fails."""
+    """A figure a driving frame. Text and colour bars are drawn once. Raises as `write_figure`."""
     blank, done = sheet.blank(), 0
     writer = VideoWriter(
         out,
@@ -69,7 +78,7 @@ def write_video(
         height=sheet.height,
         title=title,
         comment=comment,
-        overwrite=True,  # checked before
+        overwrite=overwrite,
     )
     with writer:
         for batch in pair.batches():

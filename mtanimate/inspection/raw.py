@@ -22,18 +22,19 @@ def check_raw(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def open_raw(
-    path: Path | None, name: str, count: int, about: dict[str, np.ndarray]
+    path: Path | None, name: str, count: int, about: dict[str, np.ndarray], overwrite: bool
 ) -> Iterator[Callable[[Tensor], None]]:
     """Yields write(batch): float32 (B, ...), `count` of them in all, become the array `name`; about: arrays beside it.
     Without a path nothing is written.
 
-    What `numpy.savez` writes, without a pickle, whole or not at all. Raises MTAnimateError where writing fails.
+    What `numpy.savez` writes, without a pickle, whole or not at all. Raises InputError for a file that came to be there
+    unless `overwrite`, MTAnimateError where writing fails.
     """
     if path is None:
         yield lambda batch: None
         return
     try:
-        with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        with replacing(path, overwrite) as partial, zipfile.ZipFile(partial, "w") as archive:
             for key, array in about.items():
                 with archive.open(f"{key}.npy", "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)

@@ -15,6 +15,7 @@ from mtanimate.video.crop import resize_frames
 from mtanimate.video.folder import is_picture
 from mtanimate.video.footage import Footage, open_footage
 from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.video.image import is_animated
 
 Say = Callable[[str], None]
 Given = str | Path | None
@@ -63,7 +64,7 @@ class Subject:
     @property
     def is_driven(self) -> bool:
         """By a video."""
-        return self.driving is not None and not is_picture(self.driving)
+        return self.driving is not None and (not is_picture(self.driving) or is_animated(self.driving))
 
     @property
     def credit(self) -> str:
@@ -74,7 +75,7 @@ class Subject:
 
         say gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
         """
-        picture = read_image(self.image or self.source or PORTRAIT)
+        picture = read_image(self.image or self.source or PORTRAIT, say)
         # The portrait is framed already, and needs no dlib.
         crop = parse_crop(self.crop if self.image or self.source else "none")
         (square,) = frame_source(picture, crop, parse_face(self.face), say)

@@ -14,7 +14,7 @@ import torch
 from mtanimate.checkpoints.file import read_config
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import Config, describe, load_file, load_preset, override, preset_names
-from mtanimate.data.clips import Split, split_clips
+from mtanimate.data.clips import Split, left_out, look_through, split_clips
 from mtanimate.devices import choose_training_precision, describe_device
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.training.claim import claim
@@ -33,10 +33,12 @@ ESTIMATORS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained, on what, and where; found and checked before any device is touched."""
+    """What is to be trained, on what, and where; found and checked before any device is touched. left_out: for the
+    user, which files among the videos are none."""
 
     config: Config
     split: Split
+    left_out: list[str]
     folder: Path
     resume: Path | None
     init: Path | None
@@ -85,7 +87,7 @@ def plan(
     state = None if resume in ("auto", "none") else Path(resume).expanduser()
     if state is not None and not state.is_file():
         raise InputError(f"--resume {state}: no such file; give auto, none, or a run's state/last.pt")
-    return Plan(config, split, folder, state, start)
+    return Plan(config, split, left_out(videos, look_through(videos)[1]), folder, state, start)
 
 
 def _names_settings(dataset: str | Path) -> bool:
@@ -156,6 +158,8 @@ def _train(
         f"device {describe_device(here.device)} x {here.count}, {precision}; {processes} processes that decode; "
         f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}); run in {planned.folder}"
     )
+    for line in planned.left_out:
+        remark(line)
     run = Run(
         planned.folder,
         config,

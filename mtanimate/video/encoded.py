@@ -1,6 +1,5 @@
 """One video file made by ffmpeg: frames through a pipe, then the sound, then its name."""
 
-import os
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtanimate.errors import MTAnimateError
-from mtanimate.files import hidden_beside
+from mtanimate.files import give_name, hidden_beside
 from mtanimate.video.encoding import CODECS, Encoding
 from mtanimate.video.ffmpeg import FFmpeg, local
 from mtanimate.video.sound import SoundTrack
@@ -33,10 +32,12 @@ class EncodedFile:
         times: Sequence[Fraction] | None,
         sound: SoundTrack | None,
         metadata: dict[str, str],
+        overwrite: bool,
     ) -> None:
         self.path = path
         self._encoding = encoding
         self._sound = sound
+        self._overwrite = overwrite
         self._metadata = [part for name, value in metadata.items() for part in ("-metadata", f"{name}={value}")]
         self._padding = [(0, side % 2 if encoding.codec.even else 0) for side in shape]
         height, width = (side + more for side, (_, more) in zip(shape, self._padding, strict=True))
@@ -68,14 +69,17 @@ class EncodedFile:
             self._count += 1
 
     def finish(self, length: Fraction) -> None:
-        """Ends the encoding, adds `length` seconds of sound, and gives the file its name."""
+        """Ends the encoding, adds `length` seconds of sound, and gives the file its name.
+
+        Raises InputError where that is taken by now, unless it may be overwritten.
+        """
         self._end()
         if self._encoding.name == "gif":
             self._reduce_colours()
         elif self._sound is not None:
             self._add_sound(self._sound, length)
         try:
-            os.replace(self._hidden[-1], self.path)
+            give_name(self._hidden[-1], self.path, self._overwrite)
         except OSError as error:
             raise MTAnimateError(f"{self.path} could not be written: {error.strerror}") from error
 

@@ -8,6 +8,12 @@ from pathlib import Path
 from mtanimate.errors import InputError
 from mtanimate.video.ffmpeg import encoders
 
+# What a player makes of the four tags and what the pixels are must agree, or red and green shift. setparams marks the
+# frames, from which some encoders take the tags, the options the encoder, from which others do.
+TO_BT709 = "out_color_matrix=bt709:out_range=tv"  # of the filter `scale`
+TAGGED_BT709 = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+TAGS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -121,10 +127,7 @@ class Encoding:
         assert encoder is not None
         arguments = ["-pix_fmt", self.codec.pixels, "-c:v", encoder, *self.codec.encoders[encoder]]
         if self.codec.even:
-            # The conversion and the four tags must agree, or red and green shift in the player.
-            arguments += ["-vf", "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int"]
-            arguments += ["-colorspace", "bt709", "-color_primaries", "bt709"]
-            arguments += ["-color_trc", "bt709", "-color_range", "tv"]
+            arguments += ["-vf", f"scale={TO_BT709}:flags=accurate_rnd+full_chroma_int,{TAGGED_BT709}", *TAGS]
         if self.crf is not None:
             arguments += ["-crf", str(self.crf)]
         if self.name == "h265" and self.container.format[-1] != "matroska":

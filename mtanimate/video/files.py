@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mtanimate.errors import InputError
-from mtanimate.files import hidden_beside
+from mtanimate.files import exists_already, hidden_beside
 
 
 def check_readable(path: Path, kind: str) -> None:
@@ -28,7 +28,7 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already: choose another name or allow to overwrite it")
+        raise exists_already(path)
     check_folder(path)
 
 

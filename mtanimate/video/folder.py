@@ -12,7 +12,9 @@ from mtanimate.errors import InputError
 from mtanimate.video.image import read_image
 from mtanimate.video.timing import frames_between
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+PICTURE_SUFFIXES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".tif", ".tiff")
+}
 
 
 class FrameFolder:

@@ -2,21 +2,35 @@
 
 from pathlib import Path
 
+from mtanimate.video.animated import AnimatedPicture
 from mtanimate.video.folder import FrameFolder, is_picture
+from mtanimate.video.image import is_animated
 from mtanimate.video.reader import VideoReader
 
-Footage = VideoReader | FrameFolder
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"}
+Footage = VideoReader | FrameFolder | AnimatedPicture
+# By which videos are found in folders: what cameras, phones and editors write.
+VIDEO_SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".insv", ".lrv"),
+    *(".mkv", ".webm", ".avi", ".divx", ".gif", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".rm", ".rmvb"),
+    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".m2t", ".m2ts", ".mts", ".mod", ".tod"),
+    *(".mxf", ".dv", ".nut", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".mj2", ".wtv"),
+}
 
 
 def open_footage(path: Path, *, gpu: bool = False) -> Footage:
-    """By what the name says; a GIF is a video. Raises InputError where it is missing or broken."""
+    """By what the name says; a GIF is a video, an animated picture too. Raises InputError where it is missing or
+    broken."""
+    if is_picture(path) and is_animated(path):
+        return AnimatedPicture(path)
     if path.is_dir() or is_picture(path):
         return FrameFolder(path)
     return VideoReader(path, gpu=gpu)
 
 
 def is_moving(path: Path) -> bool:
-    """Whether a source of this name is a video or a folder of frames, and no picture. A GIF is a picture here: of an
-    animation its first frame."""
-    return path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES - {".gif"}
+    """Whether a source of this name is a video, an animated picture or a folder of frames, and no still picture."""
+    if path.is_dir():
+        return True
+    if path.suffix.lower() == ".gif" or is_picture(path):
+        return is_animated(path)
+    return path.suffix.lower() in VIDEO_SUFFIXES

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from mtanimate.errors import InputError
-from mtanimate.video import VideoReader
 from mtanimate.video.crop import resize_frames, resize_part
 from mtanimate.video.face_framing import FACE_DOWN, FACE_SHARE, face_square, sample_step
 from mtanimate.video.faces import Box, check_installed, find_faces
-from mtanimate.video.folder import FrameFolder
 from mtanimate.video.following import FaceFollower
+from mtanimate.video.footage import Footage
 from mtanimate.video.square import Square, centred_square
 
 Crop = Literal["auto", "none"] | Square
@@ -140,7 +139,7 @@ class Framing:
         )
 
 
-def frame_driving(reader: VideoReader | FrameFolder, frames: range, crop: Crop, track: bool, say: Say) -> Framing:
+def frame_driving(reader: Footage, frames: range, crop: Crop, track: bool, say: Say) -> Framing:
     """How the frames of these numbers of a driving video are cut. Reads them through once for crop="auto".
 
     One square holds the face wherever it goes, since the network reads movement from what moves in it. track: a

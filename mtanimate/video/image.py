@@ -1,53 +1,115 @@
 """Still pictures: any common file -> uint8 RGB, and back."""
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.video.files import check_folder, check_readable
 
+Say = Callable[[str], None]
 
-def read_image(path: str | Path) -> np.ndarray:
+# Photo editors write more than the megabyte of text, or of colour profile, that Pillow allows a PNG by itself.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+# What undoes each orientation of EXIF. Pillow's exif_transpose also rewrites the EXIF, and fails where that is broken.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Without these a PNG is no picture, or another one.
+_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
+_GREY = ("1", "L", "LA", "La")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def read_image(path: str | Path, say: Say = lambda line: None) -> np.ndarray:
     """Reads a picture. The format is found from the content, not from the file's name.
 
-    Returns uint8 RGB (H, W, 3), turned as its EXIF orientation says. 16 bits are scaled (65535 -> 255).
+    Returns uint8 RGB (H, W, 3) in sRGB, turned as its EXIF orientation says. 16 bits are scaled (65535 -> 255).
     Transparent pixels are laid over white. Of an animation, the first frame. Float pictures are taken
     as [0, 1], or as [0, 255] or [0, 65535] when a value exceeds the smaller range.
 
+    say: gets a remark where something beside the picture is broken: an EXIF orientation, a colour profile, text.
     Raises InputError for a missing, damaged or foreign file, and for one of more pixels than Pillow allows.
     """
     path = Path(path)
+    with opened_picture(path, say) as picture:
+        return to_rgb(picture, lambda line: say(f"{path}: {line}"))
+
+
+@contextmanager
+def opened_picture(path: Path, say: Say = lambda line: None) -> Iterator[Image.Image]:
+    """Yields Pillow's picture, its first frame decoded. Raises InputError as `read_image`, in the block too."""
     check_readable(path, "picture")
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns at 90 megapixels (a phone's photo may have 108) and refuses at 179.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                opened.load()
-                picture = ImageOps.exif_transpose(opened)
-                return _rgb(picture)
+        with _opened(path, say) as picture:
+            yield picture
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not a picture: give a PNG, JPEG, WebP, TIFF, BMP or GIF file") from error
+        raise InputError(
+            f"{path} is not a picture: give a PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF file"
+        ) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels: make the picture smaller first") from error
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
         raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
 
 
-def write_image(path: str | Path, array: np.ndarray, text: dict[str, str] | None = None) -> None:
-    """Writes a picture whole or not at all; an existing file is replaced. The extension says the format.
+def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
+    """Any mode of Pillow -> uint8 RGB (H, W, 3), as `read_image` gives it. Raises what Pillow does."""
+    profile = picture.info.get("icc_profile")
+    orientation = _orientation(picture, say)
+    grey = picture.mode in _GREY
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        # Pillow's own conversion would clip 16 bits.
+        picture, grey = Image.fromarray(_eight_bits(np.asarray(picture))), True
+    elif picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+    if orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[orientation])
+    if profile:
+        picture = _in_srgb(picture, grey, profile, say)
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading says why."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(picture, "is_animated", False)
+    except Exception:  # as in `opened_picture`
+        return False
+
+
+def write_image(
+    path: str | Path, array: np.ndarray, text: dict[str, str] | None = None, overwrite: bool = True
+) -> None:
+    """Writes a picture whole or not at all. The extension says the format.
 
     array: uint8 RGB (H, W, 3). text: what to say of the picture, by keywords ("Title", "Comment"): PNG's text chunks;
     lines of EXIF's description in JPEG and WebP; other formats do not keep it.
-    Raises InputError for a folder or an extension that cannot be written, MTAnimateError when writing fails.
+    Raises InputError for a folder or an extension that cannot be written, and for an existing file unless `overwrite`;
+    MTAnimateError when writing fails.
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
@@ -59,7 +121,7 @@ def write_image(path: str | Path, array: np.ndarray, text: dict[str, str] | None
         raise InputError(f"{path} is a folder: give a file name")
     check_folder(path)
     try:
-        with replacing(path) as partial:
+        with replacing(path, overwrite) as partial:
             Image.fromarray(array).save(partial, **_said(known, text or {}))
     except (OSError, ValueError) as error:
         raise MTAnimateError(f"{path} could not be written ({_line(error)}): is the disk full?") from error
@@ -85,16 +147,87 @@ def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
     return {}
 
 
-def _rgb(picture: Image.Image) -> np.ndarray:
-    """Any mode of Pillow -> uint8 RGB (H, W, 3)."""
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        grey = _eight_bits(np.asarray(picture))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))  # Pillow's own conversion would clip 16 bits, hence the branch above
+def _opened(path: Path, say: Say) -> Image.Image:
+    """Raises what Pillow does; InputError for HEIC where pillow-heif is missing."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC and b"avif" not in start:
+        _learn_heic(path)
+    try:
+        return _loaded(path)
+    except Exception:  # as in `opened_picture`; what is wrong with the picture itself is wrong once more
+        if not start.startswith(_PNG):
+            raise
+        picture = _loaded(BytesIO(_bare_png(path.read_bytes())))
+    say(f"{path}: something beside the picture is broken or too long (text, EXIF or colour profile): it is left out")
+    return picture
+
+
+def _loaded(file: Path | BytesIO) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow only warns at 90 megapixels (a phone's photo may have 108) and refuses at 179; and of broken metadata.
+        warnings.simplefilter("ignore")
+        picture = Image.open(file)
+        try:
+            picture.load()
+        except BaseException:
+            picture.close()
+            raise
+    return picture
+
+
+def _bare_png(content: bytes) -> bytes:
+    """A PNG without anything beside its picture."""
+    chunks, start = [_PNG], len(_PNG)
+    while start < len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")  # length, name, data, checksum
+        if content[start + 4 : start + 8] in _NEEDED:
+            chunks.append(content[start:end])
+        start = end
+    return b"".join(chunks)
+
+
+def _learn_heic(path: Path) -> None:
+    """Pillow reads HEIC from now on. Raises InputError where it cannot."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise InputError(f"{path} is HEIC: pip install 'mtanimate[heic]', or save it as JPEG") from error
+    pillow_heif.register_heif_opener()
+
+
+def _orientation(picture: Image.Image, say: Say) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of EXIF that is broken elsewhere
+            return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # whatever Pillow's parser stumbles over
+        say("its EXIF data are broken: it is not turned by them")
+        return 1
+
+
+def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, say: Say) -> Image.Image:
+    """A picture whose numbers mean what an ICC profile says -> RGB, or RGBA, in sRGB.
+
+    A profile that is broken, or of another kind of colours than the picture's, is left out of account.
+    """
+    fitting = {"CMYK": "CMYK"} if picture.mode == "CMYK" else {"RGB": "RGB", "GRAY": "L"} if grey else {"RGB": "RGB"}
+    try:
+        given = ImageCms.ImageCmsProfile(BytesIO(profile))
+        space = given.profile.xcolor_space.strip()
+        if space not in fitting:
+            say(f"its colour profile is for {space}, which it is not in: its colours may be a little off")
+            return picture
+        converted = ImageCms.profileToProfile(
+            picture.convert(fitting[space]), given, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):
+        say("its colour profile is broken: its colours may be a little off")
+        return picture
+    assert converted is not None
+    if picture.mode == "RGBA":
+        converted.putalpha(picture.getchannel("A"))
+    return converted
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import hidden_beside
+from mtanimate.files import give_folder_name, hidden_beside
 from mtanimate.video.image import png_text
 
 _NAME = re.compile(r"\d{7,}\.png")
@@ -33,11 +33,12 @@ def _is_marked(file: Path) -> bool:
 class PictureFolder:
     """Pictures that go to a hidden folder beside `path`, which takes its name when all is well.
 
-    text: of each picture, by PNG's keywords ("Title", "Comment").
+    text: of each picture, by PNG's keywords ("Title", "Comment"). overwrite: an older sequence of ours.
     """
 
-    def __init__(self, path: Path, text: dict[str, str]) -> None:
+    def __init__(self, path: Path, text: dict[str, str], overwrite: bool) -> None:
         self.path = path
+        self._overwrite = overwrite
         self._text = png_text({**text, **_MARK})
         self._count = 0
         self._partial = hidden_beside(path.with_name(f"{path.name}.png"))
@@ -59,11 +60,11 @@ class PictureFolder:
             raise self._failed(error) from error
 
     def finish(self) -> None:
-        """Gives the folder its name, in place of an empty one or of an older sequence of ours."""
+        """Gives the folder its name: an empty one's place, or that of an older sequence of ours where it may."""
         try:
-            if self.path.exists():
+            if self._overwrite and self.path.exists():
                 self._move_away()
-            os.replace(self._partial, self.path)
+            give_folder_name(self._partial, self.path)
         except OSError as error:
             raise self._failed(error) from error
         if self._old is not None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video.cameras import camera_arguments
+from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
 from mtanimate.video.ffmpeg import FFmpeg
 from mtanimate.video.probe import TEXT_AND_LISTS
 from mtanimate.video.timing import frame_rate
@@ -239,8 +240,7 @@ class StreamWriter:
 
 # Of the last two: a cluster is sent when it is full, which it is after one frame, and ffmpeg keeps nothing back.
 _H264 = [
-    *("-vf", "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int", "-pix_fmt", "yuv420p"),
-    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+    *("-vf", f"scale={TO_BT709}:flags=accurate_rnd+full_chroma_int,{TAGGED_BT709}", "-pix_fmt", "yuv420p", *TAGS),
     *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-crf", "18", "-g", "50"),
     *("-f", "matroska", "-cluster_time_limit", "1", "-flush_packets", "1"),
 ]

@@ -27,7 +27,8 @@ class VideoWriter:
     sound: copied where the container takes it and nothing is cut off its beginning; GIF and PNG are silent.
     title, comment: written where the container has a place for them; in GIF there is none.
     audio: whether the result has sound.
-    Raises InputError as `check_output`, and for an unreadable file of sound. Use it in a `with` statement.
+    Raises InputError as `check_output`, at the end too: others may have written there meanwhile; and for an unreadable
+    file of sound. Use it in a `with` statement.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class VideoWriter:
         text = {name: value for name, value in said.items() if value}
         self._out: EncodedFile | PictureFolder
         if encoding.name == "png":
-            self._out = PictureFolder(self.path, {name.capitalize(): value for name, value in text.items()})
+            self._out = PictureFolder(self.path, {name.capitalize(): value for name, value in text.items()}, overwrite)
         else:
-            self._out = EncodedFile(self.path, encoding, self._fps, (height, width), times, track, text)
+            self._out = EncodedFile(self.path, encoding, self._fps, (height, width), times, track, text, overwrite)
 
     def write(self, frames: np.ndarray) -> None:
         """Adds frames: uint8 RGB (B, H, W, 3).

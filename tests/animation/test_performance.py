@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mtanimate.animation.performance import Performance, load_performance, save_performance
 from mtanimate.config import HeatmapEstimatorConfig, ModelConfig
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
 
 CONFIG = ModelConfig()
@@ -105,10 +106,30 @@ def test_a_foreign_format_is_named(tmp_path):
 
 
 def test_where_it_cannot_be_written(tmp_path):
-    with pytest.raises(MTAnimateError, match="could not be written"):
+    with pytest.raises(InputError, match="nowhere"):
         save_performance(tmp_path / "nowhere" / "motion.npz", performance())
     with pytest.raises(InputError, match=r"must end in \.safetensors or \.npz"):
         save_performance(Path(tmp_path / "motion.pkl"), performance())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_only_motion_is_replaced_and_only_when_asked(suffix, tmp_path):
+    path, other = tmp_path / f"motion{suffix}", tmp_path / f"other{suffix}"
+    save_performance(path, performance())
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        save_performance(path, performance(times=True))
+    assert path.read_bytes() == before
+    save_performance(path, performance(times=True), overwrite=True)
+    assert load_performance(path, "abc", CONFIG).times is not None
+    if suffix == ".npz":
+        np.savez(other, weights=np.zeros(3))
+    else:
+        save_file({"weights": torch.zeros(3)}, other, {"format": "pt"})
+    before = other.read_bytes()
+    with pytest.raises(InputError, match="other"):
+        save_performance(other, performance(), overwrite=True)
+    assert other.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])

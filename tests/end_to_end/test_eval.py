@@ -196,6 +196,15 @@ def test_videos_and_frames_are_kept_on_request(media, clips, tmp_path):
     assert (tmp_path / "f" / "truth" / "ann__00" / "0000000.png").exists()
 
 
+def test_videos_are_not_written_over_the_clips(media, clips, tmp_path):
+    before = {clip: clip.read_bytes() for clip in clips.rglob("*.mp4")}
+    files = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", tmp_path]
+    done = run("eval", *files, "--videos", clips / "test")
+    assert done.returncode == 2
+    assert "--videos" in done.stderr
+    assert before == {clip: clip.read_bytes() for clip in clips.rglob("*.mp4")}
+
+
 def test_between_people(media, clips, tmp_path):
     first = evaluate(media, clips, tmp_path / "one", "--cross", 3, "--seed", 5)
     again = evaluate(media, clips, tmp_path / "two", "--cross", 3, "--seed", 5)

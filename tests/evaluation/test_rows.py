@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 
 import pytest
 from handmade import AKD, L1, MISSING, PSNR, pair_row, row
@@ -209,3 +211,18 @@ def test_a_folder_that_has_become_another_evaluations_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="every is 4, not 1"):
         first.put(row("a", l1=(1.0, 10)))
     assert read_rows(tmp_path / "out") == {}
+
+
+def test_a_folder_is_taken_by_one_evaluation_however_many_begin(tmp_path):
+    ready = Barrier(8)
+
+    def begin(number):
+        ready.wait()
+        try:
+            return Rows(tmp_path, {"number": number}).settings
+        except InputError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        (won,) = filter(None, pool.map(begin, range(8)))
+    assert json.loads((tmp_path / "settings.json").read_text()) == won

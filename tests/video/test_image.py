@@ -1,5 +1,9 @@
 """Pictures of every kind come in as the colours a viewer would see; broken ones are named."""
 
+import re
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from profiles import P3, SRGB, profile, srgb_curve
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import read_image, write_image
@@ -199,3 +204,76 @@ def test_text_is_the_description_in_jpeg_and_webp(tmp_path: Path, name: str) -> 
 def test_formats_without_a_place_for_text(tmp_path: Path) -> None:
     write_image(tmp_path / "a.bmp", _colours(), TEXT)
     np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), _colours())
+
+
+def _chunk(name: bytes, data: bytes, checksum: int = 0) -> bytes:
+    """Of a PNG. checksum: what it is wrong by."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", (zlib.crc32(name + data) + checksum) % 2**32)
+
+
+WIDE, SRGB_PROFILE = (profile(primaries, srgb_curve) for primaries in (P3, SRGB))
+BESIDE = {
+    "text of 3 MB": _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3 << 20))),
+    "text of 100 MB": _chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(100 << 20))),
+    "text with a wrong checksum": _chunk(b"tEXt", b"Comment\0hello", checksum=1),
+    "text of an unknown kind": _chunk(b"zTXt", b"Comment\0\7hello"),
+    "EXIF of noise": _chunk(b"eXIf", b"hello, hello"),
+    "EXIF cut off": _chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff\x01\x12"),
+    "a profile of an unknown kind": _chunk(b"iCCP", b"P3\0\7hello"),
+    "a profile with a wrong checksum": _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(SRGB_PROFILE), checksum=1),
+    "an empty profile": _chunk(b"iCCP", b""),
+    "a gamma cut off": _chunk(b"gAMA", b"\0"),
+    "a size cut off": _chunk(b"pHYs", b"\0"),
+    "a profile of noise": _chunk(b"iCCP", b"P3\0\0hello"),
+}
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("what", BESIDE)
+def test_what_stands_beside_a_picture_does_not_make_it_unreadable(tmp_path: Path, what: str, last: bool) -> None:
+    Image.fromarray(_colours()).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    place = len(content) - 12 if last else 33  # before IEND, or after IHDR
+    (tmp_path / "a.png").write_bytes(content[:place] + BESIDE[what] + content[place:])
+    said: list[str] = []
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", said.append), _colours())
+    assert len(said) <= 1
+    assert all(str(tmp_path / "a.png") in line for line in said)
+
+
+def test_a_long_profile_is_used(tmp_path: Path) -> None:
+    """Pillow by itself takes a megabyte."""
+    Image.fromarray(_colours()).save(tmp_path / "short.png", icc_profile=WIDE)
+    Image.fromarray(_colours()).save(tmp_path / "long.png", icc_profile=WIDE + bytes(3 << 20))
+    np.testing.assert_array_equal(read_image(tmp_path / "long.png"), read_image(tmp_path / "short.png"))
+    assert (read_image(tmp_path / "long.png") != _colours()).any()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # of Pillow's, when it writes AVIF
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.png", "a.avif", "a.heic"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(junk=st.binary(max_size=60))
+def test_no_exif_makes_a_picture_unreadable(tmp_path: Path, name: str, junk: bytes) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.fromarray(_colours()).save(tmp_path / f"plain-{name}")
+    Image.fromarray(_colours()).save(tmp_path / name, exif=b"Exif\0\0MM\0*\0\0\0\x08" + junk)
+    array = read_image(tmp_path / name)
+    assert sorted(array.shape) == [3, 40, 60]
+    if array.shape == (40, 60, 3) and b"\x01\x12" not in junk:  # the tag of the orientation
+        np.testing.assert_array_equal(array, read_image(tmp_path / f"plain-{name}"))
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "PHOTO.HEIC", "photo.jpg"])
+def test_heic_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    smooth = np.repeat(GRADIENT[..., None], 3, axis=2)
+    heif.from_pillow(Image.fromarray(smooth)).save(tmp_path / name, quality=90)
+    assert np.abs(read_image(tmp_path / name).astype(int) - smooth).mean() < 2
+
+
+def test_heic_without_its_library_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.fromarray(_colours())).save(tmp_path / "a.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=re.escape("mtanimate[heic]")):
+        read_image(tmp_path / "a.heic")

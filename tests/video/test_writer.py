@@ -1,5 +1,6 @@
 """Videos go out whole, with the exact rate, true colours and the source's sound, or not at all."""
 
+import errno
 import os
 import signal
 from fractions import Fraction
@@ -228,3 +229,35 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         folder.mkdir(mode=0o500)
     with pytest.raises(InputError, match="cannot write in the folder"):
         check_output(folder / "a.mp4", overwrite=False)
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a/"])
+def test_two_writers_of_one_new_name_do_not_both_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, links: bool
+) -> None:
+    """links: whether the file system knows second names."""
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+    first: dict[str, bytes] = {}
+
+    def race() -> None:
+        with VideoWriter(f"{tmp_path}/{name}", fps=FPS, width=64, height=48) as later:
+            later.write(moving(5))
+            write(f"{tmp_path}/{name}", moving(3))
+            first.update(_content(tmp_path))
+
+    with pytest.raises(InputError, match="exists already"):
+        race()
+    assert _content(tmp_path) == first
+    assert len(names(tmp_path)) == 1
+    write(f"{tmp_path}/{name}", moving(5), overwrite=True)
+    assert _content(tmp_path) != first
+
+
+def _no_links(*names: Path) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file() and "/." not in str(file)}

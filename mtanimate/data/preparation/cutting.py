@@ -9,6 +9,7 @@ from threading import Event, Lock
 from mtanimate.data.preparation.journal import Cut
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import hidden_beside
+from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
 from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
 from mtanimate.video.probe import probe
 
@@ -95,9 +96,7 @@ def _arguments(video: Path, cuts: Sequence[Cut], files: Sequence[Path]) -> list[
     outputs: list[str] = []
     for number, (cut, file) in enumerate(zip(cuts, files, strict=True)):
         chain += f";[raw{number}]{_filters(cut)}[clip{number}]"
-        outputs += ["-map", f"[clip{number}]", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p"]
-        # The four tags say what the filters make: see VideoWriter.
-        outputs += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+        outputs += ["-map", f"[clip{number}]", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", *TAGS]
         # A key frame every 50 frames: single frames are picked from anywhere in a clip.
         outputs += ["-c:v", "libx264", "-crf", "18", "-preset", "fast", "-g", "50", "-rc-lookahead", "10"]
         outputs += ["-threads", "1", "-movflags", "+faststart", "-f", "mp4", local(file)]
@@ -112,7 +111,7 @@ def _filters(cut: Cut) -> str:
             # Times as exact as the rate: the raw file's may be rounded to milliseconds, or vary.
             f"settb={1 / cut.fps},setpts=N",
             f"crop={square.side}:{square.side}:{square.x}:{square.y}:exact=1",
-            f"scale={cut.size}:{cut.size}:flags=lanczos+accurate_rnd+full_chroma_int"
-            ":out_color_matrix=bt709:out_range=tv,setsar=1",
+            f"scale={cut.size}:{cut.size}:flags=lanczos+accurate_rnd+full_chroma_int:{TO_BT709},setsar=1",
+            TAGGED_BT709,  # whatever the raw video says of itself
         ]
     )

@@ -5,30 +5,30 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from mtanimate.data.clips import VIDEO_SUFFIXES, identity_of
+from mtanimate.data.clips import folders_below, identity_of, is_video, left_out
 from mtanimate.data.preparation.journal import Cut, Plan
 from mtanimate.data.preparation.metadata import Row
 from mtanimate.data.preparation.tracking import SHORTEST_FRAMES, Sample, find_pieces, look
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader
+from mtanimate.video.footage import VIDEO_SUFFIXES
 
 
-def raw_videos(raw: Path, out: Path) -> list[str]:
+def raw_videos(raw: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> list[str]:
     """The videos below a folder, as paths below it with `/`, sorted; hidden ones and those below `out` are left out.
 
+    say: gets a line about files that are no videos.
     Raises InputError where there is no such folder, no video in it, or `out` would mix with it.
     """
     if not raw.is_dir():
         raise InputError(f"{raw} is not a folder: give the folder of the raw videos")
     if raw.resolve().is_relative_to(out.resolve()):
         raise InputError(f"--out {out} holds the raw videos: choose a folder of its own")
-    sources = []
-    for path in sorted(raw.rglob("*")):
-        source = path.relative_to(raw)
-        hidden = any(part.startswith(".") for part in source.parts)
-        hidden = hidden or path.resolve().is_relative_to(out.resolve())
-        if path.suffix.lower() in VIDEO_SUFFIXES and not hidden and path.is_file():
-            sources.append(source.as_posix())
+    found = [file for _, _, files in folders_below(raw) for file in files]
+    found = sorted(file for file in found if not file.resolve().is_relative_to(out.resolve()))
+    sources = [file.relative_to(raw).as_posix() for file in found if is_video(file)]
+    for line in left_out(raw, [file for file in found if not is_video(file)]):
+        say(line)
     if not sources:
         raise InputError(f"{raw} has no videos in it (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
     return sources

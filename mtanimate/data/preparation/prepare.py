@@ -18,6 +18,8 @@ from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import faces
 from mtanimate.video.files import check_folder, check_readable
 
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -53,7 +55,7 @@ def prepare(
     size: int = 256,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Result:
     """Cuts clips of `size` x `size` pixels out of the videos below `raw`: by a CSV, or else by the face in them.
 
@@ -67,7 +69,7 @@ def prepare(
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     if size < 2 or size % 2:
         raise InputError(f"--size {size}: H.264 needs an even number of pixels")
-    jobs = _by_metadata(raw, out, Path(metadata)) if metadata else _by_face(raw, out)
+    jobs = _by_metadata(raw, out, Path(metadata), say) if metadata else _by_face(raw, out, say)
     _make_folder(out)
     preparation = _Preparation(raw, out, size)
     total: Counter[str] = Counter()
@@ -103,17 +105,17 @@ class _Job:
     rows: tuple[Row, ...] = ()
 
 
-def _by_face(raw: Path, out: Path) -> list[_Job]:
-    sources = raw_videos(raw, out)
+def _by_face(raw: Path, out: Path, say: Say) -> list[_Job]:
+    sources = raw_videos(raw, out, say)
     faces.check_installed()
     return [_Job(source, source, name=name) for source, name in clip_names(sources).items()]
 
 
-def _by_metadata(raw: Path, out: Path, metadata: Path) -> list[_Job]:
+def _by_metadata(raw: Path, out: Path, metadata: Path, say: Say) -> list[_Job]:
     rows: dict[str, list[Row]] = {}
     for row in read_metadata(metadata):
         rows.setdefault(row.video, []).append(row)
-    found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out))}
+    found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, say))}
     return [_Job(video, found.get(video, ""), rows=tuple(lines)) for video, lines in rows.items()]
 
 

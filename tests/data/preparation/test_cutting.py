@@ -5,6 +5,7 @@ import threading
 import time
 from fractions import Fraction
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -56,6 +57,19 @@ def test_frames_square_and_form(raw, tmp_path):
     assert "Audio" not in said
     assert made == [asked]
     assert files(tmp_path) == ["a__7.mp4"]
+
+
+@pytest.mark.parametrize("transfer", ["arib-std-b67", "smpte2084"])
+def test_eight_bits_are_never_said_to_be_hdr(raw, tmp_path, transfer):
+    tagged = f"setparams=color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc:range=tv,format=yuv420p10le"
+    ffmpeg("-i", raw, "-vf", tagged, "-c:v", "libx265", "-x265-params", "log-level=error", tmp_path / "hdr.mp4")
+    cut_clips(tmp_path / "hdr.mp4", [cut(0, 10)], tmp_path)
+    tags = []
+    for file in (tmp_path / "hdr.mp4", tmp_path / cut(0, 10).file):
+        with av.open(file) as container:
+            codec = container.streams.video[0].codec_context
+            tags.append((codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc))
+    assert tags == [(1, 9, 9, {"arib-std-b67": 18, "smpte2084": 16}[transfer]), (1, 1, 1, 1)]
 
 
 def test_many_clips_of_one_video_in_several_passes(raw, tmp_path, monkeypatch):

@@ -22,7 +22,16 @@ def touch(folder, *names):
 
 def test_videos_at_any_depth_but_no_hidden_ones_and_no_clips(tmp_path):
     touch(tmp_path, "b.MP4", "x/y/a.webm", ".c.mp4", ".d/e.mp4", "notes.txt", "clips/train/b__00.mp4")
-    assert raw_videos(tmp_path, tmp_path / "clips") == ["b.MP4", "x/y/a.webm"]
+    said = []
+    assert raw_videos(tmp_path, tmp_path / "clips", said.append) == ["b.MP4", "x/y/a.webm"]
+    assert len(said) == 1
+    assert "notes.txt" in said[0]
+
+
+def test_a_link_to_a_folder_above_brings_no_video_twice(tmp_path):
+    touch(tmp_path, "a.mp4", "x/b.mp4")
+    (tmp_path / "x" / "loop").symlink_to(tmp_path)
+    assert raw_videos(tmp_path, tmp_path / "clips") == ["a.mp4", "x/b.mp4"]
 
 
 def test_folders_that_will_not_do(tmp_path):

@@ -1,0 +1,89 @@
+"""Animated pictures as videos: WebP, PNG and AVIF, which Pillow reads."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import accumulate
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mtanimate.video.image import opened_picture, to_rgb
+from mtanimate.video.timing import frame_rate, frames_between, varies
+
+_SHORTEST = Fraction(1, 100)  # seconds; browsers show what asks for less, or says nothing, for the usual time
+_USUAL = Fraction(1, 10)
+
+
+class AnimatedPicture:
+    """The frames of an animated picture. Reads as a `VideoReader` does.
+
+    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset: as a
+    video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken.
+    """
+
+    has_audio = False
+    sound_offset = Fraction(0)
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        lengths = []
+        for picture in self._pictures():
+            lengths.append(_seconds(picture))
+            size = picture
+        self.height, self.width = to_rgb(size).shape[:2]
+        self.frame_count = len(lengths)
+        # When each frame is shown, in seconds since the first is: ascending, as many as frames.
+        self.times: list[Fraction] = list(accumulate(lengths[:-1], initial=Fraction(0)))
+        tick = Fraction(1, lcm(1000, *(length.denominator for length in lengths)))
+        ticks = [int(time / tick) for time in self.times]
+        self.fps = 1 / lengths[0] if len(set(lengths)) == 1 else frame_rate(ticks, tick, None)
+        self.variable = varies(ticks, tick, self.fps)
+
+    def frames_between(self, start: float | None, end: float | None) -> range:
+        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
+
+        Raises InputError where no frame is left.
+        """
+        return frames_between(self.path, self.times, self.fps, start, end)
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames start ... stop - 1 (to the end by default), in order.
+
+        Yields uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`.
+        """
+        numbers = range(start, self.frame_count if stop is None else stop, step)
+        pictures = self._pictures(numbers)
+        for done in range(0, len(numbers), batch_size):
+            yield np.stack([to_rgb(next(pictures)) for _ in numbers[done : done + batch_size]])
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames of these numbers, in any order, repeated or not: uint8 RGB (N, H, W, 3).
+
+        Raises IndexError for a number outside 0 ... frame_count - 1, InputError for a damaged file.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.frame_count:
+            raise IndexError(f"frames {wanted.min()} to {wanted.max()} of a picture of {self.frame_count} frames")
+        frames = np.empty((len(wanted), self.height, self.width, 3), np.uint8)
+        numbers = np.unique(wanted).tolist()
+        for number, picture in zip(numbers, self._pictures(numbers), strict=True):
+            frames[wanted == number] = to_rgb(picture)
+        return frames
+
+    def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
+        """The frames of these ascending numbers, None for all; each decoded, and good until the next is asked for."""
+        with opened_picture(self.path) as picture:
+            # A PNG may begin with a picture for those who know no animation, which is not of it.
+            first = 1 if picture.info.get("default_image") else 0
+            for number in range(getattr(picture, "n_frames", 1) - first) if numbers is None else numbers:
+                picture.seek(first + number)
+                picture.load()
+                yield picture
+
+
+def _seconds(picture: Image.Image) -> Fraction:
+    """How long a frame is shown. Pillow gives milliseconds; PNG has fractions of two numbers of 16 bits."""
+    length = Fraction(picture.info.get("duration", 0) / 1000).limit_denominator(65535)
+    return length if length > _SHORTEST else _USUAL
