@@ -154,7 +154,8 @@ def _train(
     remark(describe(config))
     remark(
         f"device {describe_device(here.device)} x {here.count}, {precision}; {processes} processes that decode; "
-        f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}); run in {planned.folder}"
+        f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}), people known "
+        f"{split.known_by}; run in {planned.folder}"
     )
     run = Run(
         planned.folder,
