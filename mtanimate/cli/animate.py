@@ -66,7 +66,9 @@ def command(
     mark: bool = typer.Option(True, help="Say in the file's metadata that it is synthetic."),
     motion: Path | None = typer.Option(None, help="Instead of --driving, motion that --save-motion kept."),
     save_motion: Path | None = typer.Option(None, help="Keep the driver's motion: NAME.safetensors or NAME.npz."),
-    jobs: Path | None = typer.Option(None, help="A CSV file: source, driving, out and options, a row an animation."),
+    jobs: Path | None = typer.Option(
+        None, help="A CSV file: source, driving, out and options, a row each; options beside it hold for all."
+    ),
     workers: int | None = typer.Option(None, min=1, help="Jobs at a time.", show_default="1; 2 on a GPU"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,
@@ -86,13 +88,6 @@ def command(
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
     network["backend"] = backend and backend.value
-    if jobs is not None:
-        if source or driving or out or motion or save_motion:
-            raise InputError("--jobs names its files in its rows: leave out --source, --driving, --out and --motion")
-        _perform_jobs(jobs, network, overwrite, workers, json, quiet)
-        return
-    if source is None or out is None:
-        raise InputError(f"--{'source' if source is None else 'out'} is missing; --help shows an example")
     own: dict[str, Any] = {
         "mode": mode.value,
         "reference_frame": reference_frame,
@@ -113,6 +108,13 @@ def command(
         "crf": crf,
         "mark": mark,
     }
+    if jobs is not None:
+        if source or driving or out or motion or save_motion:
+            raise InputError("--jobs names its files in its rows: leave out --source, --driving, --out and --motion")
+        _perform_jobs(jobs, network | own, overwrite, workers, json, quiet)
+        return
+    if source is None or out is None:
+        raise InputError(f"--{'source' if source is None else 'out'} is missing; --help shows an example")
     if driving is not None and is_stream(str(driving)):
         if motion or save_motion:
             raise InputError("--motion and --save-motion are for driving videos from files, not for streams")
@@ -147,7 +149,7 @@ def command(
 
 
 def _perform_jobs(
-    jobs: Path, network: dict[str, Any], overwrite: bool, workers: int | None, json: bool, quiet: bool
+    jobs: Path, options: dict[str, Any], overwrite: bool, workers: int | None, json: bool, quiet: bool
 ) -> None:
     """Exit code 1 where a row failed."""
     from mtanimate.animation.jobs import run_jobs
@@ -159,7 +161,7 @@ def _perform_jobs(
             workers=workers,
             progress=progress,
             say=remark(quiet),
-            **network,
+            **options,
         )
     if json:
         print_json(report.as_dict())
