@@ -18,6 +18,7 @@ from mtanimate.cli.terminal import (
     progress_bar,
     remark,
     reports_errors,
+    staged_progress,
 )
 
 EXAMPLE = "Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4"
@@ -81,7 +82,7 @@ def command(
     debug: bool = DEBUG,
 ) -> None:
     """Animate a picture with the motion of a video."""
-    from mtanimate.animation.animate import animate
+    from mtanimate.animation.animate import STAGES, animate
     from mtanimate.animation.streaming import animate_stream
     from mtanimate.errors import InputError
     from mtanimate.video.streams import is_stream
@@ -124,7 +125,7 @@ def command(
         else:
             remark(quiet)(str(report))  # standard output may be the video's
         return
-    with progress_bar("animating", "frames", quiet) as progress:
+    with staged_progress(STAGES, "frames", quiet) as progress:
         result = animate(
             source,
             driving,
