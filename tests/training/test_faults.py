@@ -48,12 +48,13 @@ def whole(tmp_path_factory, videos, settings):
 # Kills
 
 
-def test_twenty_kills_change_nothing(tmp_path, videos, settings):
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing(kills, tmp_path, videos, settings):
     """Half at random moments, half between two operations on files, where a state would break."""
-    chance = random.Random(5)
+    chance = random.Random(kills)
     folder, whole = tmp_path / "run", tmp_path / "whole"
     endless = {"dataset": settings, "data": videos, "settings": ["training.steps=1000"]}
-    for number in range(20):
+    for number in range(kills):
         if number % 2:
             life = Life(folder, at_event=chance.randint(1, 40), **endless)
         else:
