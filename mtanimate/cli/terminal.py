@@ -205,7 +205,8 @@ def _plain_stages(stages: Stages, unit: str) -> Callable[[int, int, str], None]:
         nonlocal last
         rate, left = stages.at(done, total, stage)
         now = time.monotonic()
-        if not done or (now - last < 10 and done < total):
+        at_the_end = done == total and stage == list(stages.shares)[-1]
+        if not done or (now - last < 10 and not at_the_end):
             return
         last = now
         print(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all", file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import run
+from commands import run_here
 
 from mtanimate.animation.jobs import run_jobs
 from mtanimate.video import VideoReader
@@ -23,7 +23,7 @@ def jobs(media, tmp_path):
 
 
 def perform(media, file, *options):
-    return run("animate", "--jobs", file, "--checkpoint", media / "tiny.safetensors", *options)
+    return run_here("animate", "--jobs", file, "--checkpoint", media / "tiny.safetensors", *options)
 
 
 def row(out: str, end: str = "0.2", driving: str = "talk.mp4") -> str:

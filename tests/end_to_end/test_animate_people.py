@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from commands import COMMAND, ffmpeg, run
+from commands import COMMAND, ffmpeg, run_here
 from drawn_face import scene
 from PIL import Image
 
@@ -37,7 +37,7 @@ def people(media, tmp_path_factory):
 def animate(media, out, *options, source, driving, **changes):
     files = ["--source", source, "--driving", driving, "--out", out, "--checkpoint", media / "tiny.safetensors"]
     more = [text for name, value in changes.items() for text in (f"--{name.replace('_', '-')}", value)]
-    done = run("animate", *files, "--json", *more, *options)
+    done = run_here("animate", *files, "--json", *more, *options)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -81,13 +81,13 @@ def test_a_performance_is_kept_and_played_again(suffix, media, people, tmp_path)
     given = {"source": people / "photo.png", "driving": people / "talk.mp4"}
     made = animate(media, tmp_path / "a.mkv", codec="ffv1", save_motion=motion, **given)
     files = ["--source", people / "photo.png", "--motion", motion, "--out", tmp_path / "b.mkv", "--codec", "ffv1"]
-    again = run("animate", *files, "--checkpoint", media / "tiny.safetensors", "--json")
+    again = run_here("animate", *files, "--checkpoint", media / "tiny.safetensors", "--json")
     assert again.returncode == 0, again.stderr
     result = json.loads(again.stdout)
     assert (result["frames"], result["lost_frames"], result["audio"]) == (40, made["lost_frames"], False)
     first, second = (VideoReader(tmp_path / name).frames(range(40)) for name in ("a.mkv", "b.mkv"))
     assert (first == second).all()
-    other = run("animate", *files, "--overwrite")  # the shipped checkpoint
+    other = run_here("animate", *files, "--overwrite")  # the shipped checkpoint
     assert other.returncode == 2
     assert "another checkpoint" in other.stderr
 
@@ -188,7 +188,7 @@ def test_an_old_pickle_is_no_checkpoint(media, people, tmp_path):
 
     (tmp_path / "old.pth").write_bytes(pickle.dumps({"run": print}))
     files = ["--source", people / "photo.png", "--driving", people / "talk.mp4", "--out", tmp_path / "o.mp4"]
-    done = run("animate", *files, "--checkpoint", tmp_path / "old.pth")
+    done = run_here("animate", *files, "--checkpoint", tmp_path / "old.pth")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import interrupted, moving_disc, run
+from commands import interrupted, moving_disc, run, run_here
 from drawn_face import scene
 from golden import SHARED
 
@@ -112,7 +112,7 @@ def test_the_same_command_measures_nothing_anew(media, clips, whole):
 
 def test_other_settings_are_refused_by_name(media, clips, whole):
     arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", whole["out"]]
-    done = run("eval", *arguments, "--every", 2, "--metrics", METRICS)
+    done = run_here("eval", *arguments, "--every", 2, "--metrics", METRICS)
     assert done.returncode == 2
     assert "every is 1, not 2" in done.stderr
 
@@ -357,7 +357,7 @@ def test_the_table(media, clips, whole):
 )
 def test_wrong_options_are_one_line(options, said, media, clips, tmp_path):
     arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", tmp_path / "out", *options]
-    done = run("eval", *arguments)
+    done = run_here("eval", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
