@@ -48,7 +48,7 @@ def bare_step(run: Run) -> Callable[[], None]:
 
 
 def whole_step(run: Run) -> Callable[[], None]:
-    journal, meter, log, batches = run._open_folder(), Meter(), Log(), run._load()
+    journal, meter, log, batches = run._open_folder(), Meter(), Log(run.config.loss), run._load()
 
     def step() -> None:
         run._record(run._step(batches, meter, stop=False), meter, journal, log)

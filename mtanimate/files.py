@@ -17,9 +17,17 @@ _PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # as `hidden_beside` names them
 _SAFETENSORS_PARTIAL = ".tmp" + 6 * "[0-9A-Za-z]"  # as safetensors' save_file does, from 0.8 on
 
 
+# Where nobody has a home: a folder in which nothing is, and nothing can be made.
+_NOWHERE = Path(os.devnull, "no home: set MTANIMATE_CACHE")
+
+
 def cache_folder() -> Path:
-    """Where what can be had again is kept for this user: MTANIMATE_CACHE, else the system's usual place."""
-    return Path(os.environ.get("MTANIMATE_CACHE") or platformdirs.user_cache_dir("mtanimate")).expanduser()
+    """Where what can be had again is kept for this user: MTANIMATE_CACHE, else the system's usual place; a folder that
+    cannot be made for a user without a home (no HOME, no entry in passwd, as in containers)."""
+    try:
+        return Path(os.environ.get("MTANIMATE_CACHE") or platformdirs.user_cache_dir("mtanimate")).expanduser()
+    except RuntimeError:
+        return _NOWHERE
 
 
 def hidden_beside(path: Path) -> Path:

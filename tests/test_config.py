@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtanimate.config import (
@@ -242,6 +242,15 @@ def test_override_changes_what_it_names_and_nothing_else():
     assert config.loss.vgg19_file == "/data/vgg 19.pth"
     assert config.model.estimator.backbone == BACKBONES["stem"]
     assert config.model.generator.skips is False
+
+
+@given(text=st.text(st.characters(codec="utf-8"), min_size=1))
+@example("/a #1/w.pth")
+@example("C: d/no")
+@example("null")
+def test_a_value_that_is_none_of_yaml_stays_as_it_is(text):
+    """What the command's own options give: a path may have anything in it."""
+    assert override(Config(), [("training.backbone_file", text)]).training.backbone_file == text
 
 
 def test_the_last_override_wins_and_the_original_stays():

@@ -11,10 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier
 
+import numpy as np
 import pytest
 
+from mtanimate.checkpoints.registry import imported
 from mtanimate.errors import InputError
 from mtanimate.files import half_written, replacing, replacing_folder
+from mtanimate.metrics.observer import Seen, TruthCache
 
 WRITING = """
 import sys
@@ -31,6 +34,32 @@ with replacing(Path(sys.argv[1])) as partial:
     save_file(tensors, partial)
     sys.stdin.read()
 """
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """As in a container whose user has neither HOME nor an entry in passwd."""
+    pwd = pytest.importorskip("pwd", reason="users as POSIX has them")
+
+    def missing(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "MTANIMATE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", missing)
+    monkeypatch.setattr(pwd, "getpwnam", missing)
+
+
+def test_without_a_home_nothing_is_cached(homeless, monkeypatch, tmp_path):
+    assert imported() == {}
+    cache = TruthCache()
+    seen = Seen(np.zeros((2, 5, 2)), None)
+    assert cache.get("key", 2) is None
+    with pytest.raises(OSError, match="MTANIMATE_CACHE"):
+        cache.put("key", seen)
+    monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path))
+    TruthCache().put("key", seen)
+    assert TruthCache().get("key", 2) is not None
 
 
 def test_a_file_is_replaced_when_it_is_done(tmp_path):

@@ -8,6 +8,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,9 +16,10 @@ from foreign import FOMM, MODELS, RELEASE, checkpoint, described, write
 from golden import GOLDEN, close, document, needs_golden, release_checkpoint, tensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from mtanimate.checkpoints.exporting import export_checkpoint
-from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
+from mtanimate.checkpoints.file import read_checkpoint, read_metadata, write_checkpoint
 from mtanimate.checkpoints.importing import import_checkpoint
 from mtanimate.checkpoints.layouts import PARTS
 from mtanimate.checkpoints.pickles import read_pickle
@@ -260,6 +262,67 @@ def test_files_older_than_batch_counters(tmp_path):
         content[part] = {k: t for k, t in content[part].items() if not k.endswith("num_batches_tracked")}
     torch.save(content, path)
     assert import_checkpoint(path, config=str(config)).config == FOMM
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+def test_what_wrappers_put_before_names_is_taken_off(prefix, tmp_path):
+    """DataParallel and torch.compile."""
+    path, config = write(tmp_path, "fomm")
+    plain = import_checkpoint(path, "plain", str(config))
+    content = torch.load(path, weights_only=True)
+    wrapped = {part: {f"{prefix}{name}": t for name, t in content[part].items()} for part in PARTS if part in content}
+    torch.save(content | wrapped, path)
+    imported = import_checkpoint(path, "wrapped", str(config))
+    animators = [read_checkpoint(each.file).animator for each in (plain, imported)]
+    assert_same(*(animator.state_dict() for animator in animators))
+
+
+def of_numpy_1(path):
+    """Renames what NumPy 2 writes to what NumPy 1 did."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content.replace(b"numpy._core", b"numpy.core"))
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_numbers_of_numpy_are_read(tmp_path, older):
+    path, config = write(tmp_path, "fomm")
+    numbers = {
+        **{kind: getattr(np, kind)(3) for kind in ("int8", "uint16", "int64", "float16", "float32", "float64")},
+        "big": np.array(3, ">f8")[()],
+        "bool": np.bool_(True),
+    }
+    torch.save(torch.load(path, weights_only=True) | {"epoch": np.int64(9), "best": numbers}, path)
+    if older:
+        of_numpy_1(path)
+    content = read_pickle(path)
+    assert content["best"] == dict.fromkeys(numbers, 3) | {"bool": True}
+    assert all(type(value) in (int, float, bool) for value in content["best"].values())
+    assert import_checkpoint(path, "numbers", str(config)).about["epoch"] == 9
+
+
+@pytest.mark.parametrize("value", [np.array(["text"])[0:1], np.array([print], object), np.array(print, object).dtype])
+def test_what_is_no_number_of_numpy_is_refused(tmp_path, value):
+    path, config = write(tmp_path, "fomm")
+    torch.save(torch.load(path, weights_only=True) | {"best": value}, path)
+    message = refused(path, name="other", config=str(config))
+    assert "refused" in message
+    assert "numpy" in message
+
+
+def test_safetensors_are_said_to_be_what_they_are(tmp_path):
+    """Another tool's can be read by nothing here; ours needs no import."""
+    save_file({"weight": torch.zeros(2)}, tmp_path / "theirs.safetensors")
+    message = refused(tmp_path / "theirs.safetensors")
+    assert "no mtanimate checkpoint" in message
+    assert "--checkpoint" not in message
+    with pytest.raises(InputError) as caught:
+        read_metadata(tmp_path / "theirs.safetensors")
+    assert str(caught.value) == message
+    write_checkpoint(tmp_path / "ours.safetensors", Animator(FOMM), Config(model=FOMM), {})
+    assert "--checkpoint takes it" in refused(tmp_path / "ours.safetensors")
 
 
 def test_the_old_format_of_torch(tmp_path):

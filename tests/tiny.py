@@ -102,7 +102,8 @@ def make_run(folder, videos, *, init=None, workers=None, said=None, run_precisio
     config = tiny_config(**settings)
     say = (lambda line: None) if said is None else said.append
     workers = workers or Workers(torch.device("cpu"))
-    return Run(folder, config, Split(find_clips(videos), [], ""), workers, precision=run_precision, init=init, say=say)
+    split = Split(find_clips(videos), [], "", "")
+    return Run(folder, config, split, workers, precision=run_precision, init=init, say=say)
 
 
 def train(run):

@@ -38,7 +38,9 @@ MARK = {
     "title": "Synthetic video made with mtanimate",
     "comment": "AI-generated: a picture animated with the motion of another video",
 }
-Progress = Callable[..., None]
+# What `progress` calls the stages of the work, and about how long they take beside each other.
+STAGES = {"framing the source": 1, "looking for faces": 1, "reading the motion": 4, "animating": 12}
+Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 
 
@@ -108,7 +110,7 @@ def animate(
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda done, total, note="": None,
+    progress: Progress = lambda done, total, stage: None,
     say: Say = lambda line: None,
     **settings: Any,
 ) -> Result:
@@ -117,7 +119,8 @@ def animate(
     source: a picture, or a video whose every frame is moved. driving: a video, a folder of frames, or a picture; or
     None and `motion`, a file that `save_motion` wrote. batch_size: frames computed at once; None: by the device.
     settings: the fields of `Settings`.
-    progress(done, total, note) counts frames; say(line) gets remarks and warnings as they come up.
+    progress(done, total, stage) counts the frames of each of `STAGES`; say(line) gets remarks and warnings as they
+    come up.
 
     Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
     option, MTAnimateError where writing fails; then `out` is as it was before.
@@ -162,11 +165,18 @@ def perform(
     numbers = footage.frames_between(settings.start, settings.end) if footage else range(0)
     if footage:
         _check_reference(settings.reference_frame, numbers)
-    squares = _squares(source, settings, warn)
+    squares = _squares(source, settings, warn, progress)
     framing = None
     if footage:
         driving_crop = parse_crop(settings.driving_crop, "--driving-crop")
-        framing = frame_driving(footage, numbers, driving_crop, settings.track, warn)
+        framing = frame_driving(
+            footage,
+            numbers,
+            driving_crop,
+            settings.track,
+            warn,
+            lambda done, total: progress(done, total, "looking for faces"),
+        )
     cast = cast_of()
     performer = cast.performer(warn)
     say(cast.describe())
@@ -213,12 +223,13 @@ def perform(
         **(MARK if settings.mark else {}),
     )
     written = 0
+    progress(0, total, "animating")
     with suppress(Closed), output:  # whoever read our standard output may have had enough
         made = _render(stage, performer.batch_size, total, direct, background, watching if settings.compare else None)
         for frames in ahead(made):
             output.write(frames)
             written += len(frames)
-            progress(written, total)
+            progress(written, total, "animating")
     seconds = time.monotonic() - started
     return Result(
         out=str(job.out),
@@ -245,12 +256,19 @@ def _check_reference(reference: str, numbers: range) -> None:
         raise InputError(f"--reference-frame {reference}: the frames are {numbers.start} to {numbers.stop - 1}")
 
 
-def _squares(source: Footage | np.ndarray, settings: Settings, warn: Say) -> list[Square]:
+def _squares(source: Footage | np.ndarray, settings: Settings, warn: Say, progress: Progress) -> list[Square]:
     """Where the source's subjects are; of a video one square for all frames."""
     crop = parse_crop(settings.crop)
     if isinstance(source, np.ndarray):
         return frame_source(source, crop, parse_face(settings.face), warn)
-    square = frame_driving(source, range(source.frame_count), crop, False, warn).square
+    square = frame_driving(
+        source,
+        range(source.frame_count),
+        crop,
+        False,
+        warn,
+        lambda done, total: progress(done, total, "framing the source"),
+    ).square
     assert square is not None
     return [square]
 
@@ -291,6 +309,7 @@ class Watching:
         """
         count = len(self.numbers)
         keypoints, affine, backgrounds = Rows(count), Rows(count), Rows(count)
+        progress(0, count, "reading the motion")
         for squares in self.squares():
             motion = self.performer.estimate(squares)
             keypoints.add(motion.keypoints)

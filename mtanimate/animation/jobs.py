@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from mtanimate.animation.output import codec_for
 from mtanimate.animation.settings import Settings
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.table import read_table
 
 FILES = ("source", "driving", "out", "motion", "save-motion")
 
@@ -44,16 +46,17 @@ class Report:
         return asdict(self)
 
 
-def read_jobs(file: Path) -> list[Row]:
+def read_jobs(file: Path, defaults: Settings) -> list[Row]:
     """The rows of a CSV file with the columns source, driving (or motion), out, and any of `Settings`.
 
-    Paths are relative to the file's folder. Raises InputError, naming the line, for what can be seen to be wrong.
+    defaults: what holds where a row has an empty cell, or the file no such column. Paths are relative to the file's
+    folder. Raises InputError, naming the line, for what can be seen to be wrong.
     """
     if not file.is_file():
         raise InputError(f"--jobs {file}: no such file")
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            lines = [(reader.line_num, row) for reader in [csv.DictReader(opened)] for row in reader]
+            lines = [(reader.line_num, row) for reader in [read_table(opened)] for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--jobs {file} is not a CSV file ({error})") from error
     if not lines:
@@ -61,7 +64,7 @@ def read_jobs(file: Path) -> list[Row]:
     rows: list[Row] = []
     for line, texts in lines:
         try:
-            rows.append(_row(line, texts, file.parent))
+            rows.append(_row(line, texts, file.parent, defaults))
         except InputError as error:
             raise InputError(f"--jobs {file}, line {line}: {error}") from error
     names: dict[Path, int] = {}
@@ -72,19 +75,19 @@ def read_jobs(file: Path) -> list[Row]:
     return rows
 
 
-def _row(line: int, texts: dict[str | None, Any], folder: Path) -> Row:
+def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settings) -> Row:
     if None in texts or None in texts.values():
         raise InputError("it has more or fewer fields than the first line")
     given = {str(name).strip(): value.strip() for name, value in texts.items()}
-    given["codec"] = codec_for(given.get("out", ""), given.get("codec") or None) or ""
+    given["codec"] = codec_for(given.get("out", ""), given.get("codec") or defaults.codec) or ""
     paths = {name: folder / Path(given.pop(name)).expanduser() if given.get(name) else None for name in FILES}
     for name in FILES:
         given.pop(name, None)
+    settings = defaults.changed(given)
     source, out = paths["source"], paths["out"]
     if source is None or out is None:
         raise InputError("a job needs a source and an out")
     job = Job(source, paths["driving"], out, paths["motion"], paths["save-motion"])
-    settings = Settings.from_texts(given)
     for path in (job.source, job.driving, job.motion):
         if path is not None and not path.exists():
             raise InputError(f"{path} does not exist")
@@ -104,15 +107,16 @@ def run_jobs(
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
     say: Callable[[str], None] = lambda line: None,
+    **settings: Any,
 ) -> Report:
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others.
 
-    A row is finished when its `out` is there and `FILE.report.jsonl`, which gets a line for each, says that this very
-    row made it. workers: rows at a time; None: two on a GPU, one on a CPU, which is busy with one. progress counts
-    rows. Raises InputError for a wrong file.
+    A row is finished when its `out` is there and `FILE.report.jsonl`, which gets lines for each, says that this very
+    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. workers: rows at a time; None:
+    two on a GPU, one on a CPU, which is busy with one. progress counts rows. Raises InputError for a wrong file.
     """
     path = Path(file).expanduser()
-    rows = read_jobs(path)
+    rows = read_jobs(path, Settings(**settings))
     journal = Journal(path.with_name(f"{path.name}.report.jsonl"))
     finished = [row for row in rows if journal.finished(row)]
     left = [row for row in rows if row not in finished]
@@ -124,6 +128,7 @@ def run_jobs(
         try:
             replace = overwrite or journal.made(row)
             row.job.check(row.settings, replace)
+            journal.write(row, {"status": "begun", "new": not row.job.out.exists()})
             options = {"gpu": cast.device.type == "cuda", "overwrite": replace}
             result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, **options)
         except Exception as error:  # whatever it is, it is this row's: the others go on
@@ -156,23 +161,33 @@ def _each(work: Callable[[Row], bool], rows: list[Row], workers: int) -> Iterato
 
 
 class Journal:
-    """`FILE.report.jsonl`: a line for each attempt at a row. Raises MTAnimateError where it cannot be written."""
+    """`FILE.report.jsonl`: a line where a row is begun, and one of what became of it. Raises MTAnimateError where it
+    cannot be written."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._lock = Lock()
-        self._last: dict[str, str] = {}
-        if file.exists():
-            for line in file.read_text("utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                    self._last[entry["key"]] = entry["status"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # the line that a killed run was writing
-        self._made = {key for key, status in self._last.items() if status == "done"}
+        last = {entry["key"]: entry for entry in self._read()}
+        # What a run that was killed had begun is whole or not there: a new file is there only if it was done.
+        self._made = {key for key, entry in last.items() if entry["status"] == "done" or entry.get("new")}
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.file.exists():
+            return []
+        content = self.file.read_bytes()
+        whole, _, torn = content.rpartition(b"\n")
+        try:
+            entries: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+            if not all({"key", "status"} <= entry.keys() for entry in entries):
+                raise ValueError("other keys")
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{self.file} is no report of --jobs ({error}): remove it") from error
+        if torn:  # the last line of a run that was killed while it wrote
+            os.truncate(self.file, len(content) - len(torn))
+        return entries
 
     def made(self, row: Row) -> bool:
-        """Whether this very row was done once."""
+        """Whether this very row, and no other, can have made its `out`."""
         return row.key in self._made
 
     def finished(self, row: Row) -> bool:
@@ -181,8 +196,12 @@ class Journal:
     def write(self, row: Row, outcome: dict[str, Any]) -> None:
         job = {"line": row.line, "key": row.key, "source": str(row.job.source), "out": str(row.job.out)}
         text = json.dumps(job | outcome, ensure_ascii=False) + "\n"
-        try:
-            with self._lock, self.file.open("a", encoding="utf-8") as opened:
-                opened.write(text)
-        except OSError as error:
-            raise MTAnimateError(f"{self.file} could not be written ({error.strerror})") from error
+        with self._lock:
+            whole = self.file.stat().st_size if self.file.exists() else 0
+            try:
+                with self.file.open("a", encoding="utf-8") as opened:
+                    opened.write(text)
+            except OSError as error:
+                if self.file.exists():
+                    os.truncate(self.file, whole)  # no half of a line
+                raise MTAnimateError(f"{self.file} could not be written ({error.strerror})") from error

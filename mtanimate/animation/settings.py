@@ -1,6 +1,6 @@
 """What can be asked of an animation besides its files; the names are those of the command's options."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from mtanimate.errors import InputError
@@ -65,17 +65,16 @@ class Settings:
         if self.face != "largest" and self.crop != "auto":
             raise InputError(f"--face {self.face} looks for faces, --crop {self.crop} does not: give one of them")
 
-    @classmethod
-    def from_texts(cls, texts: dict[str, str]) -> "Settings":
-        """Of a row of a jobs file: option names as the command has them, without dashes in front; empty: default."""
-        known = {field.name.replace("_", "-"): field for field in fields(cls)}
+    def changed(self, texts: dict[str, str]) -> "Settings":
+        """By a row of a jobs file: option names as the command has them, without dashes in front; empty: as here."""
+        known = {field.name.replace("_", "-"): field for field in fields(self)}
         values: dict[str, Any] = {}
         for name, text in texts.items():
             if name not in known:
                 raise InputError(f"unknown column '{name}'; options are {', '.join(known)}")
             if text != "":
                 values[known[name].name] = _converted(name, text, str(known[name].type))
-        settings = cls(**values)
+        settings = replace(self, **values)
         settings.check()
         return settings
 
@@ -87,6 +86,7 @@ def _converted(name: str, text: str, kind: str) -> Any:
             raise InputError(f"{name} '{text}': expected yes or no")
         return words[text.lower()]
     try:
-        return int(text) if "int" in kind else float(text) if "float" in kind else text
+        # 0,5 is what a spreadsheet writes that has semicolons between cells.
+        return int(text) if "int" in kind else float(text.replace(",", ".")) if "float" in kind else text
     except ValueError as error:
         raise InputError(f"{name} '{text}': expected a number") from error

@@ -94,7 +94,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     except (SafetensorError, OSError, struct.error) as error:
         raise InputError(f"'{path}' is not a whole safetensors file ({error}){_import_it(path)}") from error
     if metadata.get("format") != FORMAT:
-        raise InputError(f"'{path}' is no mtanimate checkpoint: its metadata has no format '{FORMAT}'")
+        raise InputError(
+            f"'{path}' is no mtanimate checkpoint: its metadata has no format '{FORMAT}'; of other tools torch files "
+            "(.pth, .pt, .pth.tar) can be imported, safetensors cannot"
+        )
     return metadata
 
 

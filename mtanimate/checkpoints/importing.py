@@ -111,7 +111,7 @@ def _free_name(path: Path, name: str | None, overwrite: bool) -> str:
 def _recognised(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
     """The layout and the weights by `part.name`."""
     weights = {
-        f"{part}.{name}": tensor
+        f"{part}.{_plain(name)}": tensor
         for part in PARTS
         if isinstance(content.get(part), dict)
         for name, tensor in content[part].items()
@@ -126,6 +126,11 @@ def _recognised(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Ten
         f"'{path}' is of an unknown network{whose}: it has {seen or 'nothing'}; known are FOMM's checkpoints and those "
         "of the Motion Transformer's authors, which have 'generator' and 'kp_detector'"
     )
+
+
+def _plain(name: str) -> str:
+    """Without what DataParallel puts before names, and torch.compile wherever it was."""
+    return re.sub(r"^(module\.)+", "", name.replace("_orig_mod.", ""))
 
 
 def _configured(

@@ -10,12 +10,48 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mtanimate.checkpoints.file import read_metadata
 from mtanimate.errors import InputError
 
 AGAIN = "download it again, and do not unpack it"
+
+
+# A number of NumPy's (an epoch, a best loss) is pickled as a call of two of its functions. These stand in for them:
+# nothing but a number can come of these.
+
+
+class _Kind:
+    """For `numpy.dtype`."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        if not re.fullmatch(r"[biufc]\d{1,2}", code):
+            raise pickle.UnpicklingError(f"type numpy.{code}")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = str(state[1])
+
+
+def _number(kind: _Kind, content: bytes) -> Any:
+    """For `numpy.core.multiarray.scalar`: a Python number."""
+    return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
+
+
+def _number_of_numpy_2(kind: _Kind, content: bytes) -> Any:
+    return _number(kind, content)
+
+
+for _stand_in, _module, _name in (
+    (_Kind, "numpy", "dtype"),
+    (_number, "numpy.core.multiarray", "scalar"),
+    (_number_of_numpy_2, "numpy._core.multiarray", "scalar"),
+):
+    _stand_in.__module__, _stand_in.__name__, _stand_in.__qualname__ = _module, _name, _name
+torch.serialization.add_safe_globals([_Kind, _number, _number_of_numpy_2])
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -72,9 +108,8 @@ def _check_no_archive(path: Path, start: bytes) -> None:
     if start.lstrip().startswith(b"<"):
         raise InputError(f"'{path}' is a web page, not a checkpoint: open its address in a browser and get the file")
     if start[8:9] == b"{":
-        raise InputError(
-            f"'{path}' is safetensors, not a torch file: an mtanimate checkpoint needs no import, --checkpoint takes it"
-        )
+        read_metadata(path)  # raises where it is not ours
+        raise InputError(f"'{path}' is an mtanimate checkpoint already, which needs no import: --checkpoint takes it")
     if tarfile.is_tarfile(path):
         raise InputError(
             f"'{path}' is a tar archive, such as comes of unpacking a .pth.tar and packing it again; in spite of its "

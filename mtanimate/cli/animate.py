@@ -18,6 +18,7 @@ from mtanimate.cli.terminal import (
     progress_bar,
     remark,
     reports_errors,
+    staged_progress,
 )
 
 EXAMPLE = "Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4"
@@ -66,7 +67,9 @@ def command(
     mark: bool = typer.Option(True, help="Say in the file's metadata that it is synthetic."),
     motion: Path | None = typer.Option(None, help="Instead of --driving, motion that --save-motion kept."),
     save_motion: Path | None = typer.Option(None, help="Keep the driver's motion: NAME.safetensors or NAME.npz."),
-    jobs: Path | None = typer.Option(None, help="A CSV file: source, driving, out and options, a row an animation."),
+    jobs: Path | None = typer.Option(
+        None, help="A CSV file: source, driving, out and options, a row each; options beside it hold for all."
+    ),
     workers: int | None = typer.Option(None, min=1, help="Jobs at a time.", show_default="1; 2 on a GPU"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,
@@ -82,20 +85,13 @@ def command(
     debug: bool = DEBUG,
 ) -> None:
     """Animate a picture with the motion of a video."""
-    from mtanimate.animation.animate import animate
+    from mtanimate.animation.animate import STAGES, animate
     from mtanimate.animation.streaming import animate_stream
     from mtanimate.errors import InputError
     from mtanimate.video.streams import is_stream
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
     network |= {"backend": backend and backend.value, "batch_size": batch_size}
-    if jobs is not None:
-        if source or driving or out or motion or save_motion:
-            raise InputError("--jobs names its files in its rows: leave out --source, --driving, --out and --motion")
-        _perform_jobs(jobs, network, overwrite, workers, json, quiet)
-        return
-    if source is None or out is None:
-        raise InputError(f"--{'source' if source is None else 'out'} is missing; --help shows an example")
     own: dict[str, Any] = {
         "mode": mode.value,
         "reference_frame": reference_frame,
@@ -116,6 +112,13 @@ def command(
         "crf": crf,
         "mark": mark,
     }
+    if jobs is not None:
+        if source or driving or out or motion or save_motion:
+            raise InputError("--jobs names its files in its rows: leave out --source, --driving, --out and --motion")
+        _perform_jobs(jobs, network | own, overwrite, workers, json, quiet)
+        return
+    if source is None or out is None:
+        raise InputError(f"--{'source' if source is None else 'out'} is missing; --help shows an example")
     if driving is not None and is_stream(str(driving)):
         if motion or save_motion:
             raise InputError("--motion and --save-motion are for driving videos from files, not for streams")
@@ -125,7 +128,7 @@ def command(
         else:
             remark(quiet)(str(report))  # standard output may be the video's
         return
-    with progress_bar("animating", "frames", quiet) as progress:
+    with staged_progress(STAGES, "frames", quiet) as progress:
         result = animate(
             source,
             driving,
@@ -150,7 +153,7 @@ def command(
 
 
 def _perform_jobs(
-    jobs: Path, network: dict[str, Any], overwrite: bool, workers: int | None, json: bool, quiet: bool
+    jobs: Path, options: dict[str, Any], overwrite: bool, workers: int | None, json: bool, quiet: bool
 ) -> None:
     """Exit code 1 where a row failed."""
     from mtanimate.animation.jobs import run_jobs
@@ -162,7 +165,7 @@ def _perform_jobs(
             workers=workers,
             progress=progress,
             say=remark(quiet),
-            **network,
+            **options,
         )
     if json:
         print_json(report.as_dict())

@@ -148,7 +148,8 @@ def pack(
 def _print(findings: "Findings") -> None:
     speed = findings.samples_per_second
     print(f"{findings.train} clips to train on, {findings.test} to test, {findings.split}")
-    print(f"{findings.identities} identities, {findings.frames} frames, {timedelta(seconds=round(findings.seconds))}")
+    length = timedelta(seconds=round(findings.seconds))
+    print(f"{findings.identities} identities, known {findings.known_by}; {findings.frames} frames, {length}")
     print("sizes: " + ", ".join(f"{size} ({count})" for size, count in list(findings.sizes.items())[:8]))
     print(f"the loader delivers {speed:.1f} samples/s" if speed else "no clip can be trained on")
     print(f"{len(findings.problems)} broken, {len(findings.warnings)} odd")

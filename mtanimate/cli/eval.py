@@ -31,7 +31,11 @@ def command(
         None, help="A folder of clips (its folder test, where it has one), or a preset's name.", show_default="required"
     ),
     data: Path | None = typer.Option(None, help="Where a preset's clips are.", show_default="data/NAME"),
-    metrics: str | None = typer.Option(None, help="Of l1,akd,mkr,aed,psnr,ssim,lpips.", show_default="l1,akd,mkr,aed"),
+    metrics: str | None = typer.Option(
+        None,
+        help="Of l1,akd,akd_field,mkr,mkr_field,aed,aed_field,psnr,ssim,lpips.",
+        show_default="all but the last three",
+    ),
     detector: str = typer.Option("faces", help="What finds landmarks: faces, face-alignment, bodies or none."),
     openpose: Path | None = typer.Option(None, help="Take landmarks from this folder of OpenPose's JSON files."),
     features: Path | None = typer.Option(None, help="Take identity features from this folder of .npy files."),

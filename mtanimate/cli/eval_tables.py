@@ -104,10 +104,12 @@ def print_comparison(result: dict[str, Any]) -> None:
         base = next(iter(result["figures"]))
         console.print(f"second lines: the difference from {base} on the same videos, with its 95 % interval")
     quoted = Table(title=result["quoted"]["remark"], title_justify="left")
-    for heading in ("", *(KNOWN[name].title for name in names)):
+    rows = result["quoted"]["rows"]
+    printed = [name for name in names if any(name in figures for figures in rows.values())]
+    for heading in ("", *(KNOWN[name].title for name in printed)):
         quoted.add_column(heading, justify="right" if heading else "left")
-    for title, figures in result["quoted"]["rows"].items():
-        quoted.add_row(title, *(f"{figures[name]:g}" if name in figures else "-" for name in names))
+    for title, figures in rows.items():
+        quoted.add_row(title, *(f"{figures[name]:g}" if name in figures else "-" for name in printed))
     console.print(quoted)
     console.print(f"{result['picture']}, and comparison.json beside it", soft_wrap=True)
 

@@ -5,8 +5,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -136,5 +137,78 @@ def _plain_lines(what: str, unit: str) -> Callable[..., None]:
         left = (total - done) / max(rate, 1e-6)
         line = f"{what}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left"
         print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+
+    return update
+
+
+class Stages:
+    """How fast a work of several stages goes, and how long it takes still.
+
+    shares: about how long each takes beside the others, by their names, in their order. Some may be left out.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self.shares = shares
+        self._stage, self._began = "", 0.0
+
+    def at(self, done: int, total: int, stage: str) -> tuple[float, float]:
+        """Units a second in this stage, and seconds left of the whole; both 0 where nothing is done yet."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began = stage, now
+        spent = now - self._began
+        if not done:
+            return 0.0, 0.0
+        names = list(self.shares)
+        later = sum(self.shares[name] for name in names[names.index(stage) + 1 :]) / self.shares[stage]
+        whole = spent * total / done
+        return done / max(spent, 1e-6), whole - spent + later * whole
+
+
+@contextmanager
+def staged_progress(shares: Mapping[str, float], unit: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields update(done, total, stage): a Rich bar a stage on a terminal, else a plain line every ten seconds; with
+    the time left of the whole. shares: as in `Stages`. A stage begins with done = 0."""
+    stages = Stages(shares)
+    if quiet:
+        yield lambda done, total, stage: None
+    elif sys.stderr.isatty():
+        with _rich_stages(stages, unit) as update:
+            yield update
+    else:
+        yield _plain_stages(stages, unit)
+
+
+@contextmanager
+def _rich_stages(stages: Stages, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(done: int, total: int, stage: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, note="")
+            rate, left = stages.at(done, total, stage)
+            note = f"{unit}, {rate:.1f}/s, {timedelta(seconds=round(left))} left in all" if done else unit
+            bar.update(tasks[stage], completed=done, total=total, note=unit if done == total else note)
+
+        yield update
+
+
+def _plain_stages(stages: Stages, unit: str) -> Callable[[int, int, str], None]:
+    last = time.monotonic()
+
+    def update(done: int, total: int, stage: str) -> None:
+        nonlocal last
+        rate, left = stages.at(done, total, stage)
+        now = time.monotonic()
+        at_the_end = done == total and stage == list(stages.shares)[-1]
+        if not done or (now - last < 10 and not at_the_end):
+            return
+        last = now
+        print(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all", file=sys.stderr, flush=True)
 
     return update

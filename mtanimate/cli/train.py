@@ -49,7 +49,7 @@ def command(
     from mtanimate.training.train import plan, train
     from mtanimate.training.workers import run_workers
 
-    options = {
+    options: dict[str, Any] = {
         "training.steps": steps,
         "training.epochs": epochs,
         "training.batch_size": batch_size,
@@ -57,14 +57,13 @@ def command(
         "training.checkpoint_every": checkpoint_every,
         "training.seed": seed,
         "training.precision": precision and precision.value,
-        "training.compile": "true" if compile else None,
+        "training.compile": compile or None,
         "training.freeze": freeze or None,
+        "training.backbone_file": backbone_weights and str(backbone_weights),
     }
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    given = [(key, value) for key, value in options.items() if value is not None]
     if epochs is not None and steps is None:
-        given.append("training.steps=0")
-    if backbone_weights is not None:
-        given.append(f"training.backbone_file={backbone_weights}")
+        given.append(("training.steps", 0))
     chosen: dict[str, Any] = {
         "data": data,
         "preset": preset,

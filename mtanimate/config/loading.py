@@ -7,7 +7,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -203,16 +203,14 @@ def describe(config: Config) -> str:
     )
 
 
-def override(config: Config, settings: list[str]) -> Config:
-    """`config` with `key=value` settings applied, keys dotted (`training.steps=100`), values YAML.
+def override(config: Config, settings: Sequence[str | tuple[str, Any]]) -> Config:
+    """`config` with `key=value` settings applied, keys dotted (`training.steps=100`), values YAML; or (key, value).
 
     Raises InputError for a setting without '=', an unknown key, a wrong value, or values that do not fit together.
     """
     mapping = to_mapping(config)
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting}: expected key=value")
+        key, value = _parsed(setting) if isinstance(setting, str) else setting
         *parents, last = key.strip().split(".")
         target = mapping
         for depth, parent in enumerate(parents):
@@ -225,7 +223,6 @@ def override(config: Config, settings: list[str]) -> Config:
             target = target[parent]
         if last not in target:
             raise InputError(f"--set: unknown setting '{key}'; {_nearest(last, target)}")
-        value = _parse(text)
         if last == "name" and value != target[last]:
             target.clear()  # another estimator: none of the former one's settings are its own
         target[last] = value
@@ -233,9 +230,12 @@ def override(config: Config, settings: list[str]) -> Config:
     return check(from_mapping(Config, mapping))
 
 
-def _parse(text: str) -> Any:
+def _parsed(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise InputError(f"--set {setting}: expected key=value")
     try:
-        return yaml.load(text, _Loader)
+        return key, yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise InputError(
             f"--set: cannot read the value {text!r}: write it as in YAML, e.g. 3, true, [0.6, 0.9]"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtanimate.config import Config
-from mtanimate.data.clips import Clip, left_out, look_through, split_clips
+from mtanimate.data.clips import Clip, Split, identity_of, left_out, look_through, split_clips
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError
@@ -37,6 +37,7 @@ class Findings:
     """problems: of clips that training would skip. warnings: of clips that it takes, but perhaps should not.
 
     sizes: clips by "WIDTHxHEIGHT". seconds: of the videos; folders of frames have no rate and count for none.
+    known_by: by what people are.
     samples_per_second: pairs of frames, decoded at random positions and augmented; None where no clip is whole.
     """
 
@@ -44,6 +45,7 @@ class Findings:
     test: int
     split: str
     identities: int
+    known_by: str
     frames: int = 0
     seconds: float = 0.0
     sizes: dict[str, int] = field(default_factory=dict)
@@ -67,7 +69,8 @@ def check_dataset(
     split = split_clips(folder, config.data.test_share, config.training.seed)
     clips = split.train + split.test
     looks = _look_at(clips, progress)
-    findings = Findings(len(split.train), len(split.test), split.how, identities=len({clip.identity for clip in clips}))
+    people = len({clip.identity for clip in clips})
+    findings = Findings(len(split.train), len(split.test), split.how, people, split.known_by)
     good = [look for look in looks if not look.problem]
     findings.problems = [look.problem for look in looks if look.problem]
     findings.frames = sum(look.frames for look in good)
@@ -75,6 +78,7 @@ def check_dataset(
     findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(look.size for look in good).most_common()}
     findings.warnings = [
         *left_out(folder, look_through(folder)[1]),
+        *_doubtful(split),
         *(line for look in good for line in _odd(look, config.model.resolution)),
         *_duplicates(good),
         *_in_both({clip.identity for clip in split.train}, {clip.identity for clip in split.test}),
@@ -135,6 +139,27 @@ def _duplicates(looks: list[Look]) -> list[str]:
     for look in looks:
         same[look.digest].append(str(look.clip.path))
     return [f"{paths[0]} is the same as {', '.join(paths[1:])}" for paths in same.values() if len(paths) > 1]
+
+
+def _doubtful(split: Split) -> list[str]:
+    """Folders by which people are known, or perhaps should be: what nobody but the user can tell."""
+    homes = defaultdict(list)
+    for clip in split.train + split.test:
+        if identity_of(clip.path.stem) == clip.path.stem:  # its name says no person
+            homes[clip.path.parent].append(clip)
+    by_folder = [home for home, clips in homes.items() if any(clip.identity != clip.path.stem for clip in clips)]
+    if by_folder:
+        return [
+            f"names say no person and occur in several folders, as in {by_folder[0]}: each uppermost folder is taken "
+            "for one person; if it is not, name the clips PERSON__NUMBER"
+        ]
+    crowded = [home for home, clips in homes.items() if len(clips) > 1]
+    if len(homes) > 1 and crowded:
+        return [
+            f"names say no person: each clip is taken for another one's, also the {len(homes[crowded[0]])} in "
+            f"{crowded[0]}; if that is one person, who may be in train and in test, name the clips PERSON__NUMBER"
+        ]
+    return []
 
 
 def _in_both(train: set[str], test: set[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Which clips a data set has, whose they are, and which are held out."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, open_footage
 
 @dataclass(frozen=True)
 class Clip:
-    """A video, or a folder of frames, and its subject, by its name."""
+    """A video, or a folder of frames, and its subject, by its name or its folder."""
 
     path: Path
     identity: str
@@ -50,11 +51,13 @@ def identity_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """Clips to train on, clips of other people that are held out, and how they were told apart."""
+    """Clips to train on, clips of other people that are held out, how they were told apart, and by what their people
+    are known."""
 
     train: list[Clip]
     test: list[Clip]
     how: str
+    known_by: str
 
 
 def find_clips(folder: Path) -> list[Clip]:
@@ -69,7 +72,7 @@ def find_clips(folder: Path) -> list[Clip]:
     if not paths:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"no videos and no folders of frames in '{folder}' (videos end in {suffixes})")
-    return [Clip(path, identity_of(path.stem)) for path in paths]
+    return _identified({path: path.relative_to(folder) for path in paths})[0]
 
 
 def look_through(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -114,19 +117,45 @@ def left_out(folder: Path, files: Sequence[Path]) -> list[str]:
     return [f"{folder}: left out are files that are no videos by their names: {', '.join(kinds)}"] if files else []
 
 
+def _identified(places: Mapping[Path, Path]) -> tuple[list[Clip], str]:
+    """The clips at these paths, in that order, and by what their people are known.
+
+    places: of each path where it is below the data set, or below its folder train or test. Where names that say no
+    person (00001.mp4) occur in several folders, they number a folder's clips: the uppermost folder is the person.
+    """
+    unnamed = [path for path, place in places.items() if len(place.parts) > 1 and identity_of(path.stem) == path.stem]
+    homes = defaultdict(set)
+    for path in unnamed:
+        homes[path.stem].add(path.parent)
+    if all(len(folders) == 1 for folders in homes.values()):
+        return [Clip(path, identity_of(path.stem)) for path in places], "by their names"
+    people = {path: places[path].parts[0] for path in unnamed}
+    clips = [Clip(path, people.get(path) or identity_of(path.stem)) for path in places]
+    return clips, "by the folders that they are in, in several of which the same names occur"
+
+
 def split_clips(folder: Path, test_share: float, seed: int) -> Split:
     """Folders `train` and `test` where there are any, else identities drawn by `seed`.
+
+    People are told apart as in `find_clips`, by train and test together.
 
     test_share: of the identities to hold out; of fewer than 1 / (2 test_share) identities none is.
     Raises InputError where there is nothing to train on.
     """
     train, test = folder / "train", folder / "test"
-    if train.is_dir():
-        return Split(find_clips(train), find_clips(test) if test.is_dir() else [], "by the folders train and test")
-    clips = find_clips(folder)
-    if test.is_dir():
-        clips = [clip for clip in clips if test not in clip.path.parents and clip.path != test]
-        return Split(clips, find_clips(test), "by the folder test")
+    roots = [root for root in (train if train.is_dir() else folder, test) if root.is_dir()]
+    # Of a clip in two of them, the later counts: the folder test inside of the data set.
+    places = {clip.path: clip.path.relative_to(root) for root in roots for clip in find_clips(root)}
+    clips, known_by = _identified(places)
+    if len(roots) > 1 or train.is_dir():
+        held_out = {path for path in places if path == test or test in path.parents}
+        how = "by the folders train and test" if train.is_dir() else "by the folder test"
+        return Split(
+            [clip for clip in clips if clip.path not in held_out],
+            [clip for clip in clips if clip.path in held_out],
+            how,
+            known_by,
+        )
     names = sorted({clip.identity for clip in clips})
     held = round(len(names) * test_share)
     chosen = set(np.random.default_rng(seed).permutation(names)[:held].tolist())
@@ -134,6 +163,7 @@ def split_clips(folder: Path, test_share: float, seed: int) -> Split:
         [clip for clip in clips if clip.identity not in chosen],
         [clip for clip in clips if clip.identity in chosen],
         f"{held} of {len(names)} identities held out, drawn by seed {seed}",
+        known_by,
     )
 
 

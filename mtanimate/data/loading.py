@@ -1,13 +1,15 @@
 """From pairs to batches: shuffled epochs, shared out over workers, read ahead by other processes."""
 
+import errno
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from mtanimate.data.augmentation import Recipe, augment
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
@@ -51,6 +53,10 @@ class RawBatch:
     skipped: list[str]
     faces: tuple[Tensor, Tensor] | None
 
+    def shared(self) -> "RawBatch":
+        """In memory that other processes read. Raises RuntimeError where there is no room."""
+        return self._each(Tensor.share_memory_)
+
     def pin_memory(self) -> "RawBatch":
         return self._each(Tensor.pin_memory)
 
@@ -91,7 +97,9 @@ def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:
         faces = of_sources.nonzero().flatten(), of_driving.nonzero().flatten()
     skipped = [line for pair in pairs for line in pair.skipped]
     recipe = Recipe.stack([pair.recipe for pair in pairs])
-    return RawBatch(frames, recipe, transform, landmarks, [pair.clip for pair in pairs], skipped, faces)
+    batch = RawBatch(frames, recipe, transform, landmarks, [pair.clip for pair in pairs], skipped, faces)
+    # By itself PyTorch shares it in a thread, where a failure is printed and the batch waited for without end.
+    return batch if get_worker_info() is None else batch.shared()
 
 
 class EndlessEpochs(Sampler[list[tuple[int, int]]]):
@@ -136,7 +144,8 @@ def load_batches(
     """Batches without end from pair number `start` on, of worker `rank` of `count`.
 
     processes: that decode ahead; 0: decoding happens when a batch is asked for. The batches are the same.
-    Raises InputError where no clip can be read, MTAnimateError where the system ends such a process.
+    Raises InputError where no clip can be read, MTAnimateError where the system ends such a process, or has no shared
+    memory for its batches.
     """
     training = dataset.config.training
     epochs = EndlessEpochs(
@@ -164,10 +173,17 @@ def load_batches(
             if isinstance(batch, Unreadable):
                 raise InputError(batch.message)
             yield batch
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise MTAnimateError("a process that decodes was ended: is memory short? Then lower --workers") from error
+    except Exception as error:
+        # Its frames hold the loader, whose processes end with it; else they are waited for when this process ends.
+        traceback.clear_frames(error.__traceback__)
+        if "shared memory" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
+            raise MTAnimateError(
+                "processes that decode hand over by shared memory, which is full: give more (docker run "
+                "--shm-size=4g), or lower --workers, down to 0"
+            ) from error
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            raise MTAnimateError("a process that decodes was ended: is memory short? Then lower --workers") from error
+        raise
 
 
 def _start_process(number: int) -> None:

@@ -20,6 +20,7 @@ from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.metrics.mesh_gestures import Following
 from mtanimate.metrics.mesh_gestures import following as following_by_mesh
 from mtanimate.metrics.observer import Observer, Seen
+from mtanimate.table import read_table
 from mtanimate.video import read_image
 from mtanimate.video.crop import square_frames
 from mtanimate.video.folder import is_picture
@@ -210,7 +211,7 @@ def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Transfer]:
     """Columns `source` and `driving`, others are left alone; a source may also be a picture, found beside the CSV."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(csv.DictReader(opened))
+            rows = list(read_table(opened))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--cross {file} is not a CSV file ({error})") from error
     if not rows or not {"source", "driving"} <= rows[0].keys():

@@ -92,9 +92,9 @@ def evaluate(
     """Reconstruct the clips of a data set and measure how well: the figures, as `--json` prints them.
 
     dataset: a folder of clips (its folder `test` where it has one), or a preset's name with the clips in `data`.
-    metrics: `l1,akd,mkr,aed` unless given. cross: instead of reconstructing, drive people by others' clips: so many
-    random pairs, drawn by `seed`, or a CSV of pairs; by `mode`, as `animate` has it. sources: a folder of photographs,
-    which the random pairs have for sources.
+    metrics: `l1`, and AKD, MKR and AED both ways, unless given. cross: instead of reconstructing, drive people by
+    others' clips: so many random pairs, drawn by `seed`, or a CSV of pairs; by `mode`, as `animate` has it. sources: a
+    folder of photographs, which the random pairs have for sources.
     detector: `faces`, `face-alignment`, `bodies`, or `none`; openpose, features: folders of what other programs found.
     every: use one of so many frames. out: where the figures go, and a row a clip, so that the same call goes on where
     it was ended. videos, frames: folders for the reconstructions beside the truth. shard: `2/4` measures the second
@@ -223,7 +223,8 @@ class Measuring:
             seen = [metric.name for metric in self.plan.metrics if metric.needs in ("landmarks", "descriptors")]
             return dict.fromkeys(seen, "no detector: --detector none")
         if self.detector.identity is None:
-            return {"aed": self.detector.no_identity, "similarity": self.detector.no_identity}
+            unknown = [metric.name for metric in self.plan.metrics if metric.needs == "descriptors"]
+            return dict.fromkeys(unknown, self.detector.no_identity)
         return {}
 
     def definitions(self) -> dict[str, str]:

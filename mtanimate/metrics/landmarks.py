@@ -1,5 +1,6 @@
 """What is measured on landmarks and descriptors: AKD, MKR, AED, and their like where there is no truth.
 
+AKD, MKR and AED are here by what their names say, and as the field's public evaluation scripts compute them (`field_`).
 Landmarks are (B, N, 2) in pixels, descriptors (B, D); NaN where nothing was found.
 """
 
@@ -26,6 +27,31 @@ def missing_keypoints(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndar
 def descriptor_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AED: the Euclidean distance of the descriptors that both have: two (B, D) -> sums (B,), counts (B,)."""
     return _counted(np.linalg.norm(truth - generated, axis=1))
+
+
+def field_keypoint_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AKD of the field's scripts: of each frame the mean of |x| and |y| differences over the landmarks that both have.
+
+    Two (B, N, 2) -> means (B,), counts (B,): 1 where there is such a landmark.
+    """
+    differences = np.abs(truth - generated).mean(axis=2)
+    both = np.isfinite(differences)
+    counts = both.sum(axis=1)
+    return np.where(both, differences, 0).sum(axis=1) / np.maximum(counts, 1), (counts > 0).astype(int)
+
+
+def field_missing_keypoints(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """MKR of the field's scripts: of each frame the share that is missing among its true landmarks.
+
+    Two (B, N, 2) -> shares (B,), counts (B,): 1 where the truth has a landmark.
+    """
+    lost, there = missing_keypoints(truth, generated)
+    return lost / np.maximum(there, 1), (there > 0).astype(int)
+
+
+def field_descriptor_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AED of the field's scripts, the distance squared: two (B, D) -> sums (B,), counts (B,)."""
+    return _counted(np.square(truth - generated).sum(axis=1))
 
 
 def similarity(source: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

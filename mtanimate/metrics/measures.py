@@ -8,12 +8,29 @@ import numpy as np
 from torch import Tensor
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.landmarks import descriptor_distance, keypoint_distance, missing_keypoints
+from mtanimate.metrics.landmarks import (
+    descriptor_distance,
+    field_descriptor_distance,
+    field_keypoint_distance,
+    field_missing_keypoints,
+    keypoint_distance,
+    missing_keypoints,
+)
 from mtanimate.metrics.observer import Seen
 from mtanimate.metrics.pixels import l1, psnr, squared_error, ssim
 
 # A metric's sum over what it counts, and how many that were.
 Sum = tuple[float, int]
+
+# What definitions say of the figures that end in `_field`.
+_FIELD = "as the field's public evaluation scripts compute it, by a reading of them: "
+_ON_LANDMARKS = {
+    "akd": keypoint_distance,
+    "akd_field": field_keypoint_distance,
+    "mkr": missing_keypoints,
+    "mkr_field": field_missing_keypoints,
+}
+_ON_DESCRIPTORS = {"aed": descriptor_distance, "aed_field": field_descriptor_distance}
 
 
 @dataclass(frozen=True)
@@ -55,11 +72,25 @@ METRICS = {
             "landmarks found in both frames; over all such landmarks of all frames",
         ),
         Metric(
+            "akd_field",
+            "AKD, field's",
+            "landmarks",
+            "lower",
+            f"{_FIELD}mean |difference| over x and y, in pixels, of the landmarks found in both frames; over frames",
+        ),
+        Metric(
             "mkr",
             "MKR",
             "landmarks",
             "lower",
             "missing keypoint rate: of the landmarks found in the true frames, the share not found in the generated",
+        ),
+        Metric(
+            "mkr_field",
+            "MKR, field's",
+            "landmarks",
+            "lower",
+            f"{_FIELD}of a true frame's landmarks the share not found in the generated; over frames",
         ),
         Metric(
             "aed",
@@ -68,6 +99,14 @@ METRICS = {
             "lower",
             "average Euclidean distance of the identity descriptors of the true and the generated frame; over frames "
             "that have both",
+        ),
+        Metric(
+            "aed_field",
+            "AED, field's",
+            "descriptors",
+            "lower",
+            f"{_FIELD}sum of the squared differences of the identity descriptors, no root of it; over frames that have "
+            "both",
         ),
         Metric(
             "psnr",
@@ -88,7 +127,7 @@ METRICS = {
         Metric("lpips", "LPIPS", "lpips", "lower", "learned perceptual distance (Zhang et al. 2018); over frames"),
     )
 }
-DEFAULT = ("l1", "akd", "mkr", "aed")
+DEFAULT = ("l1", *_ON_LANDMARKS, *_ON_DESCRIPTORS)
 
 
 def parse_metrics(text: str) -> list[str]:
@@ -132,12 +171,11 @@ def _on_pictures(
 def _on_findings(name: str, truth: Seen | None, generated: Seen | None) -> tuple[np.ndarray, np.ndarray] | None:
     if truth is None or generated is None:
         return None
-    if name == "aed":
-        if truth.descriptors is None or generated.descriptors is None:
-            return None
-        return descriptor_distance(truth.descriptors, generated.descriptors)
-    distances = {"akd": keypoint_distance, "mkr": missing_keypoints}
-    return distances[name](truth.landmarks, generated.landmarks) if name in distances else None
+    if name in _ON_LANDMARKS:
+        return _ON_LANDMARKS[name](truth.landmarks, generated.landmarks)
+    if name in _ON_DESCRIPTORS and truth.descriptors is not None and generated.descriptors is not None:
+        return _ON_DESCRIPTORS[name](truth.descriptors, generated.descriptors)
+    return None
 
 
 def added(first: dict[str, Sum], second: dict[str, Sum]) -> dict[str, Sum]:

@@ -1,11 +1,13 @@
 """What a run writes for people: log.jsonl, TensorBoard, pictures."""
 
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mtanimate.config import LossConfig
 from mtanimate.drawing.scenes import draw_scene
 from mtanimate.errors import InputError
 from mtanimate.files import replacing
@@ -17,9 +19,10 @@ from mtanimate.video import write_image
 
 
 class Log:
-    """The lines of log.jsonl: means over the steps since the last."""
+    """The lines of log.jsonl: means over the steps since the last. weights: of the terms."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: LossConfig) -> None:
+        self.weights = weights
         self.steps: list[Step] = []
         self.score: Score | None = None
 
@@ -27,11 +30,13 @@ class Log:
         self.steps.append(replace(step, scene=None))  # pictures take memory
 
     def entry(self, number: int, pairs: int, meter: Meter, with_score: bool) -> dict[str, Any]:
-        """Terms of steps that were skipped do not count; `loss` is null where all were."""
-        good = [step for step in self.steps if not step.bad]
+        """Of each term the mean that was trained on, and without its weight, so that runs of other weights compare.
+        Steps that were skipped do not count; `loss` is null where all were."""
+        good = [step for step in self.steps if step.taken]
         names = good[-1].terms if good else ()
         terms = {name: sum(step.terms.get(name, 0.0) for step in good) / len(good) for name in names}
         entry: dict[str, Any] = {"step": number, "loss": sum(terms.values()) if good else None, **terms}
+        entry |= {f"{name}_unweighted": value / getattr(self.weights, name) for name, value in terms.items()}
         if len(good) < len(self.steps):
             entry["skipped_steps"] = len(self.steps) - len(good)
         if good:
@@ -63,11 +68,13 @@ class Journal:
             partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
     def write(self, entry: dict[str, Any]) -> None:
-        """entry: with `step`. Raises OSError where the disk is full; then no half of a line is left."""
+        """entry: with `step`; numbers that are not finite, which JSON has not, become null. Raises OSError where the
+        disk is full; then no half of a line is left."""
+        entry = {name: None if _no_number(value) else value for name, value in entry.items()}
         whole = self.file.stat().st_size if self.file.exists() else 0
         try:
             with self.file.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry) + "\n")
+                log.write(json.dumps(entry, allow_nan=False) + "\n")
         except OSError:
             os.truncate(self.file, whole)
             raise
@@ -87,6 +94,10 @@ class Journal:
         write_image(self.folder / "pictures" / f"{step:07d}.png", picture)
         if self.board is not None:
             self.board.add_image("scene", picture, step, dataformats="HWC")
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _step_of(line: str) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from mtanimate.config import Config, to_mapping
+from mtanimate.config import Config, TrainingConfig, to_mapping
 from mtanimate.data.cache import Cache
 from mtanimate.data.caching import cache_frames
 from mtanimate.data.clips import Split
@@ -24,7 +24,7 @@ from mtanimate.training.claim import unwritable
 from mtanimate.training.journal import Journal, Log
 from mtanimate.training.keeping import Keeper
 from mtanimate.training.meter import Meter
-from mtanimate.training.optimisation import check_phases
+from mtanimate.training.optimisation import check_phases, schedule
 from mtanimate.training.state import RunState
 from mtanimate.training.step import Step, Stepper
 from mtanimate.training.stopping import StopRequest
@@ -83,7 +83,7 @@ class Run:
         animator = make_animator(config, init).to(workers.device).channels_last()
         self.stepper = Stepper(Trainee(animator, config, precision, workers), training, workers)
         self.dataset = PairDataset(split.train, config)
-        self.steps = training.steps or math.ceil(len(self.dataset) * training.epochs / training.batch_size)
+        self.steps = self._steps_of(training)
         clips = f"{len(split.train)} ({fingerprint(self.dataset.names)})"
         stepper = self.stepper
         self.state = RunState(config, clips, animator, stepper.ema, stepper.optimizer, stepper.scaler)
@@ -100,7 +100,21 @@ class Run:
             return False
         for line in self.state.load(file or self.keeper.state_file, changed=file is not None):
             self.say(f"changed: {line}")
+        self._say_of_other_steps(self._steps_of(self.state.saved_with.training))
         return True
+
+    def _steps_of(self, training: TrainingConfig) -> int:
+        return training.steps or math.ceil(len(self.dataset) * training.epochs / training.batch_size)
+
+    def _say_of_other_steps(self, before: int) -> None:
+        """More or fewer steps than the run had before may be taken, but its learning rate falls over all of them."""
+        at, training = self.state.step, self.config.training
+        old, new = (training.learning_rate * schedule(training, min(at, of), of) for of in (before, self.steps))
+        if old != new and at < self.steps:
+            self.say(
+                f"changed: training.steps: {before} -> {self.steps}: the learning rate, which falls over all of them, "
+                f"goes on at {new:.2g}, not {old:.2g}"
+            )
 
     def cache(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Decode the first clips, as many as fit into `data.cache_gib`, into the folder's `cache`, and read them from
@@ -132,7 +146,7 @@ class Run:
         return self.keeper.path
 
     def _take_steps(self, journal: Journal | None, report: Callable[[Report], None], stop: StopRequest) -> None:
-        meter, log, batches = Meter(), Log(), self._load()
+        meter, log, batches = Meter(), Log(self.config.loss), self._load()
         self.stepper.trainee.train()
         while self.state.step < self.steps:
             step = self._step(batches, meter, stop.signal > 0)

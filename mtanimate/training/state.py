@@ -31,7 +31,8 @@ FREE = {
 class RunState:
     """The things that change during a run, saved and loaded together.
 
-    step: optimiser steps taken. pairs: of frames, drawn so far. best: the lowest validation error so far.
+    step: optimiser steps taken. pairs: of frames, drawn so far. best: the lowest validation error so far. saved_with:
+    the settings of the run that saved what was loaded.
     The file is torch's format, read with `weights_only=True`: tensors, numbers, text and containers only.
     """
 
@@ -44,7 +45,7 @@ class RunState:
         optimizer: optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> None:
-        self.config = config
+        self.config = self.saved_with = config
         self.clips = clips
         self.model = model
         self.ema = ema
@@ -83,7 +84,8 @@ class RunState:
         the file is broken.
         """
         content = _read(path)
-        found = differences(from_mapping(Config, content["config"]), self.config)
+        saved_with = from_mapping(Config, content["config"])
+        found = differences(saved_with, self.config)
         lines = [f"{key}: {there} -> {here}" for key, (there, here) in found.items() if key not in FREE]
         if content["clips"] != self.clips:
             lines.append(f"clips: {content['clips']} -> {self.clips}")
@@ -96,6 +98,7 @@ class RunState:
                 f"go on with the new ones by --resume '{path}', or choose another --out"
             )
         self._take(content, path)
+        self.saved_with = saved_with
         return lines
 
     def _take(self, content: dict[str, Any], path: Path) -> None:

@@ -19,14 +19,17 @@ from mtanimate.training.workers import Workers
 
 @dataclass(frozen=True)
 class Step:
-    """What came of a step. terms: weighted, the mean over all workers; nan or inf where it was skipped.
+    """What came of a step. terms: weighted, the mean over all workers; nan or inf where they were.
 
-    bad: empty, or what was not finite and the clips of the workers where it was not. stop: a worker was asked to.
+    bad: empty, or what was not finite and the clips of the workers where it was not. taken: it changed the network; not
+    so where it is bad, or where gradients overflowed in half precision, which then lowers their scale.
+    stop: a worker was asked to.
     """
 
     terms: dict[str, float]
     gradient_norm: float
     bad: str
+    taken: bool
     stop: bool
     scene: Scene | None
 
@@ -34,7 +37,7 @@ class Step:
 class Stepper:
     """Takes steps with a Trainee: forward, backward, clipping, Adam, running mean.
 
-    A step whose losses or gradients are not finite changes nothing: no weight, no batch statistic.
+    A step whose losses or gradients are not finite changes nothing: no weight, no batch statistic, no running mean.
     """
 
     def __init__(self, trainee: Trainee, config: TrainingConfig, workers: Workers) -> None:
@@ -71,14 +74,15 @@ class Stepper:
         wrong = [name for name, term in zip(names, terms, strict=True) if not math.isfinite(term)]
         if not wrong and not self.scaler.is_enabled() and not math.isfinite(length):
             wrong = ["the gradient"]  # the scaler, in half precision, sees to that itself
-        if wrong:
+        taken = not wrong and math.isfinite(length)
+        if taken:
+            self._update()
+        else:
             self.statistics.restore()
             self.optimizer.zero_grad(set_to_none=True)
-        else:
-            self._update()
         self.scaler.update()
         bad = self._describe(wrong, own, batches) if wrong else ""
-        return Step(dict(zip(names, terms, strict=True)), length, bad, stopped > 0, scene)
+        return Step(dict(zip(names, terms, strict=True)), length, bad, taken, stopped > 0, scene)
 
     def _backward(self, batches: list[RawBatch], step: int) -> tuple[list[str], torch.Tensor, Scene | None]:
         """Gradients of the mean over the parts; the terms' names and values, and what the last part saw."""

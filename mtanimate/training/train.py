@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
@@ -51,13 +51,13 @@ def plan(
     preset: str | None = None,
     out: str | Path | None = None,
     estimator: str | None = None,
-    settings: list[str] | None = None,
+    settings: Sequence[str | tuple[str, Any]] | None = None,
     resume: str | Path = "auto",
     init: str | Path | None = None,
 ) -> Plan:
     """dataset: a preset's name, a folder of videos, or a YAML file; data: where the videos are, when it is not
     the folder (default: `data/NAME`). estimator: in place of the preset's, one of `ESTIMATORS`. settings:
-    `key=value` over all else. resume: auto, none or a state's file.
+    `key=value`, or (key, value), over all else. resume: auto, none or a state's file.
     init: a checkpoint's name or file, whose network is trained on where no preset or YAML file says another; the
     phases for fresh networks are left out then.
     Raises InputError for what is wrong or missing.
@@ -156,7 +156,8 @@ def _train(
     remark(describe(config))
     remark(
         f"device {describe_device(here.device)} x {here.count}, {precision}; {processes} processes that decode; "
-        f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}); run in {planned.folder}"
+        f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}), people known "
+        f"{split.known_by}; run in {planned.folder}"
     )
     for line in planned.left_out:
         remark(line)

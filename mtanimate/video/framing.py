@@ -139,12 +139,20 @@ class Framing:
         )
 
 
-def frame_driving(reader: Footage, frames: range, crop: Crop, track: bool, say: Say) -> Framing:
+def frame_driving(
+    reader: Footage,
+    frames: range,
+    crop: Crop,
+    track: bool,
+    say: Say,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Framing:
     """How the frames of these numbers of a driving video are cut. Reads them through once for crop="auto".
 
     One square holds the face wherever it goes, since the network reads movement from what moves in it. track: a
     square of slowly changing place and size follows the face instead; it looks ahead, so it does not lag.
     say gets the warning where no face is found or dlib is missing, and the centred square is used.
+    progress(done, total) counts frames where they are read.
     Raises InputError for a square out of the picture, and for a damaged video.
     """
     width, height = reader.width, reader.height
@@ -161,7 +169,11 @@ def frame_driving(reader: Footage, frames: range, crop: Crop, track: bool, say: 
     looked = frames[:: sample_step(fps)]
     follower = FaceFollower()
     batches = reader.batches(1, looked.start, looked.stop, looked.step)
-    sights = [(number, follower.see(batch[0])) for number, batch in zip(looked, batches, strict=True)]
+    sights = []
+    for number, batch in zip(looked, batches, strict=True):
+        progress(len(range(frames.start, number, frames.step)), len(frames))
+        sights.append((number, follower.see(batch[0])))
+    progress(len(frames), len(frames))
     seen = {number: box for number, box in sights if box}
     if not seen:
         say(_fallback("no face found in the driving video", "driving video", centred, "--driving-crop"))

@@ -63,6 +63,25 @@ def test_what_there_is_is_counted(findings):
     assert findings.samples_per_second > 1
 
 
+@pytest.mark.parametrize(
+    ("names", "identities", "said"),
+    [
+        (["ann/1.mp4", "ann/2.mp4", "bob/1.mp4"], 2, "each uppermost folder is taken for one person"),
+        (["ann/a.mp4", "ann/b.mp4", "bob/c.mp4"], 3, "each clip is taken for another one's, also the 2 in"),
+        (["ann__1.mp4", "more/ann__2.mp4", "more/bob.mp4"], 2, None),
+        (["a.mp4", "b.mp4"], 2, None),
+    ],
+)
+def test_how_people_are_known_is_said(tmp_path, folder, names, identities, said):
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_video(tmp_path / name, counting_frames(2 + number, 0))
+    found = check_dataset(tmp_path, CONFIG, processes=0)
+    assert found.identities == identities
+    assert ("folder" in found.known_by) == (said is not None and "folder" in said)
+    assert [said in line for line in found.warnings] == [True] if said else found.warnings == []
+
+
 def test_nothing_usable(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
     found = check_dataset(tmp_path, CONFIG, processes=0)

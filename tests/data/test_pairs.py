@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import counting_frames, tiny_config, write_video
 
 from mtanimate.config import AugmentationConfig
@@ -137,6 +139,54 @@ def test_identities_are_held_out_by_a_seed(tmp_path):
     assert len(split.train) + len(split.test) == 40
     assert split_clips(tmp_path, 0.1, 0) == split
     assert any(split_clips(tmp_path, 0.1, seed).test != split.test for seed in (1, 2, 3))
+
+
+# Whose clip it is, where names do not say it
+
+
+def by_person(split):
+    """The clips' paths of each identity; those of train and of test must have none in common."""
+    people = {}
+    for clip in split.train + split.test:
+        people.setdefault(clip.identity, set()).add(clip.path)
+    assert {clip.identity for clip in split.train}.isdisjoint(clip.identity for clip in split.test)
+    return people
+
+
+@pytest.mark.parametrize(
+    "name", ["{person}/{video}.mp4", "{person}/x{video}/00001.mp4", "{person}/{video}/0000000.png"], ids=str
+)
+@given(counts=st.lists(st.integers(1, 4), min_size=5, max_size=8), seed=st.integers(0, 9))
+def test_numbered_clips_are_their_folders(tmp_path_factory, name, counts, seed):
+    """As VoxCeleb has them: no person is in train and in test."""
+    folder = tmp_path_factory.mktemp("numbered")
+    counts[0] = max(counts[0], 2)
+    for person, videos in enumerate(counts):
+        touch(folder, *(name.format(person=f"id{person}", video=f"{video:05}") for video in range(videos)))
+    split = split_clips(folder, 0.2, seed)
+    assert {identity: len(paths) for identity, paths in by_person(split).items()} == {
+        f"id{person}": videos for person, videos in enumerate(counts)
+    }
+    assert split.test
+    assert all(identity in path.parts for identity, paths in by_person(split).items() for path in paths)
+    assert "folder" in split.known_by
+
+
+def test_train_and_test_together_say_by_what_people_are_known(tmp_path):
+    """Neither has a name twice by itself; together they show that 00001 is no person."""
+    touch(tmp_path, "train/ann/00001.mp4", "train/ann/00002.mp4", "test/bob/00001.mp4")
+    split = split_clips(tmp_path, 0.1, 0)
+    assert [clip.identity for clip in split.train] == ["ann", "ann"]
+    assert [clip.identity for clip in split.test] == ["bob"]
+
+
+def test_names_that_say_a_person_count_wherever_they_lie(tmp_path):
+    touch(
+        tmp_path, "large/ann__1.mp4", "small/ann__1.mp4", "small/bob#1.mp4", "cy.mp4", "small/dan.mp4", "large/eve.mp4"
+    )
+    split = split_clips(tmp_path, 0.0, 0)
+    assert {clip.identity for clip in split.train} == {"ann", "bob", "cy", "dan", "eve"}
+    assert "names" in split.known_by
 
 
 @pytest.mark.parametrize(("people", "held"), [(1, 0), (4, 0), (6, 1), (10, 1), (26, 3)])

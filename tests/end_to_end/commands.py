@@ -10,7 +10,9 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+from typer.testing import CliRunner
 
+from mtanimate.cli import app
 from mtanimate.config import BACKBONES, load_preset
 
 COMMAND = Path(sys.executable).parent / "mtanimate"
@@ -19,6 +21,14 @@ COMMAND = Path(sys.executable).parent / "mtanimate"
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """The installed command with these arguments, to its end."""
     return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=180, **options)
+
+
+def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """As `run`, but in this process, without the seconds of a start."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def interrupted(signal_number: signal.Signals, when: Callable[[], bool], *arguments: object) -> tuple[int, str]:

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from commands import interrupted, run
+from commands import interrupted, run, run_here
 
 import mtanimate
 from mtanimate.video import VideoReader, read_image
@@ -133,7 +133,7 @@ def test_bad_input_is_one_line_and_exit_2(broken, tmp_path, case):
     changes = {key: place(key, value) for key, value in BAD[case].items()}
     if str(changes.get("checkpoint", "")).endswith(("safetensors", "png")):
         changes["checkpoint"] = broken / changes["checkpoint"]
-    done = run(
+    done = run_here(
         *arguments(broken, tmp_path / "o.mp4", **{k: v for k, v in changes.items() if k != "out"}),
         *(["--out", changes["out"]] if "out" in changes else []),
     )

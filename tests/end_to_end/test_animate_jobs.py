@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from commands import run
+from commands import run_here
 
+from mtanimate.animation.jobs import run_jobs
 from mtanimate.video import VideoReader
 
 
@@ -22,7 +23,7 @@ def jobs(media, tmp_path):
 
 
 def perform(media, file, *options):
-    return run("animate", "--jobs", file, "--checkpoint", media / "tiny.safetensors", *options)
+    return run_here("animate", "--jobs", file, "--checkpoint", media / "tiny.safetensors", *options)
 
 
 def row(out: str, end: str = "0.2", driving: str = "talk.mp4") -> str:
@@ -46,6 +47,45 @@ def test_rows_are_made_and_not_made_again(workers, media, jobs, tmp_path):
     assert json.loads(perform(media, file, "--json").stdout)["done"] == 1
 
 
+def test_a_job_whose_report_was_torn_is_done(media, jobs, tmp_path):
+    """A run that was killed while it wrote, however much of the last line: its result is whole, and stays."""
+    file = jobs(row("a.mp4"), row("b.mp4"))
+    assert perform(media, file, "--quiet").returncode == 0
+    report = tmp_path / "jobs.csv.report.jsonl"
+    *_, last = report.read_bytes().splitlines(keepends=True)
+    for kept in (0, 1, len(last) // 2, len(last) - 1):
+        report.write_bytes(report.read_bytes().removesuffix(last) + last[:kept])
+        again = run_jobs(file, checkpoint="none is read")
+        assert (again.done, again.skipped, again.failed) == (0, 2, 0)
+        assert report.read_bytes().endswith(b"\n")
+
+
+def test_options_beside_the_file_are_the_rows_defaults(media, jobs, tmp_path):
+    """A cell that is not empty says otherwise."""
+    file = jobs(
+        "face.png,talk.mp4,a.mp4,,", "face.png,talk.mp4,b.mp4,0.4,no", head="source,driving,out,end,compare"
+    )  # fmt: skip
+    options = ("--end", "0.2", "--crop", "none", "--driving-crop", "none", "--compare", "--no-audio")
+    done = perform(media, file, *options)
+    assert done.returncode == 0, done.stderr
+    first, second = (VideoReader(tmp_path / name) for name in ("a.mp4", "b.mp4"))
+    assert (first.frame_count, second.frame_count) == (6, 12)
+    assert (first.width, second.width) == (3 * 64, 64)
+    assert not first.has_audio
+    assert not second.has_audio
+    assert perform(media, file, *options, "--quiet").returncode == 0  # all is done
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_table_of_a_spreadsheet(between, media, jobs, tmp_path):
+    """With the decimal commas that come with semicolons."""
+    head, cells = ("source", "driving", "out", "end", "crop", "driving-crop"), row("a.mp4", "0-2").split(",")
+    file = jobs(between.join(cells).replace("0-2", "0,2"), head=between.join(head))
+    done = perform(media, file)
+    assert done.returncode == 0, done.stderr
+    assert VideoReader(tmp_path / "a.mp4").frame_count == 6
+
+
 def test_a_row_that_fails_does_not_stop_the_others(media, jobs, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
     file = jobs(row("a.mp4"), row("b.mp4", driving="broken.mp4"), row("c.mp4"))
@@ -54,7 +94,9 @@ def test_a_row_that_fails_does_not_stop_the_others(media, jobs, tmp_path):
     assert json.loads(done.stdout)["failed"] == 1
     assert "line 3: " in done.stderr
     report = [json.loads(line) for line in (tmp_path / "jobs.csv.report.jsonl").read_text("utf-8").splitlines()]
-    assert {entry["line"]: entry["status"] for entry in report} == {2: "done", 3: "failed", 4: "done"}
+    assert [(entry["line"], entry["status"]) for entry in report] == [
+        *((2, "begun"), (2, "done"), (3, "begun"), (3, "failed"), (4, "begun"), (4, "done")),
+    ]
     assert "broken.mp4" in next(entry["error"] for entry in report if entry["status"] == "failed")
 
 
@@ -72,6 +114,7 @@ def test_a_file_that_is_there_is_not_overwritten(media, jobs, tmp_path):
         ([row("a.mp4"), row("b.mp4", driving="tak.mp4")], None, "line 3: "),
         ([row("a.mp4"), row("a.mp4")], None, "line 3: line 2 writes"),
         (["face.png,talk.mp4,a.mp4,1"], "source,driving,out,smoth", "line 2: unknown column 'smoth'"),
+        (["face.png|talk.mp4|a.mp4"], "source|driving|out", "line 2: unknown column 'source|driving|out'"),
         (["face.png,talk.mp4"], "source,driving", "line 2: a job needs a source and an out"),
         (["face.png,talk.mp4,a.mp4,1,2"], "source,driving,out", "line 2: it has more or fewer fields"),
         (["face.png,talk.mp4,a.mp4,absolute,2"], "source,driving,out,mode,strength", "line 2: --strength"),

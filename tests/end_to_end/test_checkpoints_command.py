@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import run
+from commands import run, run_here
 from foreign import FOMM, write
 from serving import serving
 
@@ -124,7 +124,7 @@ def test_verify(cache):
     ],
 )
 def test_wrong_input_is_one_line(arguments, said):
-    done = run("checkpoints", *arguments)
+    done = run_here("checkpoints", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

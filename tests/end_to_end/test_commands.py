@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from commands import moving_disc, run, tiny_config
+from commands import moving_disc, run, run_here, tiny_config
 
 from mtanimate.config import to_mapping
 from mtanimate.video import VideoWriter
@@ -130,7 +130,7 @@ def test_train_then_animate_with_what_was_trained(clips, settings, media, tmp_pa
     ],
 )
 def test_bad_training_input(clips, tmp_path, changes, said):
-    done = run("train", "--dataset", clips, "--out", tmp_path / "run", *changes)
+    done = run_here("train", "--dataset", clips, "--out", tmp_path / "run", *changes)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

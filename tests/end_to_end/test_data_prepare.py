@@ -7,7 +7,7 @@ import signal
 
 import numpy as np
 import pytest
-from commands import ffmpeg, interrupted, run
+from commands import ffmpeg, interrupted, run, run_here
 from drawn_face import scene
 from golden import SHARED
 from telling import told, write_telling_video
@@ -145,7 +145,7 @@ def test_a_corrupt_and_a_missing_video_among_good_ones(raw, metadata, tmp_path):
 )
 def test_a_wrong_csv(raw, tmp_path, header, lines, said):
     path = table(tmp_path, *lines, header=header)
-    done = run("data", "prepare", raw, "--out", tmp_path / "out", "--metadata", path)
+    done = run_here("data", "prepare", raw, "--out", tmp_path / "out", "--metadata", path)
     one_line(done, 2)
     assert said in done.stderr
     assert str(path) in done.stderr
@@ -153,9 +153,9 @@ def test_a_wrong_csv(raw, tmp_path, header, lines, said):
 
 
 def test_other_wrong_input(raw, metadata, tmp_path):
-    one_line(run("data", "prepare", tmp_path / "none", "--out", tmp_path / "out"), 2)
-    one_line(run("data", "prepare", raw, "--out", raw), 2)
-    one_line(run("data", "prepare", raw, "--out", tmp_path / "out", "--metadata", metadata, "--size", 65), 2)
+    one_line(run_here("data", "prepare", tmp_path / "none", "--out", tmp_path / "out"), 2)
+    one_line(run_here("data", "prepare", raw, "--out", raw), 2)
+    one_line(run_here("data", "prepare", raw, "--out", tmp_path / "out", "--metadata", metadata, "--size", 65), 2)
     assert not (tmp_path / "out").exists()
     (tmp_path / "dlib.py").write_text("raise ImportError")
     without = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import interrupted, moving_disc, run
+from commands import interrupted, moving_disc, run, run_here
 from drawn_face import scene
 from golden import SHARED
 
 from mtanimate.errors import MTAnimateError
 from mtanimate.evaluation.shards import run_shards
+from mtanimate.metrics.measures import DEFAULT
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
 
 pytest.importorskip("dlib", reason="landmarks need dlib: pip install 'mtanimate[eval]'")
 
-METRICS = "l1,akd,mkr,psnr,ssim"
+METRICS = "l1,akd,akd_field,mkr,psnr,ssim"
 TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"
 needs_clips = pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips at {TEST_CLIPS}")
 needs_mediapipe = pytest.mark.skipif(
@@ -79,6 +80,8 @@ def test_the_result(whole):
     assert whole["metrics"].keys() == set(METRICS.split(","))
     assert whole["without_subject"]["truth"] == 6  # the disc's frames
     assert whole["repeating"]["metrics"]["akd"] > 1
+    share = whole["repeating"]["metrics"]["akd_field"] / whole["repeating"]["metrics"]["akd"]
+    assert 0.5 < share < 0.5**0.5  # of a distance, the mean of its |x| and |y|
     assert whole["repeating"]["metrics"]["mkr"] == 0
     assert whole["worst"]["l1"][0]["value"] == max(each["value"] for each in whole["worst"]["l1"])
     assert "68_face_landmarks.dat (sha256 fbdc2cb8)" in whole["definitions"]["detector"]
@@ -109,7 +112,7 @@ def test_the_same_command_measures_nothing_anew(media, clips, whole):
 
 def test_other_settings_are_refused_by_name(media, clips, whole):
     arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", whole["out"]]
-    done = run("eval", *arguments, "--every", 2, "--metrics", METRICS)
+    done = run_here("eval", *arguments, "--every", 2, "--metrics", METRICS)
     assert done.returncode == 2
     assert "every is 1, not 2" in done.stderr
 
@@ -174,7 +177,8 @@ def test_subjects_without_a_face(media, clips, tmp_path):
     write_clip(tmp_path / "set" / "disc.mp4", moving_disc(5))
     result = evaluate(media, tmp_path / "set", tmp_path / "out")
     assert result["metrics"]["l1"] > 0
-    assert {result["metrics"][name] for name in ("akd", "mkr", "aed")} == {None}
+    assert {value for name, value in result["metrics"].items() if name != "l1"} == {None}
+    assert result["metrics"].keys() == result["definitions"].keys() & DEFAULT == set(DEFAULT)
     assert "no subject" in result["reasons"]["akd"]
     assert "--detector" in result["stderr"]
 
@@ -182,8 +186,9 @@ def test_subjects_without_a_face(media, clips, tmp_path):
 def test_bodies_have_no_identity(media, clips, tmp_path):
     pytest.importorskip("mediapipe", reason="bodies need mediapipe: pip install 'mtanimate[mediapipe]'")
     result = evaluate(media, clips, tmp_path / "out", "--detector", "bodies")
-    assert result["metrics"]["aed"] is None
-    assert "no network" in result["reasons"]["aed"]
+    for name in ("aed", "aed_field"):
+        assert result["metrics"][name] is None
+        assert "no network" in result["reasons"][name]
 
 
 def test_videos_and_frames_are_kept_on_request(media, clips, tmp_path):
@@ -315,12 +320,18 @@ def test_comparison(media, clips, whole, tmp_path):
     assert result["videos"] == 3
     assert result["figures"]["other"]["l1"]["mean"] == whole["metrics"]["l1"]
     assert result["differences"]["other"]["l1"]["mean"] == 0
-    assert result["quoted"]["rows"]["VoxCeleb, Motion Transformer"] == {"l1": 0.038, "akd": 1.18, "aed": 0.116}
+    quoted = {"l1": 0.038, "akd_field": 1.18, "aed_field": 0.116}
+    assert result["quoted"]["rows"]["VoxCeleb, Motion Transformer"] == quoted
     assert "quoted" in result["quoted"]["remark"]
     picture = read_image(result["picture"])
     assert picture.shape[1] == 4 * 64 + 3 * 2
     shown = run("eval", "--compare", whole["out"], other, "--out", tmp_path / "compared")
     assert "quoted from the paper" in " ".join(shown.stdout.split())
+    beside = shown.stdout.partition("quoted")[2]
+    assert "1.18" in beside
+    assert "AKD, field's" in beside
+    assert "MKR" not in beside  # nothing is quoted of faces
+    assert "AED" not in beside  # not measured
 
 
 def test_the_table(media, clips, whole):
@@ -355,7 +366,7 @@ def test_the_table(media, clips, whole):
 )
 def test_wrong_options_are_one_line(options, said, media, clips, tmp_path):
     arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", tmp_path / "out", *options]
-    done = run("eval", *arguments)
+    done = run_here("eval", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from commands import COMMAND, ffmpeg, moving_disc, run
+from commands import COMMAND, ffmpeg, moving_disc, run, run_here
 from foreign import FOMM, described, write
 from golden import document, needs_golden
 from tiny import write_video
@@ -102,12 +102,12 @@ def test_mistakes_are_one_line(tmp_path, face, clip):
         ([path, "--config", "tpsmm"], "nor a published checkpoint of this layout"),
         ([path, "--config", config, "--name", "a/b"], "cannot be called"),
     ):
-        done = run("checkpoints", "import", *arguments)
+        done = run_here("checkpoints", "import", *arguments)
         assert done.returncode == 2, done.stderr
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
         assert said in done.stderr
-    done = run("animate", "--source", face, "--driving", clip, "--out", tmp_path / "o.mp4", "--checkpoint", path)
+    done = run_here("animate", "--source", face, "--driving", clip, "--out", tmp_path / "o.mp4", "--checkpoint", path)
     assert done.returncode == 2
     assert "mtanimate checkpoints import" in done.stderr
 

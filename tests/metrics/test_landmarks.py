@@ -10,6 +10,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from mtanimate.metrics.landmarks import (
     descriptor_distance,
+    field_descriptor_distance,
+    field_keypoint_distance,
+    field_missing_keypoints,
     jitter,
     keypoint_distance,
     missing_keypoints,
@@ -23,9 +26,12 @@ COORDINATE = st.floats(-500, 500, width=32)
 OF_TWO = {
     keypoint_distance: "landmarks",
     missing_keypoints: "landmarks",
+    field_keypoint_distance: "landmarks",
+    field_missing_keypoints: "landmarks",
     pose_distance: "landmarks",
     movement_distance: "landmarks",
     descriptor_distance: "descriptors",
+    field_descriptor_distance: "descriptors",
     similarity: "descriptors",
 }
 
@@ -64,6 +70,23 @@ def loop_mkr(truth, generated):
 def loop_aed(truth, generated):
     for one, other in zip(truth.tolist(), generated.tolist(), strict=True):
         yield (math.dist(one, other), 1) if finite(one) and finite(other) else (0, 0)
+
+
+def loop_field_akd(truth, generated):
+    for one, other in zip(truth.tolist(), generated.tolist(), strict=True):
+        pairs = [(a, b) for a, b in zip(one, other, strict=True) if finite(a) and finite(b)]
+        along = [abs(u - v) for a, b in pairs for u, v in zip(a, b, strict=True)]
+        yield (math.fsum(along) / len(along), 1) if along else (0, 0)
+
+
+def loop_field_mkr(truth, generated):
+    for lost, there in loop_mkr(truth, generated):
+        yield (lost / there, 1) if there else (0, 0)
+
+
+def loop_field_aed(truth, generated):
+    for distance, count in loop_aed(truth, generated):
+        yield distance**2, count
 
 
 def loop_similarity(source, generated):
@@ -114,7 +137,10 @@ def loop_jitter(found):
 LOOPS = {
     keypoint_distance: loop_akd,
     missing_keypoints: loop_mkr,
+    field_keypoint_distance: loop_field_akd,
+    field_missing_keypoints: loop_field_mkr,
     descriptor_distance: loop_aed,
+    field_descriptor_distance: loop_field_aed,
     similarity: loop_similarity,
     pose_distance: loop_pose,
     movement_distance: loop_movement,
@@ -124,7 +150,7 @@ LOOPS = {
 def made(function, seed):
     if OF_TWO[function] == "descriptors":
         return descriptors(seed)
-    return landmarks(seed, frames=8, missing=0.2 if function in (keypoint_distance, missing_keypoints) else 0.01)
+    return landmarks(seed, frames=8, missing=0.2 if "keypoint" in function.__name__ else 0.01)
 
 
 @pytest.mark.parametrize("function", LOOPS, ids=lambda function: function.__name__)
@@ -192,9 +218,9 @@ def test_sums_and_counts_are_numbers_whatever_is_missing(points, features):
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @given(points=with_gaps(3), features=with_gaps(2))
-def test_which_of_two_is_the_truth_matters_to_mkr_alone(points, features):
+def test_which_of_two_is_the_truth_matters_to_missing_keypoints_alone(points, features):
     for function, of in OF_TWO.items():
-        if function is not missing_keypoints:
+        if function not in (missing_keypoints, field_missing_keypoints):
             first, second = points if of == "landmarks" else features
             for one, other in zip(function(first, second), function(second, first), strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-9)
@@ -212,6 +238,8 @@ def test_akd_of_a_shift_is_its_length(seed, dx, dy):
     lost, there = missing_keypoints(truth, shifted)
     assert (lost == 0).all()
     assert (there == counts).all()
+    means, frames = field_keypoint_distance(truth, shifted)
+    np.testing.assert_allclose(means, frames * (abs(dx) + abs(dy)) / 2, atol=1e-9)
 
 
 @given(

@@ -16,10 +16,12 @@ FRAMES = 4
 
 def test_names():
     assert parse_metrics("aed, L1,akd,l1") == ["l1", "akd", "aed"]
-    assert parse_metrics(",".join(DEFAULT)) == ["l1", "akd", "mkr", "aed"]
+    assert parse_metrics(",".join(DEFAULT)) == [
+        *("l1", "akd", "akd_field", "mkr", "mkr_field", "aed", "aed_field"),
+    ]
     assert parse_metrics(",".join(METRICS)) == list(METRICS)
     for wrong in ("", " , ", "l1,fid", "l1;akd"):
-        with pytest.raises(InputError, match=r"--metrics .*: there are l1, akd, mkr, aed, psnr, ssim, lpips"):
+        with pytest.raises(InputError, match=r"--metrics .*: there are l1, akd, akd_field, mkr, "):
             parse_metrics(wrong)
 
 
@@ -57,6 +59,10 @@ def test_sums_over_frames():
     assert sums["mkr"] == (3, FRAMES * 5 - 1)
     apart = np.sqrt(np.square(seen.descriptors - seen_generated.descriptors).sum(axis=1))
     assert sums["aed"] == (pytest.approx(np.nansum(apart)), FRAMES - 1)
+    assert sums["aed_field"] == (pytest.approx(np.nansum(apart**2)), FRAMES - 1)
+    along = np.abs(seen.landmarks - seen_generated.landmarks)
+    assert sums["akd_field"] == (pytest.approx(np.nanmean(along, axis=(1, 2)).sum()), FRAMES)
+    assert sums["mkr_field"] == (3 / 5, FRAMES)
 
 
 def test_figures_of_sums():

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,13 @@ def whole(tmp_path_factory, videos, settings):
 # Kills
 
 
-def test_twenty_kills_change_nothing(tmp_path, videos, settings):
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing(kills, tmp_path, videos, settings):
     """Half at random moments, half between two operations on files, where a state would break."""
-    chance = random.Random(5)
+    chance = random.Random(kills)
     folder, whole = tmp_path / "run", tmp_path / "whole"
     endless = {"dataset": settings, "data": videos, "settings": ["training.steps=1000"]}
-    for number in range(20):
+    for number in range(kills):
         if number % 2:
             life = Life(folder, at_event=chance.randint(1, 40), **endless)
         else:
@@ -81,6 +83,22 @@ def test_a_decoding_process_that_is_killed_is_said(tmp_path, videos, settings):
     assert life.end() == 1
     assert life.said()[-1].startswith("a process that decodes was ended")
     assert load_all(tmp_path / "run") > 2
+
+
+def test_too_little_shared_memory_is_said(tmp_path, videos, settings):
+    """As in a container: a batch that finds no room must not be waited for."""
+    run = f"{sys.executable} -m mtanimate train --dataset {settings} --data {videos} --out {tmp_path}/run --workers 1"
+    small = "mount -t tmpfs -o size=160k tmpfs /dev/shm"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "-m", "sh", "-c", small], capture_output=True).returncode
+    ):
+        pytest.skip("needs the right to mount a small /dev/shm")
+    command = ["unshare", "-m", "sh", "-c", f"{small}; exec {run} --device cpu --set data.cache_gib=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "shared memory" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 # Signals
@@ -293,6 +311,28 @@ def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, videos):
     run.train()
     assert differing(before, weights(run)) == []
     assert any(line.startswith("step 1 skipped: the gradient not finite (clips ") for line in lines)
+
+
+def test_a_step_that_overflows_in_half_precision_changes_nothing_but_the_scale(tmp_path, videos):
+    """It is no fault: the scale of gradients is found by such steps. Batch statistics and running mean stay, too."""
+    lines = []
+    run = make_run(tmp_path, videos, steps=3, ema=0.9, checkpoint_every=50, run_precision="fp16", said=lines)
+    parameter = next(run.stepper.animator.generator.parameters())
+    parameter.register_hook(lambda gradient: gradient / 0 if run.state.step == 1 else gradient)
+    states = {}
+
+    def remember(at):
+        states[at.step] = (weights(run), optimizer(run), weights_of(run.stepper.ema))
+        states[at.step, "scale"] = run.stepper.scaler.get_scale()
+
+    run.train(remember)
+    for part in range(3):
+        assert differing(states[1][part], states[2][part]) == []
+        assert differing(states[2][part], states[3][part]) != []
+    assert states[2, "scale"] == states[1, "scale"] / 2
+    assert not any("not finite" in line for line in lines)
+    second = log(tmp_path)[1]
+    assert (second["loss"], second["skipped_steps"]) == (None, 1)
 
 
 def test_nine_bad_steps_in_a_row_and_the_run_goes_on(tmp_path, videos):

@@ -57,10 +57,27 @@ def test_a_named_state_allows_all_but_the_network(finished, videos, tmp_path):
     assert train(**given, settings=changes, say=lines.append)["steps"] == 3
     assert {line.split(":")[1].strip() for line in lines if line.startswith("changed")} == {
         "training.learning_rate",
+        "training.steps",
         "clips",
     }
     with pytest.raises(InputError, match="another network"):
         train(**given, settings=["model.num_keypoints=6"])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "milestones"])
+def test_what_other_steps_do_to_the_learning_rate_is_said(finished, tmp_path, schedule):
+    """At two of two steps the cosine is at its end, and the milestone passed; at two of eight neither is."""
+    changes = [f"training.schedule={schedule}", "training.milestones=[0.9]"]
+    given = {**finished, "out": tmp_path / "run", "resume": "auto"}
+    lines = []
+    train(**given, settings=[*changes, "training.steps=2"])
+    train(**given, settings=[*changes, "training.steps=2"], say=lines.append)
+    assert not any(line.startswith("changed") for line in lines)
+    train(**given, settings=[*changes, "training.steps=8"], say=lines.append)
+    (line,) = [line for line in lines if line.startswith("changed")]
+    assert line.startswith("changed: training.steps: 2 -> 8: ")
+    new, old = (0.00085, 0) if schedule == "cosine" else (0.001, 0.0001)
+    assert line.endswith(f"goes on at {new:.2g}, not {old:.2g}")
 
 
 def test_steps_may_grow(finished, tmp_path):

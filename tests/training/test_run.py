@@ -17,6 +17,7 @@ from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import Config, from_mapping
 from mtanimate.errors import InputError, Interrupted
 from mtanimate.training import keeping
+from mtanimate.training.journal import Journal
 
 # Stopping and going on
 
@@ -71,6 +72,27 @@ def test_the_state_is_saved_between_checkpoints(tmp_path, videos, monkeypatch):
     train(again)
     train(whole)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_terms_are_logged_with_and_without_their_weights(tmp_path, videos):
+    logs = {}
+    for pixel in (10, 20):
+        train(make_run(tmp_path / str(pixel), videos, steps=1, log_every=1, loss={"pixel": pixel}))
+        (logs[pixel],) = map(json.loads, (tmp_path / str(pixel) / "log.jsonl").read_text("utf-8").splitlines())
+    first, second = logs[10], logs[20]
+    assert second["pixel"] == pytest.approx(2 * first["pixel"])
+    assert first["pixel_unweighted"] == pytest.approx(first["pixel"] / 10)
+    assert second["pixel_unweighted"] == pytest.approx(first["pixel_unweighted"])
+    assert first["loss"] == pytest.approx(first["pixel"] + first["equivariance_keypoints"])
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_json_has_not_is_null(tmp_path, value):
+    journal = Journal(tmp_path, 0, tensorboard=False)
+    journal.write({"step": 1, "gradient_norm": value, "loss": 0.5})
+    (line,) = (tmp_path / "log.jsonl").read_text("utf-8").splitlines()
+    entry = json.loads(line, parse_constant=pytest.fail)
+    assert entry == {"step": 1, "gradient_norm": None, "loss": 0.5}
 
 
 def losses(folder):

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from mtanimate.errors import InputError
+from mtanimate.table import read_table
 from mtanimate.video.faces import Box
 from mtanimate.video.files import check_readable
 from mtanimate.video.square import Square, square_around
@@ -64,7 +65,7 @@ def read_metadata(path: Path) -> list[Row]:
     check_readable(path, "CSV file")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(_rows(path, csv.DictReader(file)))
+            rows = list(_rows(path, read_table(file)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file ({error}): give one with {','.join(_COLUMNS)}") from error
     if not rows:
