@@ -85,22 +85,21 @@ def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int
 
 
 def _pictures(
-    path: Path, video: "Video", numbers: Sequence[int], keys: list[tuple[int, int]], threads: int
+    path: Path, video: "Video", numbers: Sequence[int], keys: list[int], threads: int
 ) -> Generator[np.ndarray, None, None]:
     """As `pictures`, beginning at these keys; without any, at the file's beginning. Raises Damaged."""
     from av.video.reformatter import VideoReformatter
 
     reformatter = VideoReformatter()
-    begins = [begin for begin, _ in keys]
     with opened(path) as container:
         stream = picture_stream(container)
         assert stream is not None
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         frames, coming = decode(packets(container, stream)), 0
         for number in numbers:
-            key = bisect_right(begins, number) - 1
-            if key >= 0 and begins[key] - coming >= _WORTH_SEEKING:
-                frames, coming = _from_key(container, stream, video, keys[key])
+            at = bisect_right(keys, number)
+            if at and keys[at - 1] - coming >= _WORTH_SEEKING:
+                frames, coming = _from_key(container, stream, video, keys[at - 1])
             frame = None
             for expected in range(coming, number + 1):
                 frame = next(frames, None)
@@ -112,19 +111,19 @@ def _pictures(
 
 
 def _from_key(
-    container: "InputContainer", stream: "VideoStream", video: "Video", key: tuple[int, int]
+    container: "InputContainer", stream: "VideoStream", video: "Video", key: int
 ) -> "tuple[Iterator[VideoFrame], int]":
     """Frames from this key frame on, or from one before it, and the number of the first. Raises Damaged where the
     container leads elsewhere."""
     import av
 
     try:
-        container.seek(key[1], stream=stream)
+        container.seek(video.ticks[key], stream=stream)
     except av.FFmpegError as error:
         raise Damaged from error
     following = packets(container, stream)
     first = next(following)
-    if not first.is_keyframe or first.pts is None or first.pts > video.ticks[key[0]]:
+    if not first.is_keyframe or first.pts is None or first.pts > video.ticks[key]:
         raise Damaged
     time = first.pts
     # Pictures that lead up to an open key frame refer to what was not decoded.

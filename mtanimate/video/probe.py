@@ -1,6 +1,5 @@
 """What a video file holds, found by walking its packets once, and decoding it only where packets are not pictures."""
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,7 +33,7 @@ class Video:
     """ticks: when each shown frame is shown, ascending, in steps of `tick` seconds.
 
     stamped: whether the decoder's time stamps are these ticks, all different, so that a frame is known by its own.
-    keys: where decoding can begin: the number of the first frame that is whole then, and the time stamp to seek to.
+    keys: numbers of key frames, at which decoding can begin, ascending.
     start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
     sound: when the first packet of sound comes, heard or not, on that clock; None without sound that can be decoded.
     fps: exact; the mean where it varies. look: the shape and the colours of its pictures.
@@ -43,7 +42,7 @@ class Video:
     ticks: list[int]
     tick: Fraction
     stamped: bool
-    keys: list[tuple[int, int]]
+    keys: list[int]
     start: Fraction
     sound: Fraction | None
     fps: Fraction
@@ -90,7 +89,7 @@ def probe(path: Path) -> Video:
             ticks=ticks,
             tick=tick,
             stamped=stamped,
-            keys=_keys(container, ticks, pictures) if stamped else [],
+            keys=_keys(ticks, pictures) if stamped else [],
             start=ticks[0] * tick - zero,
             sound=None if heard is None else heard - zero,
             fps=frame_rate(ticks, tick, float(declared) if declared else None),
@@ -182,13 +181,9 @@ def _ascending(
     return order if len(order) == len(stamps) else [round(number / rate / tick) for number in range(len(stamps))]
 
 
-def _keys(container: "InputContainer", ticks: list[int], pictures: list[_Picture]) -> list[tuple[int, int]]:
-    by_order = container.format.name.startswith("mov")  # what its index is sorted by
-    return sorted(
-        (bisect_left(ticks, picture.time), picture.order if by_order and picture.order is not None else picture.time)
-        for picture in pictures
-        if picture.key and picture.time is not None and picture.time <= ticks[-1]
-    )
+def _keys(ticks: list[int], pictures: list[_Picture]) -> list[int]:
+    times = {picture.time for picture in pictures if picture.key}
+    return [number for number, time in enumerate(ticks) if time in times]
 
 
 def _zero(container: "InputContainer", streams: "Iterable[Stream]") -> Fraction:
