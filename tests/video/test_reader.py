@@ -67,7 +67,8 @@ def test_every_container_in_order_and_by_number(make_video, run_ffmpeg, name: st
     expected = _reference(run_ffmpeg, path, reader)
     assert (reader.frame_count, reader.width, reader.height, reader.fps) == (25, 64, 48, 25)
     found = _all(reader)
-    assert np.abs(found.astype(int) - expected).mean(axis=(1, 2, 3)).max() < 3  # two ways to interpolate colours
+    far = np.abs(found[:, None].astype(np.int16) - expected).mean(axis=(2, 3, 4))
+    assert (far.diagonal() <= far.min(axis=1) + 0.5).all()  # two ways to interpolate colours; some frames are alike
     picked = [24, 3, 3, 0, 17]
     np.testing.assert_array_equal(reader.frames(picked), found[picked])
 
