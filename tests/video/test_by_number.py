@@ -1,4 +1,4 @@
-"""Frame n by its number is the n-th frame that is shown, whatever the container, the codec and its order of decoding."""
+"""Frame n by its number is the n-th that is shown, whatever the container, the codec and its order of decoding."""
 
 from itertools import product
 from pathlib import Path
