@@ -25,7 +25,7 @@ _TO_BT709 = {
     12: [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]],  # Display P3
 }
 _WHITE = 100.0  # cd/m²: what an SDR screen shows as white. HDR is shown as bright as it is meant, up to
-_KNEE = 0.8  # this share of white; brighter light, up to _PEAK, is pressed into the rest.
+_KNEE = 0.6  # this share of white; brighter light, up to _PEAK, is pressed into the rest.
 _PEAK = 10.0  # whites: 1000 cd/m², for which HLG and most PQ are made
 _LEVELS = 4096  # of the tables: 12 bits
 _STRANGEST = 5  # times as wide as high: pixels beyond are taken for a mistake in the file
