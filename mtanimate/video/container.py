@@ -36,7 +36,8 @@ def opened(path: Path) -> "InputContainer":
 
 
 def picture_stream(container: "InputContainer") -> "VideoStream | None":
-    """The default stream of pictures, of several the largest; None without one. Covers and thumbnails are none."""
+    """The default stream of pictures, of several the largest; None without one. Covers and thumbnails are none, and
+    a single picture counts only where nothing moves."""
     from av.stream import Disposition
 
     streams = [
@@ -51,7 +52,8 @@ def picture_stream(container: "InputContainer") -> "VideoStream | None":
 def _preference(stream: "VideoStream") -> tuple[bool, bool, int]:
     from av.stream import Disposition
 
-    return Disposition.default in Disposition(stream.disposition), stream.frames != 1, stream.width * stream.height
+    is_default = Disposition.default in Disposition(stream.disposition)
+    return stream.frames != 1, is_default, stream.width * stream.height
 
 
 def sound_stream(container: "InputContainer") -> "AudioStream | None":

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Of these a packet is a picture, but for what `_told_by_packets` looks at.
 _A_PICTURE_A_PACKET = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "gif"}
+# Of these libav sees for itself which pictures are key frames, whatever the container says.
+_KEYS_ARE_SEEN = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "mpeg4", "mpeg2video"}
 _PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 _JUMPS = 0x0200  # AVFMT_TS_DISCONT: recordings, whose clock may jump
 
@@ -33,7 +35,7 @@ class Video:
     """ticks: when each shown frame is shown, ascending, in steps of `tick` seconds.
 
     stamped: whether the decoder's time stamps are these ticks, all different, so that a frame is known by its own.
-    keys: numbers of key frames, at which decoding can begin, ascending.
+    keys: numbers of the key frames at which decoding can begin, ascending; empty where none can be told.
     start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
     sound: when the first packet of sound comes, heard or not, on that clock; None without sound that can be decoded.
     fps: exact; the mean where it varies. look: the shape and the colours of its pictures.
@@ -77,10 +79,10 @@ def probe(path: Path) -> Video:
                 raise Damaged
             if first is None:
                 raise InputError(f"{path} holds no frames: record or download the video again")
-            stamps = _told_by_packets(container, stream, pictures) or _decoded(path)
+            stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path)
         except Damaged as error:
             raise InputError(f"{path} is damaged or cut off: copy or download the video again") from error
-        tick = Fraction(stream.time_base or 1)
+        codec, tick = stream.codec_context.codec.canonical_name, Fraction(stream.time_base or 1)
         declared = stream.average_rate or stream.guessed_rate
         ticks = _ascending(container, stamps, tick, pictures, declared or Fraction(25))
         stamped = ticks == stamps and all(one < next for one, next in pairwise(ticks))
@@ -89,7 +91,7 @@ def probe(path: Path) -> Video:
             ticks=ticks,
             tick=tick,
             stamped=stamped,
-            keys=_keys(ticks, pictures) if stamped else [],
+            keys=_keys(ticks, pictures) if stamped and codec in _KEYS_ARE_SEEN else [],
             start=ticks[0] * tick - zero,
             sound=None if heard is None else heard - zero,
             fps=frame_rate(ticks, tick, float(declared) if declared else None),
@@ -121,7 +123,7 @@ def _walk(
 
 
 def _told_by_packets(
-    container: "InputContainer", stream: "VideoStream", pictures: list[_Picture]
+    container: "InputContainer", stream: "VideoStream", pictures: list[_Picture], first: "VideoFrame"
 ) -> list[int | None] | None:
     """The time stamps of the frames in the order they are shown; None where only decoding tells them."""
     codec = stream.codec_context.codec.canonical_name
@@ -134,9 +136,7 @@ def _told_by_packets(
         or not times
         or len(set(times)) < sum(picture.shown for picture in pictures)
         or any(one >= next for one, next in pairwise(order))  # the clock jumps
-        # Cut at an open GOP: the leading pictures refer to what is gone.
-        or not pictures[0].key
-        or (pictures[0].time is not None and times[0] < pictures[0].time)
+        or first.pts != times[0]  # cut: the first pictures refer to what is gone
     ):
         return None
     return list(times)

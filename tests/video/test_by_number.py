@@ -29,10 +29,10 @@ FORMATS = {
     "mpeg2.mkv": "-c:v mpeg2video -g {gop} -bf {bframes} -q:v 3",
     "xvid.avi": "-c:v mpeg4 -g {gop} -bf {bframes} -q:v 3",
     "mpeg4.mp4": "-c:v mpeg4 -g {gop} -bf {bframes} -q:v 3",
-    "vp8.webm": "-c:v libvpx -g {gop} -auto-alt-ref 1 -lag-in-frames {bframes}0 -b:v 400k -cpu-used 4",
-    "vp9.webm": "-c:v libvpx-vp9 -g {gop} -auto-alt-ref 1 -lag-in-frames {bframes}0 -b:v 400k -cpu-used 8",
-    "vp9-live.webm": "-c:v libvpx-vp9 -g {gop} -lag-in-frames {bframes}0 -live 1 -b:v 400k -cpu-used 8",
-    "av1.mp4": "-c:v libaom-av1 -g {gop} -cpu-used 8 -lag-in-frames {bframes}0 -b:v 400k -pix_fmt yuv420p",
+    "vp8.webm": "-c:v libvpx -g {gop} -auto-alt-ref 1 -lag-in-frames {lag} -b:v 400k -cpu-used 4",
+    "vp9.webm": "-c:v libvpx-vp9 -g {gop} -auto-alt-ref 1 -lag-in-frames {lag} -b:v 400k -cpu-used 8",
+    "vp9-live.webm": "-c:v libvpx-vp9 -g {gop} -lag-in-frames {lag} -live 1 -b:v 400k -cpu-used 8",
+    "av1.mp4": "-c:v libaom-av1 -g {gop} -cpu-used 8 -lag-in-frames {lag} -b:v 400k -pix_fmt yuv420p",
     "mjpeg.avi": "-c:v mjpeg -q:v 3",
     "gif.gif": "",
 }
@@ -44,6 +44,7 @@ GRID = [
     for name, gop, bframes, way in product(FORMATS, GOPS, BFRAMES, WAYS)
     if ("{gop}" in FORMATS[name] or (gop, bframes) == (1, 0))
     and (way not in ("cut", "turned") or name.endswith((".mp4", ".mov", ".mkv", ".ts")))
+    and (way != "cut" or gop < 250 or not name.endswith(".ts"))  # one key frame: nothing would be left
     and (way != "varying" or not name.endswith((".avi", ".gif", ".flv")))
 ]
 TRIED_ALWAYS = GRID[::31]
@@ -51,7 +52,7 @@ TRIED_ALWAYS = GRID[::31]
 
 def _make(run_ffmpeg, folder: Path, name: str, gop: int, bframes: int, way: str) -> Path:
     path, rate = folder / name, "30000/1001" if gop == 12 else "25"
-    options = FORMATS[name].format(gop=gop, bframes=bframes).split()
+    options = FORMATS[name].format(gop=gop, bframes=bframes, lag=8 * bframes).split()
     if way == "varying":
         options += ["-vf", "select='not(mod(n,3))+gt(n,20)'", "-fps_mode", "vfr"]
     if name.endswith((".mp4", ".mkv", ".mov", ".ts")) and "libx26" in FORMATS[name]:

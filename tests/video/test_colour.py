@@ -1,4 +1,4 @@
-"""Colours come out as they went in, whatever matrix, range and tags a file has; HDR and wide colours come out as SDR."""
+"""Colours come out as they went in, whatever matrix, range and tags a file has; HDR comes out as SDR."""
 
 from pathlib import Path
 
