@@ -182,6 +182,57 @@ def test_the_gpu_is_never_missed_in_silence(make_video) -> None:
     assert VideoReader(reader.path).decoder_note == ""
 
 
+def pretend_gpu(monkeypatch, show) -> None:
+    """A GPU that decodes frame n as show(frames, n)."""
+
+    def decoded(reader: VideoReader, numbers):
+        frames = _all(VideoReader(reader.path))
+        for number in numbers:
+            yield show(frames, number)
+
+    monkeypatch.setattr(VideoReader, "_decord_frames", decoded)
+
+
+def test_a_gpu_that_shows_the_same_frames_is_used(make_video, monkeypatch) -> None:
+    path = make_video("a.mp4", options=X264)
+    pretend_gpu(monkeypatch, lambda frames, number: frames[number])
+    reader = VideoReader(path, gpu=True)
+    assert (reader.decoder, reader.decoder_note) == ("cuda:0", "")
+    np.testing.assert_array_equal(_all(reader), _all(VideoReader(path)))
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda frames, number: frames[number // 2],
+        lambda frames, number: frames[number][::-1],
+        lambda frames, number: frames[number] // 2,
+        lambda frames, number: frames[number].swapaxes(0, 1),
+    ],
+    ids=["others", "turned", "dark", "lying"],
+)
+def test_a_gpu_that_shows_other_frames_is_not_used(make_video, monkeypatch, show) -> None:
+    path = make_video("a.mp4", options=X264)
+    pretend_gpu(monkeypatch, show)
+    reader = VideoReader(path, gpu=True)
+    assert reader.decoder == "cpu"
+    assert "GPU" in reader.decoder_note
+
+
+def test_a_gpu_that_fails_on_the_way_is_left(make_video, monkeypatch) -> None:
+    path = make_video("a.mp4", options=X264)
+    pretend_gpu(monkeypatch, lambda frames, number: frames[number])
+    reader = VideoReader(path, gpu=True)
+
+    def show(frames, number):
+        if number == 11:
+            raise RuntimeError("out of surfaces")
+        return frames[number]
+
+    pretend_gpu(monkeypatch, show)
+    np.testing.assert_array_equal(_all(reader), _all(VideoReader(path)))
+
+
 MEASURE = """
 import sys, time
 from mtanimate.video import VideoReader
