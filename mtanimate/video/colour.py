@@ -17,7 +17,8 @@ _UNSPECIFIED = 2
 _BT709, _BT601, _SMPTE240M, _BT2020 = 1, 5, 7, 9  # of matrices: what swscale calls them too
 _PQ, _HLG = 16, 18
 _FULL, _LIMITED = 2, 1
-_BICUBIC_EXACT = 0x4 | 0x40000  # SWS_BICUBIC, SWS_ACCURATE_RND: without it, all is darker by one level
+_EXACT = 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT: without them, all is darker by one level
+_BILINEAR, _BICUBIC = 0x2, 0x4
 
 # To linear BT.709 red, green, blue.
 _TO_BT709 = {
@@ -61,19 +62,20 @@ class Look:
         kind = {_PQ: "PQ", _HLG: "HLG"}.get(self.transfer)
         return f"HDR ({kind}) is shown as on an SDR screen: the brightest light is dimmed" if kind else ""
 
-    def picture(self, frame: "VideoFrame", reformatter: "VideoReformatter") -> np.ndarray:
-        """uint8 RGB (height, width, 3)."""
+    def picture(self, frame: "VideoFrame", reformatter: "VideoReformatter", threads: int) -> np.ndarray:
+        """uint8 RGB (height, width, 3). threads: 0: as many as there are cores."""
         wide = self.transfer in (_PQ, _HLG) or self.primaries in _TO_BT709
         plain = frame.format.is_rgb or frame.format.has_palette
+        scaled = self.stored != (frame.width, frame.height)
         pixels = reformatter.reformat(
             frame,
             *self.stored,
-            "gbrp12le" if wide else "rgb24" if plain else "gbrp",  # to gbrp swscale is exact and fast
+            "gbrp12le" if wide else "rgb24",
             src_colorspace=_matrix(frame),
             src_color_range=None if plain else frame.color_range or _LIMITED,
             dst_color_range=_FULL,
-            interpolation=_BICUBIC_EXACT,
-            threads=1,
+            interpolation=_EXACT | (_BICUBIC if scaled else _BILINEAR),
+            threads=threads,
         ).to_ndarray()
         return self._turned(_to_sdr(pixels, self.transfer, self.primaries) if wide else pixels)
 
@@ -93,7 +95,7 @@ def full_bt709_to_rgb(planes: np.ndarray) -> np.ndarray:
     frame.colorspace, frame.color_range = _BT709, _FULL
     reformatter = VideoReformatter()
     return reformatter.reformat(
-        frame, format="gbrp", dst_color_range=_FULL, interpolation=_BICUBIC_EXACT, threads=1
+        frame, format="rgb24", dst_color_range=_FULL, interpolation=_EXACT | _BILINEAR, threads=1
     ).to_ndarray()
 
 

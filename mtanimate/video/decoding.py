@@ -107,7 +107,7 @@ def _pictures(
                     raise Damaged
             coming = number + 1
             assert frame is not None  # numbers ascend
-            yield video.look.picture(frame, reformatter)
+            yield video.look.picture(frame, reformatter, threads)
 
 
 def _from_key(
