@@ -38,7 +38,7 @@ def diagnose() -> list[Finding]:
     """Look at everything; nothing is raised."""
     return [
         Finding("python", True, True, f"{platform.python_version()} on {platform.platform()}"),
-        *map(_package, ("mtanimate", "torch", "decord2", "imageio-ffmpeg", "matplotlib", "numpy", "pillow")),
+        *map(_package, ("mtanimate", "torch", "av", "decord2", "imageio-ffmpeg", "matplotlib", "numpy", "pillow")),
         _device(),
         _decoder(),
         *_codecs(),

@@ -162,6 +162,9 @@ def perform(
     footage = open_footage(job.driving, gpu=gpu) if job.driving else None
     if isinstance(footage, VideoReader) and footage.decoder_note:
         say(footage.decoder_note)
+    for shown in (source, footage):
+        if isinstance(shown, Footage) and shown.note:
+            say(f"{shown.path}: {shown.note}")
     numbers = footage.frames_between(settings.start, settings.end) if footage else range(0)
     if footage:
         _check_reference(settings.reference_frame, numbers)

@@ -108,7 +108,7 @@ class EncodedFile:
         (-shortest would cut the picture where the sound is shorter)."""
         container = self._encoding.container
         arguments = ["-nostdin", "-i", local(self._hidden[-1]), *sound.inputs(container)]
-        arguments += ["-map", "0:v:0", "-map", "1:a:0", "-map_chapters", "-1", "-c:v", "copy"]
+        arguments += ["-map", "0:v:0", "-map", f"1:{sound.stream}", "-map_chapters", "-1", "-c:v", "copy"]
         arguments += [*sound.outputs(container, length), *self._metadata]
         self._step([*arguments, *container.format, self._new(), *sound.clock(length)])
 

@@ -1,4 +1,4 @@
-"""The ffmpeg program that ships inside imageio-ffmpeg, and what it says about a file."""
+"""The ffmpeg program that ships inside imageio-ffmpeg, which writes what we make."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from pathlib import Path
 from threading import Thread
 
 from mtanimate.errors import MTAnimateError
+from mtanimate.video.container import FORMATS
 
-# Input options: a file cannot make ffmpeg fetch what it names on the network.
-ONLY_FILES = ("-protocol_whitelist", "file,pipe")
+# Input options: a file cannot make ffmpeg open what it names, on the network or on the disk.
+ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))
+ONLY_FILES = ("-protocol_whitelist", "file,pipe", *ONLY_FORMATS)
 
 # SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
 _ENVIRONMENT = {"SVT_LOG": "1"}
-
-_AUDIO = re.compile(r"^ +Stream #0:\d+.*?: Audio: (\w+)", re.MULTILINE)
 
 
 def executable() -> str:
@@ -34,18 +34,6 @@ def executable() -> str:
 def local(path: Path) -> str:
     """`path` as ffmpeg takes it: never an option, a device or an address, whatever the name looks like."""
     return f"file:{path}"
-
-
-def describe(path: Path) -> str:
-    """What ffmpeg prints about a file: its container and its streams, or why it cannot be opened."""
-    command = [executable(), "-hide_banner", "-nostdin", *ONLY_FILES, "-i", local(path)]
-    return subprocess.run(command, capture_output=True, check=False).stderr.decode(errors="replace")
-
-
-def audio_codec(description: str) -> str | None:
-    """ffmpeg's name of the first sound stream's codec ("aac") in a description; None without one that it knows."""
-    found = _AUDIO.search(description)
-    return found[1] if found and found[1] != "none" else None
 
 
 @cache

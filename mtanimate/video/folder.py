@@ -22,7 +22,7 @@ class FrameFolder:
 
     path: of the folder, or of one picture, which is a video of one frame.
     frame_count: int. width, height: pixels, of the first picture. has_audio: never.
-    fps: pictures know no rate. variable, sound_offset: as a video's.
+    fps: pictures know no rate. variable, sound_offset, note: as a video's.
     Raises InputError where the folder holds no picture, or its first is broken.
     """
 
@@ -40,6 +40,8 @@ class FrameFolder:
             raise InputError(f"{self.path} holds no pictures: give a folder of frames")
         self.frame_count = len(self.files)
         self.height, self.width = read_image(self.files[0]).shape[:2]
+        several = f"pictures know no rate: these {self.frame_count} are taken as {float(fps):g} a second"
+        self.note = several if self.frame_count > 1 else ""
 
     @cached_property
     def times(self) -> list[Fraction]:

@@ -1,138 +1,194 @@
-"""What a video file holds, found by walking its packets once (nothing but the first frame is decoded)."""
+"""What a video file holds, found by walking its packets once, and decoding it only where packets are not pictures."""
 
-import re
-import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtanimate.errors import InputError
-from mtanimate.video.ffmpeg import ONLY_FILES, audio_codec, executable, local
+from mtanimate.video.colour import Look
+from mtanimate.video.container import opened, picture_stream, sound_stream
+from mtanimate.video.decoding import Damaged, decode, packets
+from mtanimate.video.ending import ends_early
 from mtanimate.video.files import check_readable
-from mtanimate.video.timing import frame_rate
+from mtanimate.video.timing import frame_rate, joined
 
-# ffmpeg says these, and no more, when a file ends too early; its exit status stays 0.
-DAMAGE = ("partial file", "File ended prematurely", "LZW decode failed")
-_DISCARDED = 4  # AV_PKT_FLAG_DISCARD: decoded for the sake of others, cut away by the container's edit list
-_NO_TIME = -(1 << 63)  # AV_NOPTS_VALUE
-TEXT_AND_LISTS = ("tty", "hls", "dash", "concat")  # ffmpeg would draw a text file, or open what a list names
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Of these a packet is a picture, but for what `_told_by_packets` looks at.
+_A_PICTURE_A_PACKET = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "gif"}
+# Of these libav sees for itself which pictures are key frames, whatever the container says.
+_KEYS_ARE_SEEN = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "mpeg4", "mpeg2video"}
+_PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
+_JUMPS = 0x0200  # AVFMT_TS_DISCONT: recordings, whose clock may jump
 
 
 @dataclass(frozen=True)
 class Video:
-    """ticks: when each shown frame is shown, ascending, in steps of `tick` seconds on the file's clock.
+    """ticks: when each shown frame is shown, ascending, in steps of `tick` seconds.
 
-    The file's clock is 0 at its first picture or sound.
-    sound: when the first packet of sound comes, heard or not, in seconds on that clock; None without sound that
-    ffmpeg knows.
-    fps: exact; the mean where it varies. width, height: after the rotation that a phone wrote into the file.
-    container: ffmpeg's name, e.g. "mov,mp4,m4a". has_edits: some packets are decoded but not shown.
+    stamped: whether the decoder's time stamps are these ticks, all different, so that a frame is known by its own.
+    keys: numbers of the key frames at which decoding can begin, ascending; empty where none can be told.
+    start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
+    sound: when the first packet of sound comes, heard or not, on that clock; None without sound that can be decoded.
+    fps: exact; the mean where it varies. look: the shape and the colours of its pictures.
     """
 
     ticks: list[int]
     tick: Fraction
-    fps: Fraction
-    width: int
-    height: int
+    stamped: bool
+    keys: list[int]
+    start: Fraction
     sound: Fraction | None
-    container: str
-    has_edits: bool
+    fps: Fraction
+    look: Look
 
     @property
     def frame_count(self) -> int:
         return len(self.ticks)
 
-    @property
-    def start(self) -> Fraction:
-        """When the first frame is shown, in seconds on the file's clock."""
-        return self.ticks[0] * self.tick
 
+@dataclass(frozen=True)
+class _Picture:
+    """A packet. time, order: when it is shown and decoded, in ticks, where the container knows."""
 
-def has_pictures(description: str) -> bool:
-    """Whether what ffmpeg prints about a file names a video stream that is more than a cover picture."""
-    return bool(re.search(r"^ +Stream #0:\d+.*?: Video: (?!.*\(attached pic\))", description, re.MULTILINE))
+    time: int | None
+    order: int | None
+    key: bool
+    shown: bool
 
 
 def probe(path: Path) -> Video:
     """Walks through a video file. Raises InputError when it is missing, foreign, empty or cut off."""
     check_readable(path, "video")
-    command = [executable(), "-hide_banner", "-nostdin", "-nostats", "-xerror"]
-    # Two outputs: each packet of the first real video stream (V leaves cover pictures out) and the first of sound
-    # as a line of text, and the first frame decoded, for its size after rotation. Both streams are named, because
-    # ffmpeg counts time from the earliest packet of the streams that a command uses: this is the file's clock.
-    command += [*ONLY_FILES, "-i", local(path), "-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"]
-    command += ["-bsf:a", "noise=drop=gt(n\\,0)", "-max_interleave_delta", "1", "-f", "framecrc", "-"]
-    command += ["-map", "0:V:0", "-frames:v", "1", "-f", "null", "-"]
-    # A session of its own: Ctrl-C would end ffmpeg, and a whole file seem damaged.
-    ran = subprocess.run(command, capture_output=True, check=False, start_new_session=True)
-    said = ran.stderr.decode(errors="replace")
-
-    container = re.search(r"^Input #0, (\S+), from", said, re.MULTILINE)
-    if not container or container[1] in TEXT_AND_LISTS:
-        raise InputError(f"{path} is not a video or is cut off: give an MP4, MOV, MKV, WebM, AVI or GIF")
-    if not has_pictures(said):
-        raise InputError(f"{path} has no pictures, only sound or data: give a video")
-    cut_off = container[1].startswith("mov,") and _ends_within_a_box(path)
-    if cut_off or ran.returncode != 0 or any(sign in said for sign in DAMAGE):
-        raise InputError(f"{path} is damaged or cut off: copy or download the video again")
-    size = re.search(r"^ +Stream #1:0.*?: Video: .*?, (\d+)x(\d+)", said, re.MULTILINE)
-    tick, times, has_edits, sound = _packets(ran.stdout.decode())
-    if not times or not size:
-        raise InputError(f"{path} holds no frames: record or download the video again")
-    declared = re.search(r"^ +Stream #0:\d+.*?: Video: .* ([\d.]+) fps", said, re.MULTILINE)
-    return Video(
-        ticks=times,
-        tick=tick,
-        fps=frame_rate(times, tick, float(declared[1]) if declared else None),
-        width=int(size[1]),
-        height=int(size[2]),
-        sound=sound if audio_codec(said) else None,
-        container=container[1],
-        has_edits=has_edits,
-    )
+    with opened(path) as container:
+        stream, sound = picture_stream(container), sound_stream(container)
+        if stream is None:
+            raise InputError(f"{path} has no pictures, only sound or data: give a video")
+        streams = [stream] if sound is None else [stream, sound]
+        try:
+            pictures, first, heard = _walk(container, stream, streams)
+            if ends_early(path, container.format.name):
+                raise Damaged
+            if first is None:
+                raise InputError(f"{path} holds no frames: record or download the video again")
+            stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path)
+        except Damaged as error:
+            raise InputError(f"{path} is damaged or cut off: copy or download the video again") from error
+        codec, tick = stream.codec_context.codec.canonical_name, Fraction(stream.time_base or 1)
+        declared = stream.average_rate or stream.guessed_rate
+        ticks = _ascending(container, stamps, tick, pictures, declared or Fraction(25))
+        stamped = ticks == stamps and all(one < next for one, next in pairwise(ticks))
+        zero = _zero(container, streams)
+        return Video(
+            ticks=ticks,
+            tick=tick,
+            stamped=stamped,
+            keys=_keys(ticks, pictures) if stamped and codec in _KEYS_ARE_SEEN else [],
+            start=ticks[0] * tick - zero,
+            sound=None if heard is None else heard - zero,
+            fps=frame_rate(ticks, tick, float(declared) if declared else None),
+            look=Look.of(first, stream),
+        )
 
 
-def _ends_within_a_box(path: Path) -> bool:
-    """Whether an MP4 is shorter than its boxes say. ffmpeg is silent when the cut lies between two frames."""
-    length = path.stat().st_size
-    start = 0
-    with path.open("rb") as file:
-        while start + 8 <= length:
-            file.seek(start)
-            head = file.read(16)
-            size = int.from_bytes(head[:4], "big")
-            if size == 1:
-                size = int.from_bytes(head[8:], "big")
-            if size < 8:  # 0: the box goes on to the end of the file
-                return False
-            start += size
-    return start > length
+def _walk(
+    container: "InputContainer", stream: "VideoStream", streams: "Iterable[Stream]"
+) -> "tuple[list[_Picture], VideoFrame | None, Fraction | None]":
+    """All packets of pictures, the first frame that is shown, and the time of the first packet of sound in seconds.
+
+    Raises Damaged."""
+    codec = stream.codec_context.codec.canonical_name
+    stream.codec_context.thread_count = 1
+    pictures: list[_Picture] = []
+    first = heard = None
+    for packet in packets(container, *streams):
+        if packet.stream_index != stream.index:
+            if heard is None and packet.pts is not None:
+                heard = packet.pts * packet.time_base
+            continue
+        if first is None:
+            first = next(decode([packet]), None)
+        if packet.size:
+            shown = not packet.is_discard and not _is_hidden(codec, packet)
+            pictures.append(_Picture(packet.pts, packet.dts, packet.is_keyframe, shown))
+    return pictures, first, heard
 
 
-def _packets(text: str) -> tuple[Fraction, list[int], bool, Fraction | None]:
-    """ffmpeg's framecrc lines of a picture (stream 0) and a sound (1).
+def _told_by_packets(
+    container: "InputContainer", stream: "VideoStream", pictures: list[_Picture], first: "VideoFrame"
+) -> list[int | None] | None:
+    """The time stamps of the frames in the order they are shown; None where only decoding tells them."""
+    codec = stream.codec_context.codec.canonical_name
+    times = sorted(picture.time for picture in pictures if picture.shown and picture.time is not None)
+    order = [picture.order for picture in pictures if picture.order is not None]
+    if (
+        codec not in _A_PICTURE_A_PACKET
+        or container.format.name == "avi"  # stores the order of decoding alone
+        or (codec == "h264" and stream.codec_context.field_order != _PROGRESSIVE)  # two fields may be two packets
+        or not times
+        or len(set(times)) < sum(picture.shown for picture in pictures)
+        or any(one >= next for one, next in pairwise(order))  # the clock jumps
+        or first.pts != times[0]  # cut: the first pictures refer to what is gone
+    ):
+        return None
+    return list(times)
 
-    Returns the seconds of a tick, the times of the shown pictures, whether some are hidden, and when the sound begins.
-    """
-    ticks: dict[str, Fraction] = {}
-    stored: list[int] = []
-    shown: list[int] = []
-    has_edits = False
-    sound = None
-    for line in text.splitlines():
-        if line.startswith("#tb"):
-            stream, tick = line[3:].split(":")
-            ticks[stream.strip()] = Fraction(tick.strip())
-        elif line.startswith("0,"):
-            # stream, dts, pts, duration, size, checksum, and F=flags unless it is a plain key frame
-            fields = [field.strip() for field in line.split(",")]
-            flags = next((int(field[2:], 16) for field in fields if field.startswith("F=")), 0)
-            if flags & _DISCARDED:
-                has_edits = True
-            else:
-                stored.append(int(fields[1]))
-                shown.append(int(fields[2]))
-        elif line.startswith("1,") and sound is None:
-            sound = int(line.split(",")[1]) * ticks["1"]
-    # AVI stores frames in the order of decoding, and the times of some only: as many are shown at as many times.
-    return ticks.get("0", Fraction(1)), sorted(stored if _NO_TIME in shown else shown), has_edits, sound
+
+def _is_hidden(codec: str, packet: "Packet") -> bool:
+    """Whether a packet of VP8 or VP9 holds a picture that is only for others to refer to (an alternate reference)."""
+    data = memoryview(packet)
+    if codec == "vp8":
+        return not data[0] & 0x10
+    if codec != "vp9" or data[-1] & 0xE0 == 0xC0:  # several pictures, the last of which is shown
+        return False
+    # After marker and profile: show_existing_frame, frame_type, show_frame; profile 3 has a bit more.
+    flags = data[0] << 1 if data[0] & 0x30 == 0x30 else data[0]
+    return not flags & 0x08 and not flags & 0x02
+
+
+def _decoded(path: Path) -> list[int | None]:
+    """The time stamps of all frames. Raises Damaged."""
+    with opened(path) as container:
+        stream = picture_stream(container)
+        assert stream is not None
+        stream.thread_type = "AUTO"
+        stamps = [frame.pts for frame in decode(packets(container, stream))]
+    if not stamps:
+        raise Damaged
+    return stamps
+
+
+def _ascending(
+    container: "InputContainer", stamps: list[int | None], tick: Fraction, pictures: list[_Picture], rate: Fraction
+) -> list[int]:
+    """Times of the frames, in ticks, out of their time stamps."""
+    times = [stamp for stamp in stamps if stamp is not None]
+    if len(times) == len(stamps):
+        if container.format.flags & _JUMPS:
+            return joined(times, tick, rate)
+        if all(one <= next for one, next in pairwise(times)):
+            return times
+    # AVI keeps the order of decoding: as many are shown at as many times.
+    order = sorted(picture.order for picture in pictures if picture.order is not None)
+    return order if len(order) == len(stamps) else [round(number / rate / tick) for number in range(len(stamps))]
+
+
+def _keys(ticks: list[int], pictures: list[_Picture]) -> list[int]:
+    times = {picture.time for picture in pictures if picture.key}
+    return [number for number, time in enumerate(ticks) if time in times]
+
+
+def _zero(container: "InputContainer", streams: "Iterable[Stream]") -> Fraction:
+    """Where the file's clock is 0, in seconds by its time stamps; as ffmpeg has it, which cuts the sound."""
+    if container.format.flags & _JUMPS or container.start_time is None:
+        starts = [stream.start_time * (stream.time_base or 1) for stream in streams if stream.start_time is not None]
+        return Fraction(min(starts, default=0))
+    return Fraction(container.start_time, 1_000_000)

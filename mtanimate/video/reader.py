@@ -1,38 +1,36 @@
 """Videos in: frames as uint8 RGB, in order or by number."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from fractions import Fraction
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtanimate.errors import InputError
-from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
-from mtanimate.video.probe import DAMAGE, Video, probe
+from mtanimate.video.decoding import pictures
+from mtanimate.video.probe import Video, probe
 from mtanimate.video.timing import frames_between, varies
 
-# Containers with an index of their frames. In others (MPEG-TS) decord's numbers are off by some frames.
-_INDEXED = ("mov", "matroska", "avi", "gif")
+# Levels, on the mean: between two decoders' pictures of one frame, and between frames that are as good as equal.
+_ALIKE, _TIE = 2.5, 0.01
 
 
 class VideoReader:
-    """Opens a video: MP4, MOV, MKV, WebM, AVI, GIF and what else ffmpeg knows. Rotation is applied.
+    """Opens a video: MP4, MOV, MKV, WebM, AVI, GIF and what else libav knows.
+
+    Frame n is the n-th that is shown. Frames are upright, mirrored where the file says so, with square pixels, in the
+    colours of an SDR screen (BT.709, sRGB).
 
     path: pathlib.Path. frame_count: int. fps: the exact rate, 30000/1001 stays so; the mean where it varies.
     variable: whether it varies: the frames' times do not agree with `fps`.
     sound_offset: when the first frame is shown, in seconds on the file's clock: after the first picture or sound.
-    width, height: pixels, after rotation. has_audio: whether there is a sound stream.
+    width, height: pixels, as shown. has_audio: whether there is a sound stream.
     decoder: "cpu" or "cuda:0". decoder_note: why a GPU that was asked for is not used, else "".
+    note: what users should know of how it is shown, else "".
 
-    decord decodes on the GPU and picks frames by number. In order on the CPU, ffmpeg decodes into a pipe:
-    decord runs ahead of a slow caller without limit (gigabytes in seconds), a full pipe makes ffmpeg wait. Where
-    decord is not installed, ffmpeg decodes from the first frame that is picked to the last.
-
-    gpu: decode on the first NVIDIA GPU if this build of decord can.
+    gpu: decode on the first NVIDIA GPU if this build of decord can, and shows the frames that libav shows.
     Raises InputError when the file is missing, not a video, or cut off.
     """
 
@@ -44,12 +42,12 @@ class VideoReader:
         self.fps: Fraction = video.fps
         self.variable: bool = varies(video.ticks, video.tick, video.fps)
         self.sound_offset: Fraction = video.start
-        self.width: int = video.width
-        self.height: int = video.height
+        self.width: int = video.look.width
+        self.height: int = video.look.height
         self.has_audio: bool = video.sound is not None
         self.decoder = "cpu"
         self.decoder_note = ""
-        self._numbered = not video.has_edits and video.container.split(",")[0] in _INDEXED
+        self.note: str = video.look.note
         if gpu:
             self._try_gpu()
 
@@ -86,21 +84,19 @@ class VideoReader:
         frames = np.empty((len(wanted), self.height, self.width, 3), np.uint8)
         if not len(wanted):
             return frames
-        first, last = int(wanted.min()), int(wanted.max())
-        if first < 0 or last >= self.frame_count:
-            raise IndexError(f"frames {first} to {last} of a video of {self.frame_count} frames")
-        if self._numbered and find_spec("decord") is not None:
-            numbers: Sequence[int] = np.unique(wanted).tolist()
-            source = self._decord_frames(numbers)
-        else:
-            numbers = range(first, last + 1)
-            source = self._ffmpeg_frames(numbers)
-        for number, frame in zip(numbers, source, strict=True):
+        numbers = np.unique(wanted).tolist()
+        if numbers[0] < 0 or numbers[-1] >= self.frame_count:
+            raise IndexError(f"frames {numbers[0]} to {numbers[-1]} of a video of {self.frame_count} frames")
+        # One thread: for two frames out of a clip others cost more than they bring.
+        for number, frame in zip(numbers, pictures(self.path, self._video, numbers, threads=1), strict=True):
             frames[wanted == number] = frame
         return frames
 
     def _batches(self, batch_size: int, numbers: range) -> Iterator[np.ndarray]:
-        source = self._ffmpeg_frames(numbers) if self.decoder == "cpu" else self._decord_frames(numbers)
+        if self.decoder == "cpu":
+            source = pictures(self.path, self._video, numbers, threads=0)
+        else:
+            source = self._on_gpu(numbers)
         with closing(source):
             for done in range(0, len(numbers), batch_size):
                 batch = np.empty((min(batch_size, len(numbers) - done), self.height, self.width, 3), np.uint8)
@@ -108,50 +104,31 @@ class VideoReader:
                     row[...] = next(source)
                 yield batch
 
-    def _ffmpeg_frames(self, numbers: range) -> Generator[np.ndarray, None, None]:
-        """The frames of these numbers, each (H, W, 3). Raises InputError on damage or an early end."""
-        if not numbers:
-            return
-        chosen = f"trim=start_frame={numbers[0]}:end_frame={numbers[-1] + 1}"
-        if numbers.step > 1:
-            chosen += f",select='not(mod(n,{numbers.step}))'"
-        # -xerror: a frame that ffmpeg had to patch up is an error. passthrough: none is doubled or dropped.
-        arguments = ["-nostdin", "-xerror", *ONLY_FILES, "-i", local(self.path)]
-        arguments += ["-map", "0:V:0", "-vf", chosen]
-        arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-        ffmpeg = FFmpeg(arguments)
-        size = self.height * self.width * 3
-        try:
-            assert ffmpeg.process.stdout is not None
-            for number in numbers:
-                pixels = ffmpeg.process.stdout.read(size)
-                failed = number == numbers[-1] and ffmpeg.finish() != 0
-                if failed or len(pixels) < size or ffmpeg.said(DAMAGE):
-                    raise self._damaged(number)
-                yield np.frombuffer(pixels, np.uint8).reshape(self.height, self.width, 3)
-        finally:
-            ffmpeg.kill()
-
-    def _decord_frames(self, indices: Iterable[int]) -> Generator[np.ndarray, None, None]:
-        """The frames of these numbers, each (H, W, 3). Raises InputError on damage."""
+    def _on_gpu(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
+        """As `pictures`, by decord as long as it goes well."""
         import decord
 
-        number = 0
-        try:
-            # Opened anew each time: an open decord reader holds on to the frames it decoded ahead.
-            opened = self._open_decord(gpu=self.decoder != "cpu")
-            for number in indices:
-                opened.seek_accurate(number)
-                yield self._tight(opened.next().asnumpy())
-        except (decord.DECORDError, RuntimeError, StopIteration) as error:
-            raise self._damaged(number) from error
+        done = 0
+        frames = self._decord_frames(numbers)
+        # RuntimeError: also what an end that comes too early becomes in a generator
+        with suppress(decord.DECORDError, RuntimeError), closing(frames):
+            for frame in frames:
+                yield frame
+                done += 1
+        yield from pictures(self.path, self._video, numbers[done:], threads=0)
 
-    def _open_decord(self, gpu: bool) -> Any:
+    def _decord_frames(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
+        # Opened anew each time: an open decord reader holds on to the frames it decoded ahead.
+        opened = self._open_decord()
+        for number in numbers:
+            opened.seek_accurate(number)
+            yield self._tight(opened.next().asnumpy())
+
+    def _open_decord(self) -> Any:
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
-        # One thread: for two frames out of a clip others cost more than they bring.
-        return decord.VideoReader(str(self.path.resolve()), decord.gpu(0) if gpu else decord.cpu(0), num_threads=1)
+        return decord.VideoReader(str(self.path.resolve()), decord.gpu(0), num_threads=1)
 
     def _tight(self, frame: np.ndarray) -> np.ndarray:
         """Undoes decord's mistake of taking the padding of rows for a fourth channel (widths 32, 96)."""
@@ -159,18 +136,30 @@ class VideoReader:
         return rows[:, : self.width * 3].reshape(self.height, self.width, 3)
 
     def _try_gpu(self) -> None:
+        """decord shows other frames than it is asked for where packets are not frames in order, knows no mirrored
+        matrix and no HDR, and may take another matrix of colours: some frames are compared first."""
+        last = self.frame_count - 1
+        numbers = sorted({last * part // 4 for part in range(5)})
+        near = sorted({min(max(number + step, 0), last) for number in numbers for step in (-1, 0, 1)})
+        true = self.frames(near).astype(np.int16)
         try:
-            shape = self._open_decord(gpu=True).next().shape
+            shown = np.stack(list(self._decord_frames(numbers)))
         except Exception as error:  # whatever is missing (build, driver, device, codec), the CPU decodes it
-            reason = str(error).strip().splitlines()[0].rpartition(": ")[2]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rpartition(": ")[2]
             self.decoder_note = f"the GPU does not decode this video ({reason})"
             return
-        if shape != (self.height, self.width, 3) or not self._numbered:
-            self.decoder_note = "the GPU does not decode a rotated or trimmed video"
+        if not _alike(shown, true, [near.index(number) for number in numbers]):
+            self.decoder_note = "the GPU does not decode this video right"
             return
         self.decoder = "cuda:0"
 
-    def _damaged(self, number: int) -> InputError:
-        return InputError(
-            f"{self.path} is damaged near frame {number}: copy it again, or re-encode it with a video editor"
-        )
+
+def _alike(shown: np.ndarray, true: np.ndarray, own: list[int]) -> bool:
+    """Whether each of the shown frames is its own of the true ones, and none of the others."""
+    if shown.shape[1:] != true.shape[1:]:
+        return False
+    for frame, index in zip(shown, own, strict=True):
+        far = np.abs(true - frame).mean(axis=(1, 2, 3))
+        if far[index] > min(far.min() + _TIE, _ALIKE):
+            return False
+    return True

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from mtanimate.video.container import opened, picture_stream, sound_stream
 from mtanimate.video.encoding import Container
-from mtanimate.video.ffmpeg import ONLY_FILES, audio_codec, describe, local
+from mtanimate.video.ffmpeg import ONLY_FILES, local
 from mtanimate.video.files import check_readable
-from mtanimate.video.probe import has_pictures, probe
+from mtanimate.video.probe import probe
 
 # Sound that begins less than this before the frames is copied with what is too much: containers say to skip it.
 # An encoder's lead-in is that long.
@@ -16,7 +17,7 @@ _LEAD_IN = Fraction(1, 20)
 
 @dataclass(frozen=True)
 class Sound:
-    """The first sound stream of a file, from `start` on: seconds since the file's first shown frame.
+    """The default sound track of a file, from `start` on: seconds since the file's first shown frame.
 
     In a file without pictures, since its beginning.
     """
@@ -27,17 +28,18 @@ class Sound:
 
 @dataclass(frozen=True)
 class SoundTrack:
-    """A sound stream that was found. codec: ffmpeg's name.
+    """A sound stream that was found. stream: its number in the file. codec: ffmpeg's name.
 
     begin: where it is to begin, in seconds on the file's clock. lead: seconds of it that come before.
-    has_pictures: whether the file has, which then count in its clock.
+    pictures: the number of the stream of pictures, which count in the file's clock; None where there is none.
     """
 
     path: Path
+    stream: int
     codec: str
     begin: Fraction
     lead: Fraction
-    has_pictures: bool
+    pictures: int | None
 
     def is_copied(self, container: Container) -> bool:
         return self.lead < _LEAD_IN and self.codec in container.copied
@@ -63,26 +65,28 @@ class SoundTrack:
 
     def clock(self, length: Fraction) -> list[str]:
         """A second output, which is thrown away: without it the pictures would not count in the file's clock."""
-        if not self.has_pictures:
+        if self.pictures is None:
             return []
-        return ["-map", "1:V:0", "-c", "copy", "-t", _seconds(self.begin + length), "-f", "null", "-"]
+        return ["-map", f"1:{self.pictures}", "-c", "copy", "-t", _seconds(self.begin + length), "-f", "null", "-"]
 
 
 def find_sound(sound: Sound) -> SoundTrack | None:
-    """The file's first sound stream; None where it is silent. Raises InputError for an unreadable file."""
+    """The file's default sound track; None where it is silent. Raises InputError for an unreadable file."""
     path, start = Path(sound.path), Fraction(sound.start)
     check_readable(path, "file with sound")
-    description = describe(path)
-    codec = audio_codec(description)
-    if codec is None:
-        return None
-    if not has_pictures(description):
-        return SoundTrack(path, codec, begin=start, lead=start, has_pictures=False)
+    with opened(path) as container:
+        track, shown = sound_stream(container), picture_stream(container)
+        if track is None:
+            return None
+        stream, codec = track.index, track.codec_context.codec.canonical_name
+        pictures = None if shown is None else shown.index
+    if pictures is None:
+        return SoundTrack(path, stream, codec, begin=start, lead=start, pictures=None)
     video = probe(path)
     if video.sound is None:
         return None
     begin = video.start + start
-    return SoundTrack(path, codec, begin, lead=begin - video.sound, has_pictures=True)
+    return SoundTrack(path, stream, codec, begin, lead=begin - video.sound, pictures=pictures)
 
 
 def _seconds(time: Fraction) -> str:

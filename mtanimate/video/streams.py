@@ -1,10 +1,8 @@
 """Video as it comes and goes: a camera or standard input on one side, standard output on the other."""
 
 import io
-import re
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from types import TracebackType
 from typing import Literal
@@ -13,16 +11,11 @@ import numpy as np
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video.cameras import camera_arguments
+from mtanimate.video.colour import full_bt709_to_rgb
 from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
-from mtanimate.video.ffmpeg import FFmpeg
-from mtanimate.video.probe import TEXT_AND_LISTS
+from mtanimate.video.ffmpeg import ONLY_FORMATS, FFmpeg
 from mtanimate.video.timing import frame_rate
 
-_INPUT = re.compile(r"\[info\] Input #0, (\S+), from")
-_OUTPUT = "[info] Output #0, rawvideo"
-_SIZE = re.compile(r"\[info\] +Stream #0:0.*?: Video: rawvideo .*?, (\d+)x(\d+)[ ,]")
-_RATE = re.compile(r", ([\d.]+) fps")
-_WRONG = re.compile(r"^(\[[^\]]* @ [^\]]*\] *)*\[(error|fatal|panic)\] *")
 _FASTEST = 1000  # frames a second; what ffmpeg calls faster than this has no rate of its own
 
 
@@ -57,26 +50,24 @@ class DrivingStream:
         self.name = name
         self.live = name != "-"
         self._closed = False
-        # -loglevel: with the level in front of each line. slice: threads that do not delay frames.
-        arguments = ["-loglevel", "level+info", "-nostats", "-thread_type", "slice"]
+        arguments = ["-thread_type", "slice"]  # threads that do not delay frames
         if self.live:
             self._ffmpeg = FFmpeg([*arguments, "-nostdin", *_camera(name), *_FRAMES], stdin=subprocess.DEVNULL)
         else:  # a playlist in the pipe opens no file and no address
-            arguments += ["-protocol_whitelist", "pipe", "-i", "pipe:0"]
+            arguments += ["-protocol_whitelist", "pipe", *ONLY_FORMATS, "-i", "pipe:0"]
             self._ffmpeg = FFmpeg([*arguments, *_FRAMES], stdin=_standard_input())
         try:
-            self.width, self.height, self.fps = self._report()
+            self.width, self.height, self.fps = self._header()
         except BaseException:
             self._ffmpeg.kill()
             raise
 
     def read(self) -> np.ndarray | None:
         """The next frame, uint8 RGB (H, W, 3), or None at the end. Raises MTAnimateError where a camera fails."""
-        frame = np.empty((self.height, self.width, 3), np.uint8)
-        stdout = self._ffmpeg.process.stdout
-        assert isinstance(stdout, io.BufferedReader)
-        if stdout.readinto(frame.data.cast("B")) == frame.nbytes:
-            return frame
+        planes = np.empty((3, self.height, self.width), np.uint8)
+        stdout = self._stdout()
+        if stdout.readline() == b"FRAME\n" and stdout.readinto(planes.data.cast("B")) == planes.nbytes:
+            return full_bt709_to_rgb(planes)
         if self._ffmpeg.process.wait() != 0 and self.live and not self._closed:
             raise MTAnimateError(f"{self.name} gives no more frames ({self._reason()}): is it still plugged in?")
         return None
@@ -94,24 +85,19 @@ class DrivingStream:
     ) -> None:
         self._ffmpeg.kill()
 
-    def _report(self) -> tuple[int, int, Fraction]:
-        """Width, height and rate, which ffmpeg says when the first frame is there."""
-        while True:
-            ended = self._ffmpeg.process.poll() is not None
-            if ended:
-                self._ffmpeg.finish()  # its last words are here
-            lines = list(self._ffmpeg.messages)
-            container = next((found[1] for line in lines if (found := _INPUT.search(line))), "")
-            if container in TEXT_AND_LISTS:
-                raise self._no_video("it is text or a list of files")
-            # Before it come the lines of the input, which look alike.
-            start = next((index for index, line in enumerate(lines) if line.startswith(_OUTPUT)), len(lines))
-            for line in lines[start:]:
-                if size := _SIZE.search(line):
-                    return int(size[1]), int(size[2]), _rate(line)
-            if ended:
-                raise self._no_video(self._reason())
-            time.sleep(0.01)
+    def _header(self) -> tuple[int, int, Fraction]:
+        """Width, height and rate, which come with the first frame: "YUV4MPEG2 W96 H64 F30000:1001 ..."."""
+        magic, *fields = self._stdout().readline().decode("ascii").split()[:4] or [""]
+        if magic != "YUV4MPEG2":
+            self._ffmpeg.finish()  # its last words are here
+            raise self._no_video(self._reason())
+        width, height, rate = (field[1:] for field in fields)
+        return int(width), int(height), _rate(rate)
+
+    def _stdout(self) -> io.BufferedReader:
+        stdout = self._ffmpeg.process.stdout
+        assert isinstance(stdout, io.BufferedReader)
+        return stdout
 
     def _no_video(self, reason: str) -> InputError:
         if self.live:
@@ -121,23 +107,29 @@ class DrivingStream:
         )
 
     def _reason(self) -> str:
-        wrong = [_WRONG.sub("", line) for line in self._ffmpeg.messages if _WRONG.search(line)]
-        if any("matches no streams" in line for line in wrong):
+        if self._ffmpeg.said(["matches no streams"]):
             return "it has no pictures"
-        return wrong[0] if wrong else "it ended before the first frame"
+        return self._ffmpeg.reason() if self._ffmpeg.messages else "it ended before the first frame"
 
 
-# Each frame once, as it comes. V: a cover picture is no video. One thread: several keep back a frame.
-_FRAMES = ["-map", "0:V:0", "-fps_mode", "passthrough", "-threads", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+# Each frame once, as it comes, in the one format that says its size and rate and keeps no frame back.
+# V: a cover picture is no video. One thread: several keep back a frame.
+_SQUARE = "scale=iw*clip(sar\\,1\\,5):ih/clip(sar\\,0.2\\,1)"
+_FRAMES = [
+    *("-map", "0:V:0", "-fps_mode", "passthrough", "-threads", "1"),
+    *("-vf", f"{_SQUARE}:out_color_matrix=bt709:out_range=pc:flags=accurate_rnd+full_chroma_int,setsar=1"),
+    *("-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe", "-flush_packets", "1", "-"),
+]
 
 
-def _rate(line: str) -> Fraction:
-    """Frames a second in ffmpeg's line about a video; it rounds them to two decimals."""
-    found = _RATE.search(line)
-    if not found or not 0 < float(found[1]) < _FASTEST:
+def _rate(text: str) -> Fraction:
+    """Frames a second, as Y4M has it: "30000:1001"."""
+    over, _, under = text.partition(":")
+    rate = Fraction(int(over), int(under)) if int(under) else Fraction(0)
+    if not 0 < rate < _FASTEST:
         return Fraction(25)
-    common = frame_rate([0], Fraction(1), float(found[1]))
-    return common if abs(common - Fraction(found[1])) < Fraction("0.01") else Fraction(found[1])
+    common = frame_rate([0], Fraction(1), float(rate))
+    return common if abs(common - rate) < Fraction("0.01") else rate
 
 
 def _camera(name: str) -> list[str]:

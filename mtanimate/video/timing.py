@@ -9,6 +9,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 
+_LONGEST_WAIT = 10  # seconds, as ffmpeg has it: a clock that jumps further was set anew
 _TYPED = Fraction(1, 2000)  # people type times to the millisecond: 0.067 is the frame at 2/30
 
 
@@ -37,6 +38,20 @@ def varies(times: list[int], tick: Fraction, fps: Fraction) -> bool:
     seconds = (np.array(times) - times[0]) * float(tick)
     away = np.abs(seconds - np.arange(len(times)) / float(fps)).max()
     return bool(away > min(2 * tick, 1 / fps / 2) + Fraction(1, 10**9))
+
+
+def joined(times: list[int], tick: Fraction, rate: Fraction) -> list[int]:
+    """Times of a recording whose clock may jump, back or far ahead: what comes then follows one frame later.
+
+    times: of the frames in the order they are shown, in ticks. tick: seconds. rate: frames a second.
+    """
+    step, most = round(1 / (rate * tick)), _LONGEST_WAIT / tick
+    shift, shown = 0, times[:1]
+    for time in times[1:]:
+        if not 0 < time + shift - shown[-1] <= most:
+            shift = shown[-1] + step - time
+        shown.append(time + shift)
+    return shown
 
 
 def frames_between(

@@ -113,5 +113,5 @@ def test_damage_in_the_middle_is_not_shown_as_frames(make_video, name: str, opti
     middle = len(content) * 2 // 3
     content[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
     path.write_bytes(content)
-    with pytest.raises(InputError, match="damaged near frame"):
+    with pytest.raises(InputError, match="damaged"):
         _all(VideoReader(path))

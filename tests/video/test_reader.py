@@ -66,9 +66,11 @@ def test_every_container_in_order_and_by_number(make_video, run_ffmpeg, name: st
     reader = VideoReader(path)
     expected = _reference(run_ffmpeg, path, reader)
     assert (reader.frame_count, reader.width, reader.height, reader.fps) == (25, 64, 48, 25)
-    np.testing.assert_array_equal(_all(reader), expected)
+    found = _all(reader)
+    far = np.abs(found[:, None].astype(np.int16) - expected).mean(axis=(2, 3, 4))
+    assert (far.diagonal() <= far.min(axis=1) + 0.5).all()  # two ways to interpolate colours; some frames are alike
     picked = [24, 3, 3, 0, 17]
-    np.testing.assert_array_equal(reader.frames(picked), expected[picked])
+    np.testing.assert_array_equal(reader.frames(picked), found[picked])
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +111,19 @@ def test_numbers_outside_are_refused(reader: VideoReader) -> None:
     assert reader.frames([]).shape == (0, 18, 32, 3)
 
 
-def test_leaving_early_ends_ffmpeg(make_video) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at /proc")
+def test_leaving_early_leaves_no_thread_and_no_open_file(make_video) -> None:
     reader = VideoReader(make_video("a.mp4", seconds=20, size="320x240", options=X264))
-    before = _children()
+    before = _threads_and_files()
     batches = reader.batches(1)
     next(batches)
-    assert len(_children() - before) == 1
+    assert _threads_and_files() > before
     batches.close()
-    assert _children() <= before
+    assert _threads_and_files() == before
 
 
-def _children() -> set[str]:
-    return {child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()}
+def _threads_and_files() -> int:
+    return len(list(Path("/proc/self/task").iterdir())) + len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
@@ -169,7 +172,7 @@ def test_a_name_that_looks_like_an_address(make_video, tmp_path: Path) -> None:
 def test_importing_is_cheap() -> None:
     code = "import sys, mtanimate.video; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert not {"decord", "imageio_ffmpeg", "torch"} & set(loaded)
+    assert not {"av", "decord", "imageio_ffmpeg", "torch"} & set(loaded)
 
 
 def test_the_gpu_is_never_missed_in_silence(make_video) -> None:
@@ -179,13 +182,55 @@ def test_the_gpu_is_never_missed_in_silence(make_video) -> None:
     assert VideoReader(reader.path).decoder_note == ""
 
 
-def test_frames_are_picked_without_decord(make_video, monkeypatch) -> None:
-    reader = VideoReader(make_video("a.mp4", options=X264))
-    wanted = reader.frames([7, 3, 7])
-    monkeypatch.setitem(sys.modules, "decord", None)
-    monkeypatch.setattr("mtanimate.video.reader.find_spec", lambda name: None)
-    assert np.abs(reader.frames([7, 3, 7]).astype(int) - wanted).max() <= 2
-    assert "decord" in VideoReader(reader.path, gpu=True).decoder_note
+def pretend_gpu(monkeypatch, show) -> None:
+    """A GPU that decodes frame n as show(frames, n)."""
+
+    def decoded(reader: VideoReader, numbers):
+        frames = _all(VideoReader(reader.path))
+        for number in numbers:
+            yield show(frames, number)
+
+    monkeypatch.setattr(VideoReader, "_decord_frames", decoded)
+
+
+def test_a_gpu_that_shows_the_same_frames_is_used(make_video, monkeypatch) -> None:
+    path = make_video("a.mp4", options=X264)
+    pretend_gpu(monkeypatch, lambda frames, number: frames[number])
+    reader = VideoReader(path, gpu=True)
+    assert (reader.decoder, reader.decoder_note) == ("cuda:0", "")
+    np.testing.assert_array_equal(_all(reader), _all(VideoReader(path)))
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda frames, number: frames[number // 2],
+        lambda frames, number: frames[number][::-1],
+        lambda frames, number: frames[number] // 2,
+        lambda frames, number: frames[number].swapaxes(0, 1),
+    ],
+    ids=["others", "turned", "dark", "lying"],
+)
+def test_a_gpu_that_shows_other_frames_is_not_used(make_video, monkeypatch, show) -> None:
+    path = make_video("a.mp4", options=X264)
+    pretend_gpu(monkeypatch, show)
+    reader = VideoReader(path, gpu=True)
+    assert reader.decoder == "cpu"
+    assert "GPU" in reader.decoder_note
+
+
+def test_a_gpu_that_fails_on_the_way_is_left(make_video, monkeypatch) -> None:
+    path = make_video("a.mp4", options=X264)
+    pretend_gpu(monkeypatch, lambda frames, number: frames[number])
+    reader = VideoReader(path, gpu=True)
+
+    def show(frames, number):
+        if number == 11:
+            raise RuntimeError("out of surfaces")
+        return frames[number]
+
+    pretend_gpu(monkeypatch, show)
+    np.testing.assert_array_equal(_all(reader), _all(VideoReader(path)))
 
 
 MEASURE = """

@@ -9,9 +9,12 @@ from threading import Event, Lock
 from mtanimate.data.preparation.journal import Cut
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import hidden_beside
+from mtanimate.video import VideoReader
 from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
-from mtanimate.video.ffmpeg import ONLY_FILES, FFmpeg, local
+from mtanimate.video.ffmpeg import FFmpeg, local
 from mtanimate.video.probe import probe
+
+_FRAMES_AT_A_TIME = 4
 
 # Each clip's encoder takes 12 MB, from the start of a pass to its end.
 _CLIPS_A_PASS = 32
@@ -72,30 +75,45 @@ class Cutter:
     def _run(self, video: Path, cuts: Sequence[Cut], files: Sequence[Path]) -> None:
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
+        reader = VideoReader(video)
+        numbers = range(min(cut.first for cut in cuts), max(cut.end for cut in cuts))
+        if numbers.stop > reader.frame_count:
+            raise InputError(f"{video} ends before frame {numbers.stop}: copy or download the video again")
         with self._lock:
             self.check()
-            ffmpeg = FFmpeg(_arguments(video, cuts, files))
+            ffmpeg = FFmpeg(_arguments(reader, numbers, cuts, files))
             self._running.add(ffmpeg)
         try:
+            self._feed(ffmpeg, reader, numbers)
             status = ffmpeg.finish()
         finally:
+            ffmpeg.kill()
             with self._lock:
                 self._running.discard(ffmpeg)
         self.check()
         if ffmpeg.said(["No space left on device"]):
             raise MTAnimateError(f"{files[0].parent}: the disk is full: free some space or choose another --out")
         if status != 0:
-            raise InputError(f"{video} cannot be decoded ({ffmpeg.reason()}): copy or download the video again")
+            raise MTAnimateError(f"{files[0].parent}: a clip could not be written ({ffmpeg.reason()})")
+
+    def _feed(self, ffmpeg: FFmpeg, reader: VideoReader, numbers: range) -> None:
+        assert ffmpeg.process.stdin is not None
+        for batch in reader.batches(_FRAMES_AT_A_TIME, numbers.start, numbers.stop):
+            self.check()
+            try:
+                ffmpeg.process.stdin.write(batch.data)
+            except OSError:  # ffmpeg is gone: its exit status says why
+                return
 
 
-def _arguments(video: Path, cuts: Sequence[Cut], files: Sequence[Path]) -> list[str]:
-    """ffmpeg's: one decoder, a copy of its frames for each clip, and as many encoders."""
-    chain = f"[0:V:0]split={len(cuts)}" + "".join(f"[raw{number}]" for number in range(len(cuts)))
-    # -xerror: a frame that ffmpeg had to patch up is an error
-    arguments = ["-nostdin", "-y", "-xerror", "-threads", "2", *ONLY_FILES, "-i", local(video), "-filter_complex"]
+def _arguments(reader: VideoReader, numbers: range, cuts: Sequence[Cut], files: Sequence[Path]) -> list[str]:
+    """ffmpeg's: the frames of these numbers in a pipe, a copy of them for each clip, and as many encoders."""
+    chain = f"[0:v]split={len(cuts)}" + "".join(f"[raw{number}]" for number in range(len(cuts)))
+    arguments = ["-y", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{reader.width}x{reader.height}"]
+    arguments += ["-framerate", str(cuts[0].fps), "-i", "pipe:0", "-filter_complex"]
     outputs: list[str] = []
     for number, (cut, file) in enumerate(zip(cuts, files, strict=True)):
-        chain += f";[raw{number}]{_filters(cut)}[clip{number}]"
+        chain += f";[raw{number}]{_filters(cut, numbers.start)}[clip{number}]"
         outputs += ["-map", f"[clip{number}]", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", *TAGS]
         # A key frame every 50 frames: single frames are picked from anywhere in a clip.
         outputs += ["-c:v", "libx264", "-crf", "18", "-preset", "fast", "-g", "50", "-rc-lookahead", "10"]
@@ -103,15 +121,16 @@ def _arguments(video: Path, cuts: Sequence[Cut], files: Sequence[Path]) -> list[
     return [*arguments, chain, *outputs]
 
 
-def _filters(cut: Cut) -> str:
+def _filters(cut: Cut, before: int) -> str:
+    """before: how many frames of the video are not in the pipe."""
     square = cut.square
     return ",".join(
         [
-            f"trim=start_frame={cut.first}:end_frame={cut.end}",
+            f"trim=start_frame={cut.first - before}:end_frame={cut.end - before}",
             # Times as exact as the rate: the raw file's may be rounded to milliseconds, or vary.
             f"settb={1 / cut.fps},setpts=N",
             f"crop={square.side}:{square.side}:{square.x}:{square.y}:exact=1",
             f"scale={cut.size}:{cut.size}:flags=lanczos+accurate_rnd+full_chroma_int:{TO_BT709},setsar=1",
-            TAGGED_BT709,  # whatever the raw video says of itself
+            TAGGED_BT709,
         ]
     )

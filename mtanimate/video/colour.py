@@ -1,0 +1,163 @@
+"""From decoded frames to pictures: upright, square pixels, 8-bit RGB as BT.709 and sRGB screens show it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+# Numbers of ITU-T H.273, which libav and the files themselves use.
+_UNSPECIFIED = 2
+_BT709, _BT601, _SMPTE240M, _BT2020 = 1, 5, 7, 9  # of matrices: what swscale calls them too
+_PQ, _HLG = 16, 18
+_FULL, _LIMITED = 2, 1
+_EXACT = 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT: without them, all is darker by one level
+_BILINEAR, _BICUBIC = 0x2, 0x4
+
+# To linear BT.709 red, green, blue.
+_TO_BT709 = {
+    9: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],  # BT.2020
+    12: [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]],  # Display P3
+}
+_WHITE = 100.0  # cd/m²: what an SDR screen shows as white. HDR is shown as bright as it is meant, up to
+_KNEE = 0.6  # this share of white; brighter light, up to _PEAK, is pressed into the rest.
+_PEAK = 10.0  # whites: 1000 cd/m², for which HLG and most PQ are made
+_LEVELS = 4096  # of the tables: 12 bits
+_STRANGEST = 5  # times as wide as high: pixels beyond are taken for a mistake in the file
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the frames of one video become pictures.
+
+    width, height: of the pictures. stored: width and height with square pixels, before turning.
+    turn: a, b, c, d of the display matrix: column x, row y of what is stored goes to (a x + c y, b x + d y).
+    transfer, primaries: numbers of H.273.
+    """
+
+    width: int
+    height: int
+    stored: tuple[int, int]
+    turn: tuple[int, int, int, int]
+    transfer: int
+    primaries: int
+
+    @classmethod
+    def of(cls, frame: "VideoFrame", stream: "VideoStream") -> "Look":
+        """From the first frame. Pixels that are not square are made so by stretching."""
+        width, height = _square(frame.width, frame.height, stream.sample_aspect_ratio)
+        a, b, c, d = _turn(frame)
+        upright = (height, width) if abs(b) > abs(a) else (width, height)
+        return cls(*upright, (width, height), (a, b, c, d), frame.color_trc, frame.color_primaries)
+
+    @property
+    def note(self) -> str:
+        """What users should know of it, or ""."""
+        kind = {_PQ: "PQ", _HLG: "HLG"}.get(self.transfer)
+        return f"HDR ({kind}) is shown as on an SDR screen: the brightest light is dimmed" if kind else ""
+
+    def picture(self, frame: "VideoFrame", reformatter: "VideoReformatter", threads: int) -> np.ndarray:
+        """uint8 RGB (height, width, 3). threads: 0: as many as there are cores."""
+        wide = self.transfer in (_PQ, _HLG) or self.primaries in _TO_BT709
+        plain = frame.format.is_rgb or frame.format.has_palette
+        scaled = self.stored != (frame.width, frame.height)
+        pixels = reformatter.reformat(
+            frame,
+            *self.stored,
+            "gbrp12le" if wide else "rgb24",
+            src_colorspace=_matrix(frame),
+            src_color_range=None if plain else frame.color_range or _LIMITED,
+            dst_color_range=_FULL,
+            interpolation=_EXACT | (_BICUBIC if scaled else _BILINEAR),
+            threads=threads,
+        ).to_ndarray()
+        return self._turned(_to_sdr(pixels, self.transfer, self.primaries) if wide else pixels)
+
+    def _turned(self, pixels: np.ndarray) -> np.ndarray:
+        a, b, c, d = self.turn
+        if abs(b) > abs(a):
+            pixels, a, d = pixels.swapaxes(0, 1), c, b
+        return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def full_bt709_to_rgb(planes: np.ndarray) -> np.ndarray:
+    """uint8 (3, H, W), luma and colours of BT.709 in the full range -> uint8 RGB (H, W, 3)."""
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+    frame = VideoFrame.from_ndarray(planes, "yuv444p")
+    frame.colorspace, frame.color_range = _BT709, _FULL
+    reformatter = VideoReformatter()
+    return reformatter.reformat(
+        frame, format="rgb24", dst_color_range=_FULL, interpolation=_EXACT | _BILINEAR, threads=1
+    ).to_ndarray()
+
+
+def _square(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """aspect: of one pixel."""
+    if not aspect or not Fraction(1, _STRANGEST) <= aspect <= _STRANGEST:
+        return width, height
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
+def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
+    from av.sidedata.sidedata import Type
+
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    return a, b, c, d
+
+
+def _matrix(frame: "VideoFrame") -> int:
+    """By the frame's tag. Without one as players guess: BT.709 from 1280 wide or 720 high on, else BT.601."""
+    if frame.colorspace == _UNSPECIFIED:
+        return _BT709 if frame.width >= 1280 or frame.height >= 720 else _BT601
+    return {1: _BT709, 7: _SMPTE240M, 9: _BT2020, 10: _BT2020}.get(frame.colorspace, _BT601)
+
+
+def _to_sdr(pixels: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
+    """uint16 (H, W, 3), 12 bits -> uint8 of the same shape. Row by row: what is computed stays in the cache."""
+    out = np.empty(pixels.shape, np.uint8)
+    light, levels = _light(transfer), _levels(transfer in (_PQ, _HLG))
+    to_bt709 = np.array(_TO_BT709.get(primaries, np.eye(3)), np.float32).T
+    for row, shown in zip(pixels, out, strict=True):
+        linear = light[row]
+        if transfer == _HLG:  # its system gamma of 1.2 is applied to luminance
+            linear *= (linear @ np.array([0.2627, 0.6780, 0.0593], np.float32))[:, None] ** 0.2 * (1000 / _WHITE)
+        linear @= to_bt709
+        np.clip(linear, 0, _PEAK, out=linear)
+        shown[...] = levels[(np.sqrt(linear) * ((_LEVELS - 1) / np.sqrt(_PEAK)) + 0.5).astype(np.int32)]
+    return out
+
+
+@cache
+def _light(transfer: int) -> np.ndarray:
+    """Linear light of each 12-bit level: in whites; of HLG the scene's, 0 to 1."""
+    signal = np.linspace(0, 1, _LEVELS)
+    if transfer == _HLG:  # ITU-R BT.2100
+        linear = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    elif transfer == _PQ:  # SMPTE ST 2084
+        power = signal ** (32 / 2523)
+        linear = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (8192 / 1305) * 10000 / _WHITE
+    else:
+        linear = signal**2.4
+    return linear.astype(np.float32)
+
+
+@cache
+def _levels(hdr: bool) -> np.ndarray:
+    """The 8-bit level of each square root of light, 0 to that of _PEAK, by the gamma 2.4 of BT.1886. Of HDR: a straight
+    line up to the knee, then a hyperbola that goes on in its direction and ends in white."""
+    light = np.linspace(0, np.sqrt(_PEAK), _LEVELS) ** 2
+    if hdr:
+        rest, most, above = 1 - _KNEE, _PEAK - _KNEE, np.maximum(light - _KNEE, 0)
+        light = np.minimum(light, _KNEE) + above * rest * most / (above * (most - rest) + rest * most)
+    return np.round(255 * np.minimum(light, 1) ** (1 / 2.4)).astype(np.uint8)

@@ -1,0 +1,65 @@
+"""Opening a file for its streams: which formats are read at all, and which stream of pictures and of sound counts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtanimate.errors import InputError
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# What is read, by libavformat's names. Lists of other files (hls, dash, concat), text and devices are not among them.
+FORMATS = (
+    *("mov", "matroska", "avi", "gif", "mpegts", "mpeg", "mxf", "asf", "ogg", "flv", "nut", "dv", "rm", "wtv", "ivf"),
+    *("yuv4mpegpipe", "h264", "hevc", "obu", "m4v", "mpegvideo", "mjpeg", "webp", "apng"),
+    *("wav", "w64", "mp3", "aac", "flac", "aiff", "au", "caf", "ac3", "eac3", "dts", "amr", "ape", "tta", "wv"),
+)
+_NO_VIDEO = "attached_pic", "timed_thumbnails", "still_image"
+
+
+def opened(path: Path) -> "InputContainer":
+    """The file, open: to be closed. Raises InputError where it is of no format that is read.
+
+    A file cannot make libavformat open another file or an address that it names.
+    """
+    import av
+
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    try:
+        return av.open(f"file:{path}", container_options=options, metadata_errors="replace")
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError) as error:
+        raise InputError(f"{path} is not a video or is cut off: give an MP4, MOV, MKV, WebM, AVI or GIF") from error
+
+
+def picture_stream(container: "InputContainer") -> "VideoStream | None":
+    """The default stream of pictures, of several the largest; None without one. Covers and thumbnails are none, and
+    a single picture counts only where nothing moves."""
+    from av.stream import Disposition
+
+    streams = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None
+        and not any(Disposition[kind] in Disposition(stream.disposition) for kind in _NO_VIDEO)
+    ]
+    return max(streams, key=_preference, default=None)
+
+
+def _preference(stream: "VideoStream") -> tuple[bool, bool, int]:
+    from av.stream import Disposition
+
+    is_default = Disposition.default in Disposition(stream.disposition)
+    return stream.frames != 1, is_default, stream.width * stream.height
+
+
+def sound_stream(container: "InputContainer") -> "AudioStream | None":
+    """The default sound track, else the first whose codec is known; None without one."""
+    from av.stream import Disposition
+
+    tracks = [track for track in container.streams.audio if track.codec_context is not None]
+    default = (track for track in tracks if Disposition.default in Disposition(track.disposition))
+    return next(default, tracks[0] if tracks else None)
