@@ -19,12 +19,13 @@ _USUAL = Fraction(1, 10)
 class AnimatedPicture:
     """The frames of an animated picture. Reads as a `VideoReader` does.
 
-    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset: as a
+    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset, note: as a
     video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken.
     """
 
     has_audio = False
     sound_offset = Fraction(0)
+    note = ""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
