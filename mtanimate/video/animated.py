@@ -19,8 +19,8 @@ _USUAL = Fraction(1, 10)
 class AnimatedPicture:
     """The frames of an animated picture. Reads as a `VideoReader` does.
 
-    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset, note: as a
-    video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken.
+    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset, note: as
+    a video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken.
     """
 
     has_audio = False
