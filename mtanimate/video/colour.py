@@ -9,7 +9,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
-    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 # Numbers of ITU-T H.273, which libav and the files themselves use.
@@ -17,8 +16,8 @@ _UNSPECIFIED = 2
 _BT709, _BT601, _SMPTE240M, _BT2020 = 1, 5, 7, 9  # of matrices: what swscale calls them too
 _PQ, _HLG = 16, 18
 _FULL, _LIMITED = 2, 1
-_EXACT = 0x40000 | 0x2000  # SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT: without them, all is darker by one level
-_BILINEAR, _BICUBIC = 0x2, 0x4
+_EXACT = 0x40000  # SWS_ACCURATE_RND: without it, all is darker by one level
+_FAST_BILINEAR, _BICUBIC = 0x1, 0x4
 
 # To linear BT.709 red, green, blue.
 _TO_BT709 = {
@@ -62,25 +61,45 @@ class Look:
         kind = {_PQ: "PQ", _HLG: "HLG"}.get(self.transfer)
         return f"HDR ({kind}) is shown as on an SDR screen: the brightest light is dimmed" if kind else ""
 
-    def picture(self, frame: "VideoFrame", reformatter: "VideoReformatter", threads: int) -> np.ndarray:
-        """uint8 RGB (height, width, 3). threads: 0: as many as there are cores."""
-        wide = self.transfer in (_PQ, _HLG) or self.primaries in _TO_BT709
+
+class Converter:
+    """Makes pictures of the frames of one video. threads: 0: as many as there are cores."""
+
+    def __init__(self, look: Look, threads: int) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._look, self._threads = look, threads
+        self._reformatter = VideoReformatter()
+        width, height = look.stored
+        self._pixels = np.empty((height, width, 3), np.uint8)  # new memory for each frame would cost more than it holds
+
+    def __call__(self, frame: "VideoFrame") -> np.ndarray:
+        """uint8 RGB (height, width, 3); the next call writes over it."""
+        look = self._look
+        wide = look.transfer in (_PQ, _HLG) or look.primaries in _TO_BT709
         plain = frame.format.is_rgb or frame.format.has_palette
-        scaled = self.stored != (frame.width, frame.height)
-        pixels = reformatter.reformat(
+        converted = self._reformatter.reformat(
             frame,
-            *self.stored,
-            "gbrp12le" if wide else "rgb24",
+            *look.stored,
+            "gbrp12le" if wide else "rgb24" if plain else "gbrp",  # exact and fast
             src_colorspace=_matrix(frame),
             src_color_range=None if plain else frame.color_range or _LIMITED,
             dst_color_range=_FULL,
-            interpolation=_EXACT | (_BICUBIC if scaled else _BILINEAR),
-            threads=threads,
-        ).to_ndarray()
-        return self._turned(_to_sdr(pixels, self.transfer, self.primaries) if wide else pixels)
+            interpolation=_EXACT | (_FAST_BILINEAR if look.stored == (frame.width, frame.height) else _BICUBIC),
+            threads=self._threads,
+        )
+        if wide:
+            _to_sdr(converted.to_ndarray(), self._pixels, look.transfer, look.primaries)
+        elif plain:
+            self._pixels[...] = converted.to_ndarray()
+        else:
+            for channel, plane in zip((1, 2, 0), converted.planes, strict=True):
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)
+                self._pixels[..., channel] = rows[:, : plane.width]
+        return self._turned()
 
-    def _turned(self, pixels: np.ndarray) -> np.ndarray:
-        a, b, c, d = self.turn
+    def _turned(self) -> np.ndarray:
+        pixels, (a, b, c, d) = self._pixels, self._look.turn
         if abs(b) > abs(a):
             pixels, a, d = pixels.swapaxes(0, 1), c, b
         return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
@@ -95,7 +114,7 @@ def full_bt709_to_rgb(planes: np.ndarray) -> np.ndarray:
     frame.colorspace, frame.color_range = _BT709, _FULL
     reformatter = VideoReformatter()
     return reformatter.reformat(
-        frame, format="rgb24", dst_color_range=_FULL, interpolation=_EXACT | _BILINEAR, threads=1
+        frame, format="gbrp", dst_color_range=_FULL, interpolation=_EXACT | _FAST_BILINEAR, threads=1
     ).to_ndarray()
 
 
@@ -123,9 +142,8 @@ def _matrix(frame: "VideoFrame") -> int:
     return {1: _BT709, 7: _SMPTE240M, 9: _BT2020, 10: _BT2020}.get(frame.colorspace, _BT601)
 
 
-def _to_sdr(pixels: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
+def _to_sdr(pixels: np.ndarray, out: np.ndarray, transfer: int, primaries: int) -> None:
     """uint16 (H, W, 3), 12 bits -> uint8 of the same shape. Row by row: what is computed stays in the cache."""
-    out = np.empty(pixels.shape, np.uint8)
     light, levels = _light(transfer), _levels(transfer in (_PQ, _HLG))
     to_bt709 = np.array(_TO_BT709.get(primaries, np.eye(3)), np.float32).T
     for row, shown in zip(pixels, out, strict=True):
@@ -135,7 +153,6 @@ def _to_sdr(pixels: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
         linear @= to_bt709
         np.clip(linear, 0, _PEAK, out=linear)
         shown[...] = levels[(np.sqrt(linear) * ((_LEVELS - 1) / np.sqrt(_PEAK)) + 0.5).astype(np.int32)]
-    return out
 
 
 @cache

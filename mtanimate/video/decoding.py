@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtanimate.errors import InputError
+from mtanimate.video.colour import Converter
 from mtanimate.video.container import opened, picture_stream
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
 
 
 def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int) -> Generator[np.ndarray, None, None]:
-    """The frames of these numbers, ascending: uint8 RGB (H, W, 3). threads: 0: as many as there are cores.
+    """The frames of these numbers, ascending: uint8 RGB (H, W, 3), each there until the next is asked for.
+
+    threads: 0: as many as there are cores.
 
     Frames are sought by key frames and known by their time stamps. Where a file leads astray (its index is wrong, its
     key frames are none), they are counted from the beginning. Raises InputError on damage.
@@ -88,9 +91,7 @@ def _pictures(
     path: Path, video: "Video", numbers: Sequence[int], keys: list[int], threads: int
 ) -> Generator[np.ndarray, None, None]:
     """As `pictures`, beginning at these keys; without any, at the file's beginning. Raises Damaged."""
-    from av.video.reformatter import VideoReformatter
-
-    reformatter = VideoReformatter()
+    picture = Converter(video.look, threads)
     with opened(path) as container:
         stream = picture_stream(container)
         assert stream is not None
@@ -107,7 +108,7 @@ def _pictures(
                     raise Damaged
             coming = number + 1
             assert frame is not None  # numbers ascend
-            yield video.look.picture(frame, reformatter, threads)
+            yield picture(frame)
 
 
 def _from_key(
