@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _A_PICTURE_A_PACKET = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "gif"}
 # Of these libav sees for itself which pictures are key frames, whatever the container says.
 _KEYS_ARE_SEEN = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "mpeg4", "mpeg2video"}
-_PROGRESSIVE = 1  # AV_FIELD_PROGRESSIVE
 _JUMPS = 0x0200  # AVFMT_TS_DISCONT: recordings, whose clock may jump
 
 
@@ -132,7 +131,7 @@ def _told_by_packets(
     if (
         codec not in _A_PICTURE_A_PACKET
         or container.format.name == "avi"  # stores the order of decoding alone
-        or (codec == "h264" and stream.codec_context.field_order != _PROGRESSIVE)  # two fields may be two packets
+        or (codec == "h264" and first.interlaced_frame)  # two fields may be two packets
         or not times
         or len(set(times)) < sum(picture.shown for picture in pictures)
         or any(one >= next for one, next in pairwise(order))  # the clock jumps
