@@ -24,7 +24,7 @@ from mtanimate.animation.performance import (
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.stage import Direct, Driven, MovingStage, Stage, StillStage
 from mtanimate.devices import Precision, choose_device
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.transfer import download, upload
@@ -308,7 +308,7 @@ class Watching:
     def performance(self, checkpoint: str, stage: Stage | None, progress: Progress) -> Performance:
         """The motion of every frame; with `stage`, also the background's. progress: as the frames are read.
 
-        Raises MTAnimateError where the motion of no frame is finite.
+        Raises InputError where the motion of no frame is finite.
         """
         count = len(self.numbers)
         keypoints, affine, backgrounds = Rows(count), Rows(count), Rows(count)
@@ -338,7 +338,7 @@ class Watching:
         if background is not None:
             finite &= background.isfinite().flatten(1).all(dim=1)
         if not finite.any():
-            raise MTAnimateError(f"the network reads no motion that is finite from {self.footage.path}")
+            raise InputError(f"{self.footage.path}: the motion of no frame is finite: is the checkpoint damaged?")
         broken = set((~finite).nonzero().flatten().tolist())
         lost = broken | {number - self.numbers.start for number in self.framing.lost_frames(self.numbers)}
         return sorted(lost if len(lost) < len(motion) else broken)

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from mtanimate.errors import MTAnimateError
+from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.transfer import beside, settle
@@ -141,7 +141,7 @@ class MovingStage:
 
 
 def _usable(rest: Motion) -> Motion:
-    """The same. Raises MTAnimateError where it is not finite: nothing can be driven from there."""
+    """The same. Raises InputError where it is not finite: nothing can be driven from there."""
     if not rest.finite().all():
-        raise MTAnimateError("the network makes nothing of the source (its motion is not finite): try another --crop")
+        raise InputError("the source's motion is not finite: try another --crop, or is the checkpoint damaged?")
     return rest
