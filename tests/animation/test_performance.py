@@ -87,9 +87,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
         load_performance(tmp_path / "motion.npz", "abc", CONFIG)
     made = performance(background=True)
     made.background[2, 1, 1] = torch.inf
-    save_performance(tmp_path / "motion.npz", made)
+    save_performance(tmp_path / "other.npz", made)
     with pytest.raises(InputError, match="not finite"):
-        load_performance(tmp_path / "motion.npz", "abc", CONFIG)
+        load_performance(tmp_path / "other.npz", "abc", CONFIG)
 
 
 def test_a_background_for_other_frames_is_refused(tmp_path):
