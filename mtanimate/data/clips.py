@@ -143,7 +143,7 @@ def split_clips(folder: Path, test_share: float, seed: int) -> Split:
     Raises InputError where there is nothing to train on.
     """
     train, test = folder / "train", folder / "test"
-    roots = [root for root in (train if train.is_dir() else folder, test) if root.is_dir()]
+    roots = [train if train.is_dir() else folder, *([test] if test.is_dir() else [])]
     # Of a clip in two of them, the later counts: the folder test inside of the data set.
     places = {clip.path: clip.path.relative_to(root) for root in roots for clip in find_clips(root)}
     clips, known_by = _identified(places)

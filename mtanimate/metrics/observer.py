@@ -83,8 +83,8 @@ class Observer:
             raise MTAnimateError(message) from error
 
     def key(self, digest: str, *framing: object) -> str:
-        """A name for what this detector finds in true frames: of a file of that SHA-256, framed so."""
-        made_of = [digest, *framing, self.detector.name, self.detector.identity if self.describes else "", "1"]
+        """A name for what this detector finds in true frames: of a file of that SHA-256, decoded and framed so."""
+        made_of = [digest, *framing, self.detector.name, self.detector.identity if self.describes else "", _DECODED]
         return hashlib.sha256("\n".join(map(str, made_of)).encode()).hexdigest()
 
     def __enter__(self) -> "Observer":
@@ -109,6 +109,7 @@ def _ctrl_c_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_DECODED = "2"  # changes with the pixels that a file is decoded to
 _detector: Detector  # of this process
 
 

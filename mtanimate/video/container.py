@@ -29,9 +29,7 @@ def opened(path: Path) -> "InputContainer":
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     try:
         return av.open(f"file:{path}", container_options=options, metadata_errors="replace")
-    except MemoryError:
-        raise
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError) as error:  # a damaged file may ask for more memory than there is
         raise InputError(f"{path} is not a video or is cut off: give an MP4, MOV, MKV, WebM, AVI or GIF") from error
 
 

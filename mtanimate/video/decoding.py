@@ -39,8 +39,6 @@ def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet
                 raise Damaged
             if packet.size or packet.dts is None:  # AVI repeats a picture by an empty packet
                 yield packet
-    except MemoryError:
-        raise
     except av.FFmpegError as error:
         raise Damaged from error
 
@@ -53,8 +51,6 @@ def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
     for packet in packets:
         try:
             frames = packet.decode()
-        except MemoryError:
-            raise
         except av.FFmpegError as error:
             if begun or packet.is_keyframe:
                 raise Damaged from error
