@@ -249,7 +249,7 @@ class _Moves:
         y: teeth stand still in the skull.
         """
         own = self.driving_openings.inside(spots)
-        read = self.source_openings.inside(transform_points(self.back[:, None, None], flow.detach()))
+        read = self._read(flow.detach())
         less = self.source_openings.gaps / self.driving_openings.gaps.clamp_min(_EDGE)
         shown = less.clamp(0, 1)[:, :, None, None] * own
         unlike = torch.maximum(own - torch.minimum(read, shown), read - own).amax(dim=1, keepdim=True)
@@ -258,3 +258,12 @@ class _Moves:
         across, down = (spots - self.origin[:, None, None])[:, None].unbind(dim=-1)
         place = torch.cat([across, down - _MOUTH_HEIGHT], dim=1) / _MOUTH_REACH
         return torch.cat([unlike, eyes, irises, mouth, mouth * place], dim=1)
+
+    def _read(self, flow: Tensor) -> Tensor:
+        """How much of the source's openings is read in each cell, and between it and those above and below: enlarged,
+        a flow that reads lids alone reads the eye from one to the other."""
+        back = self.back[:, None, None]
+        inside = self.source_openings.inside(transform_points(back, flow))
+        between = self.source_openings.inside(transform_points(back, (flow[:, 1:] + flow[:, :-1]) / 2))
+        either = torch.maximum(F.pad(between, (0, 0, 1, 0)), F.pad(between, (0, 0, 0, 1)))
+        return torch.maximum(inside, either)
