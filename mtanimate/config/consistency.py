@@ -69,6 +69,8 @@ def _check_face(config: Config) -> None:
             raise InputError(f"{name} needs motion tokens that are tied to a face: set model.estimator.tied to face")
     if config.model.dense_motion.prior and config.model.background is not None:
         raise InputError("model.background: with model.dense_motion.prior the background stands still: leave one out")
+    if config.model.generator.openings and not config.model.dense_motion.prior:
+        raise InputError("model.generator.openings are read off a face's points: set model.dense_motion.prior to true")
     if config.model.dense_motion.prior and config.model.num_keypoints != FACE_POINTS:
         raise InputError(f"model.num_keypoints: model.dense_motion.prior is for a face's {FACE_POINTS} points alone")
 
@@ -82,6 +84,8 @@ def _check_loss(config: Config) -> None:
         raise InputError("loss.window goes with neither loss.close_up, which it replaces, nor a background predictor")
     if loss.painting and not (window and config.model.generator.skips):
         raise InputError("loss.painting needs loss.window, and a generator whose skips a painted picture stands behind")
+    if loss.warped and not window:
+        raise InputError("loss.warped is for the pictures around the windows: set loss.window, or warped to 0")
     if loss.still and config.data.augmentation.own_window:
         raise InputError(
             "loss.still: no background stands still with data.augmentation.own_window: set one of them to 0"

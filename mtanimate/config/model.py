@@ -127,13 +127,16 @@ class DenseMotionConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """skips: occlusion-gated skip connections; they have no parameters, so only this setting tells."""
+    """skips: occlusion-gated skip connections; they have no parameters, so only this setting tells.
+    openings: the decoder is told where the driving face's eyes and mouth are open (needs model.dense_motion.prior).
+    """
 
     block_expansion: Count = 64
     max_features: Count = 512
     num_down_blocks: Natural = 2
     num_bottleneck_blocks: Count = 6
     skips: bool = True
+    openings: bool = False
 
 
 @dataclass(frozen=True)

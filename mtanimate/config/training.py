@@ -87,6 +87,7 @@ class LossConfig:
     (MediaPipe's). window: side, in pixels, of the squares that a generator is trained on, two of three of them about
     mouths or eyes; 0: the whole picture. painting: of what it paints behind the warped source in them, the pixel and
     perceptual terms once more, most where the warped source misses: an inside of a mouth is there before it is seen.
+    warped: L1 of the warped source over whole pictures, at the flow's size, which windows do not show.
     anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
     mask, concentration: Eq. 11 and 12, with a background predictor. still: how far the flow moves what is behind
     people, in those pairs whose background is another clip's (data.augmentation.background).
@@ -107,6 +108,7 @@ class LossConfig:
     close_up: Weight = 0.0
     window: Natural = 0
     painting: Weight = 0.0
+    warped: Weight = 0.0
     anchor: Weight = 0.0
     mask: Weight = 0.0
     concentration: Weight = 0.0

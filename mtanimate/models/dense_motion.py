@@ -20,12 +20,14 @@ class DenseMotion:
     flow: (B, h, w, 2), for each driving coordinate the source coordinate (x, y) to read.
     occlusion: (B, 1, h, w) in [0, 1]; 1 where the warped source is to be trusted. None where not estimated.
     exact: how the flow is to be read (see `mtanimate.geometry`).
+    openings: of a face, what its generator has to know of eyes and mouth (B, 6, h, w), else None.
     """
 
     masks: Tensor
     flow: Tensor
     occlusion: Tensor | None
     exact: bool = False
+    openings: Tensor | None = None
 
     def warp(self, image: Tensor) -> Tensor:
         """The source, or features of it of any size (B, C, H, W), moved by the flow."""
@@ -36,7 +38,9 @@ class DenseMotion:
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "DenseMotion":
         occlusion = None if self.occlusion is None else function(self.occlusion)
-        return replace(self, masks=function(self.masks), flow=function(self.flow), occlusion=occlusion)
+        openings = None if self.openings is None else function(self.openings)
+        masks, flow = function(self.masks), function(self.flow)
+        return replace(self, masks=masks, flow=flow, occlusion=occlusion, openings=openings)
 
 
 class DenseMotionNetwork(nn.Module):

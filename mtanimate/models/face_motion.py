@@ -32,6 +32,7 @@ from mtanimate.models.face_points import (
     places,
 )
 from mtanimate.models.motion import Motion
+from mtanimate.models.openings import Openings
 
 # How wide a part's mask begins, along the eyes and across them, in a face's own coordinates; and the logit of what
 # stands still, which no Gaussian has.
@@ -52,11 +53,19 @@ _SIDES = {
     178: 0.03,
     402: 0.03,
 }
-# A lid's and a lip's mask ends where its keypoint is: what its logit gains on its own side, and how wide the edge is.
-_EDGE = (1.5, 0.015)
-_SIDED = indices(_SIDES)
-_EDGES = [_SIDED.index(part) if part in _SIDED else len(_SIDED) for part in range(COUNT)]  # the last: none
+# A lid's and a lip's mask ends at its opening, an iris's is inside: what its logit gains on its own side, and how wide
+# the edge is: about a cell of the masks, in face coordinates. Learned, it becomes sharper, and lids move cell by cell.
+_GAIN, _EDGE = 4.0, 0.012
+# Which distance each takes: to the openings' upper edges, to their lower ones, or into the openings.
+_EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
+_EDGED_PARTS = indices(_EDGED)
+_IRISES = slice(indices([468])[0], indices([473])[0] + 1, indices([473])[0] - indices([468])[0])
+_EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # the last: none
 STILL = -3.0
+# What the logit of the occlusion loses where a place inside an opening is read outside of it, or the other way round.
+_UNLIKE = 2.0
+_IRIS_HEAT = 0.06  # standard deviation of what tells a generator where irises are, in face coordinates
+_MOUTH_HEIGHT, _MOUTH_REACH = 0.78, 0.3  # middle and half the width of a mouth, in face coordinates
 _HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
 _HIDDEN = 64
 _UNIT = 0.1  # face coordinates move by about so much
@@ -74,9 +83,8 @@ class FaceMotionNetwork(nn.Module):
     """
 
     usual: Tensor
-    sides: Tensor
-    sided: Tensor
     edges: Tensor
+    distances: Tensor
 
     def __init__(self, config: DenseMotionConfig) -> None:
         super().__init__()
@@ -92,12 +100,10 @@ class FaceMotionNetwork(nn.Module):
         self.occlusion = nn.Conv2d(width, 1, 3, padding=1) if config.occlusion else None
         self.log_sigma = nn.Parameter(torch.tensor([(math.log(along), math.log(across)) for along, across in SIGMAS]))
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
-        self.edge = nn.Parameter(torch.tensor([(gain, math.log(width)) for gain, width in [_EDGE] * len(_SIDES)]))
         self.still = nn.Parameter(torch.tensor(STILL))
+        self.unlike = nn.Parameter(torch.tensor(_UNLIKE))
         # No weights: they have values on every device. Lists of numbers would be brought to a GPU at each use.
-        sides = torch.tensor(list(_SIDES.values()), device=CPU).sign()[:, None, None]
-        self.register_buffer("sides", sides, persistent=False)
-        self.register_buffer("sided", torch.tensor(_SIDED, device=CPU), persistent=False)
+        self.register_buffer("distances", torch.tensor(list(_EDGED.values()), device=CPU), persistent=False)
         self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
         self.register_buffer("usual", places().repeat(2, 1), persistent=False)
         # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
@@ -135,8 +141,11 @@ class FaceMotionNetwork(nn.Module):
         masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
         with full_precision(reduced.device):
             flow = moves.flow(masks, grid)
-        occlusion = None if self.occlusion is None else torch.sigmoid(self.occlusion(x))
-        return DenseMotion(masks, flow, occlusion, self.exact)
+            openings = moves.openings(spots, flow)
+        occlusion = None
+        if self.occlusion is not None:
+            occlusion = torch.sigmoid(self.occlusion(x) - self.unlike * openings[:, :1])
+        return DenseMotion(masks, flow, occlusion, self.exact, openings)
 
     def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of the Gaussians: logits (B, K), widths' logarithms and offsets (B, K, 2); and features (B, C)."""
@@ -161,23 +170,22 @@ class FaceMotionNetwork(nn.Module):
 
     def _logits(self, gaussians: "_Gaussians", moves: "_Moves", spots: Tensor) -> Tensor:
         """Of the first masks at `_Moves.places`, what stands still first: (B, K+1, h, w)."""
-        parts = gaussians(spots) + self._edges(spots[:, None, :, :, 1], moves)
+        parts = gaussians(spots) + self._edges(spots, moves)
         return torch.cat([self.still.expand(parts.shape[0], 1, *spots.shape[1:3]), parts], dim=1)
 
-    def _edges(self, heights: Tensor, moves: "_Moves") -> Tensor:
-        """What lids and lips gain on their own side of where their keypoints are, and lose on the other: (B, K, h, w).
-
-        heights: of the places, downwards, (B, 1, h, w), as `moves.middles`.
-        """
-        below = heights - moves.middles[..., 1].index_select(1, self.sided)[:, :, None, None]
-        gain, width = self.edge[:, :1, None], self.edge[:, 1:, None].exp()
-        edges = gain * torch.tanh(below * self.sides / width)
+    def _edges(self, spots: Tensor, moves: "_Moves") -> Tensor:
+        """What lids, lips and irises gain on their own side of an opening's edge, and lose on the other: (B, K, h, w)
+        at `_Moves.places`."""
+        below_upper, above_lower = moves.driving_openings.depths(spots)
+        depth = torch.minimum(below_upper, above_lower)
+        distances = torch.cat([-below_upper, -above_lower, depth], dim=1).index_select(1, self.distances)
+        edges = _GAIN * torch.tanh(distances / _EDGE)
         return torch.cat([edges, torch.zeros_like(edges[:, :1])], dim=1).index_select(1, self.edges)
 
 
-def _heat(middles: Tensor, spots: Tensor) -> Tensor:
+def _heat(middles: Tensor, spots: Tensor, sigma: float = _HEAT) -> Tensor:
     """A Gaussian of one width about each of `middles` (B, K, 2), at `spots` (B, h, w, 2): (B, K, h, w)."""
-    width = torch.full_like(middles, math.log(_HEAT))
+    width = torch.full_like(middles, math.log(sigma))
     return _Gaussians(middles, width, torch.zeros_like(width[..., 0]))(spots).exp()
 
 
@@ -212,9 +220,12 @@ class _Moves:
         self.shifts = source.keypoints - transform_points(self.turn[:, None], driving.keypoints)
         origin, driving_origin = (face_frame(motion.keypoints)[1] for motion in (source, driving))
         self.skull = origin - transform_points(self.turn, driving_origin)
-        self.driver = self.middles - transform_points(self.inverse, driving_origin)[:, None]
+        self.origin = transform_points(self.inverse, driving_origin)
+        self.driver = self.middles - self.origin[:, None]
         self.back = inverse_2x2(source.affine[:, 0])
         self.own = transform_points(self.back[:, None], source.keypoints - origin[:, None])
+        self.driving_openings = Openings(self.middles)
+        self.source_openings = Openings(transform_points(self.back[:, None], source.keypoints))
 
     def places(self, grid: Tensor) -> Tensor:
         """Of the driving picture, with the face's axes and in its size: (B, h, w, 2), as `middles`."""
@@ -229,3 +240,30 @@ class _Moves:
         moved = transform_points(self.turn[:, None, None], grid)
         shifted = (masks[:, 1:].flatten(2).transpose(1, 2) @ self.shifts).unflatten(1, grid.shape[:2])
         return torch.lerp(moved, grid.expand_as(moved), masks[:, 0, ..., None]) + shifted
+
+    def openings(self, spots: Tensor, flow: Tensor) -> Tensor:
+        """What a generator has to know of eyes and mouth at `places`, of the flow there: (B, 6, h, w).
+
+        Where what is read belongs to an opening and the place does not, or the other way round, or is less open than
+        the driving face; the eyes, the irises and the mouth of the driving face; and the place within the mouth, x and
+        y: teeth stand still in the skull.
+        """
+        own = self.driving_openings.inside(spots)
+        read = self._read(flow.detach())
+        less = self.source_openings.gaps / self.driving_openings.gaps.clamp_min(_EDGE)
+        shown = less.clamp(0, 1)[:, :, None, None] * own
+        unlike = torch.maximum(own - torch.minimum(read, shown), read - own).amax(dim=1, keepdim=True)
+        eyes, mouth = own[:, :2].sum(dim=1, keepdim=True), own[:, 2:]
+        irises = eyes * _heat(self.middles[:, _IRISES], spots, _IRIS_HEAT).sum(dim=1, keepdim=True)
+        across, down = (spots - self.origin[:, None, None])[:, None].unbind(dim=-1)
+        place = torch.cat([across, down - _MOUTH_HEIGHT], dim=1) / _MOUTH_REACH
+        return torch.cat([unlike, eyes, irises, mouth, mouth * place], dim=1)
+
+    def _read(self, flow: Tensor) -> Tensor:
+        """How much of the source's openings is read in each cell, and between it and those above and below: enlarged,
+        a flow that reads lids alone reads the eye from one to the other."""
+        back = self.back[:, None, None]
+        inside = self.source_openings.inside(transform_points(back, flow))
+        between = self.source_openings.inside(transform_points(back, (flow[:, 1:] + flow[:, :-1]) / 2))
+        either = torch.maximum(F.pad(between, (0, 0, 1, 0)), F.pad(between, (0, 0, 0, 1)))
+        return torch.maximum(inside, either)

@@ -2,11 +2,13 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mtanimate.config import GeneratorConfig
 from mtanimate.geometry import resize
 from mtanimate.models.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock, level_channels
 from mtanimate.models.dense_motion import DenseMotion
+from mtanimate.models.openings import OPENING_MAPS
 
 
 class Generator(nn.Module):
@@ -17,6 +19,8 @@ class Generator(nn.Module):
         levels = config.num_down_blocks
         channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.skips = config.skips
+        # A face's generator is told what opens, at every size: how it is to be painted does not show in what is read.
+        self.opened = nn.ModuleList(_opened(width) for width in reversed(channels) if config.openings)
         self.first = SameBlock(3, channels[0])
         self.down_blocks = nn.ModuleList(DownBlock(channels[i], channels[i + 1]) for i in range(levels))
         self.bottleneck = nn.ModuleDict(
@@ -39,16 +43,36 @@ class Generator(nn.Module):
 
     def paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
         """What is seen where the occlusion lets no warped source through: (B, 3, H, W) in [0, 1]."""
-        x = gate(features[-1], None, motion)
+        x = self._open(0, gate(features[-1], None, motion), motion)
         for block in self.bottleneck.values():
             x = block(x)
-        for block, skip in zip(self.up_blocks, reversed(features), strict=False):
+        for level, (block, skip) in enumerate(zip(self.up_blocks, reversed(features), strict=False)):
             if self.skips:
                 x = gate(skip, x, motion)
-            x = block(x)
+            x = self._open(level + 1, block(x), motion)
         if self.skips:
             x = gate(features[0], x, motion)
         return torch.sigmoid(self.final(x))
+
+    def _open(self, level: int, x: Tensor, motion: DenseMotion) -> Tensor:
+        """With what the maps of eyes and mouth add to features of this size, smallest first."""
+        if not self.opened:
+            return x
+        assert motion.openings is not None
+        maps, size = motion.openings, (x.shape[2], x.shape[3])
+        smaller = size[0] < maps.shape[2]  # an eye is smaller than the step from pixel to pixel of the smallest
+        maps = F.interpolate(maps, size=size, mode="area") if smaller else resize(maps, size)
+        return x + self.opened[level](maps.to(x.dtype))
+
+
+def _opened(width: int) -> nn.Conv2d:
+    """Adds nothing at first."""
+    layer = nn.Conv2d(OPENING_MAPS, width, 3, padding=1)
+    if not layer.weight.is_meta:
+        nn.init.zeros_(layer.weight)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mtanimate.config import LossConfig
 from mtanimate.data.loading import Batch
@@ -133,6 +134,7 @@ class Objective(nn.Module):
             dense = animator.dense_motion(animator.dense_motion.reduce(frames), motion, swapped_motion)
             scene, painted = self._in_windows(animator, frames, swapped, motion, swapped_motion, dense, swapped_meshes)
             terms |= self._painting(scene, painted)
+            terms |= self._warped(dense, frames, swapped)
         else:
             prediction, dense = self._predict(animator, frames, swapped, motion, swapped_motion, phase)
             scene = Scene(frames, swapped, motion, swapped_motion, prediction, dense)
@@ -172,6 +174,13 @@ class Objective(nn.Module):
         prediction = gate(source, painted, seen).float() if animator.config.generator.skips else painted.float()
         motions = windows.motion(motion), windows.motion(driving_motion)
         return Scene(source, driving, *motions, prediction, seen), painted.float()
+
+    def _warped(self, dense: DenseMotion, source: Tensor, driving: Tensor) -> dict[str, Tensor]:
+        """Of whole pictures, at the flow's size: (B, 3, R, R) each."""
+        if not self.config.warped:
+            return {}
+        source, driving = (F.interpolate(frames, dense.flow.shape[1:3], mode="area") for frames in (source, driving))
+        return {"warped": self.config.warped * (dense.warp(source) - driving).abs().mean()}
 
     def _painting(self, scene: Scene, painted: Tensor) -> dict[str, Tensor]:
         """Of what stands behind the warped source: where that is let through, no other term reaches it."""

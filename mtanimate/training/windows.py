@@ -54,4 +54,5 @@ class Windows:
         flow = self.cut(resize(dense.flow.permute(0, 3, 1, 2), (size, size), exact=dense.exact)).permute(0, 2, 3, 1)
         flow = (flow - self.middles[:, None, None]) / self.half
         occlusion = None if dense.occlusion is None else self.cut(resize(dense.occlusion, (size, size)))
-        return DenseMotion(self.cut(resize(dense.masks, (size, size))), flow, occlusion, dense.exact)
+        openings = None if dense.openings is None else self.cut(resize(dense.openings, (size, size)))
+        return DenseMotion(self.cut(resize(dense.masks, (size, size))), flow, occlusion, dense.exact, openings)

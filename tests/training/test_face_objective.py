@@ -81,7 +81,8 @@ def test_the_motion_half_learns_from_flow_and_warped_source(animator):
 
 def test_the_generator_learns_on_windows(animator):
     outcome = Objective(LOSS)(animator, batch(), Phase.FULL)
-    assert set(outcome.terms) == {"token_landmarks", "pixel", "landmarks", "expression", "still", "painting"}
+    terms = {"token_landmarks", "pixel", "landmarks", "expression", "still", "painting", "warped"}
+    assert set(outcome.terms) == terms
     assert outcome.scene.prediction.shape == outcome.scene.driving.shape == (4, 3, 32, 32)
     assert all(size > 0 for size in gradients(animator, outcome.terms).values())
 
@@ -175,8 +176,9 @@ def test_the_papers_presets_know_nothing_of_it():
     defaults = LossConfig()
     for name in ("vox", "taichi", "ted", "mgif", "fomm", "small", "vox-release"):
         config = load_preset(name)
-        for term in ("token_landmarks", "expression", "still", "window", "painting"):
+        for term in ("token_landmarks", "expression", "still", "window", "painting", "warped"):
             assert getattr(config.loss, term) == getattr(defaults, term) == 0
         assert config.data.differing == config.data.augmentation.gaze == 0
         assert config.model.estimator.motion_kind == "parts"
         assert not config.model.dense_motion.prior
+        assert not config.model.generator.openings

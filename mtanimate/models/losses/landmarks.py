@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from mtanimate.face_mesh import CONTOURS, IRISES
-from mtanimate.geometry import coordinate_grid, sample
+from mtanimate.face_mesh import VERTICES as MESH_VERTICES
+from mtanimate.geometry import coordinate_grid, inverse_2x2, sample, transform_points
+from mtanimate.models.face_points import VERTICES, face_frame
+from mtanimate.models.openings import Openings
 
 # The terms read the points of these contours of the face mesh, one contour after the other.
 _SIZES = [len(vertices) for vertices in CONTOURS.values()]
@@ -17,7 +20,13 @@ EYES = slice(LIPS.stop, LIPS.stop + len(CONTOURS["RIGHT_EYE"]) + len(CONTOURS["L
 _FEATURES = [(CONTOURS["LIPS"], 4.0), (CONTOURS["RIGHT_EYE"], 4.0), (CONTOURS["LEFT_EYE"], 4.0)]
 _FEATURES += [(iris, 1.5) for iris in IRISES]
 _FEATURES += [(CONTOURS["RIGHT_EYEBROW"], 1.5), (CONTOURS["LEFT_EYEBROW"], 1.5)]
+_IRISES = slice(468, MESH_VERTICES)
 _PLACE = 0.5
+# Edges of eyes and mouth are two places at once; what is meant is the skin beside them, so far away, in face
+# coordinates.
+_UPPER = [246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398, 191, 80, 81, 82, 13, 312, 311, 310, 415]
+_LOWER = [7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382, 95, 88, 178, 87, 14, 317, 402, 318, 324]
+_BESIDE = 0.014
 _SMALLEST = 0.1  # distance of the outer eye corners, in coordinates: smaller faces do not count for more
 SHAPE = 3.0  # how much more than its place a contour's shape counts: lips part by less than a head moves
 SIDE = 64  # of a close-up, in pixels
@@ -55,20 +64,51 @@ def expression_loss(flow: Tensor, source: Tensor, driving: Tensor) -> Tensor:
     """How far from where they are in the source the flow says that lips, lids, irises and brows come from, relative to
     the middle of each (and a little their middles): mean |difference|, in distances of the outer eye corners.
 
-    Every feature counts by itself, however small it is beside the head. flow: backward, (B, h, w, 2). source, driving:
-    meshes (B, 478, 2), not a number where there is no face: such pictures do not count.
+    Every feature counts by itself, however small it is beside the head; of irises, the points that no lid hides. flow:
+    backward, (B, h, w, 2). source, driving: meshes (B, 478, 2), not a number where there is no face: such pictures do
+    not count.
     """
     seen = ~(source + driving).isnan().flatten(1).any(dim=1)[:, None, None]
     source, driving = (torch.where(seen, mesh, torch.zeros_like(mesh)) for mesh in (source, driving))
     apart = (driving[:, 33] - driving[:, 263]).norm(dim=-1).clamp_min(_SMALLEST)[:, None, None]
+    (origins, source_shown), (places, driving_shown) = _beside_edges(source), _beside_edges(driving)
+    read = sample(flow.permute(0, 3, 1, 2), places[:, None], exact=True)[:, :, 0].transpose(1, 2)
+    errors = torch.where(seen, source_shown * driving_shown * (read - origins) / apart, 0.0)
     total = flow.new_zeros(())
     for (_, weight), vertices in zip(_FEATURES, _feature_vertices(flow.device), strict=True):
-        places, origins = driving.index_select(1, vertices), source.index_select(1, vertices)
-        read = sample(flow.permute(0, 3, 1, 2), places[:, None], exact=True)[:, :, 0].transpose(1, 2)
-        error = torch.where(seen, (read - origins) / apart, 0.0)
+        error = errors.index_select(1, vertices)
         shape = error - error.mean(dim=1, keepdim=True)
         total = total + weight * shape.abs().sum() / len(vertices) + _PLACE * error.abs().sum() / len(vertices)
     return total / (2 * seen.sum().clamp_min(1))
+
+
+def _beside_edges(mesh: Tensor) -> tuple[Tensor, Tensor]:
+    """The mesh (B, 478, 2) with lids and inner lips on the skin's side of their edges; and how much is seen of each
+    vertex, (B, 478, 1): an iris is hidden by its lids."""
+    tied = mesh.index_select(1, _tied(mesh.device))
+    matrix, origin = face_frame(tied)
+    beside = mesh + _BESIDE * _sides(mesh.device) * matrix[:, None, :, 1]
+    # In pictures without a face no axes can be inverted; those do not count.
+    back = inverse_2x2(matrix + 1e-6 * torch.eye(2, device=mesh.device))[:, None]
+    irises = transform_points(back, mesh[:, _IRISES] - origin[:, None])
+    opened = Openings(transform_points(back, tied - origin[:, None])).inside(irises[:, None])[:, :2, 0]
+    shown = torch.cat([torch.ones_like(mesh[:, : _IRISES.start, :1]), opened.amax(dim=1)[..., None]], dim=1)
+    return beside, shown
+
+
+@lru_cache
+def _tied(device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(VERTICES, device=device)
+
+
+@lru_cache
+def _sides(device: torch.device) -> Tensor:
+    """Up for upper edges, down for lower ones: (478, 1)."""
+    with torch.inference_mode(False):
+        sides = torch.zeros(MESH_VERTICES, 1)
+        sides[_UPPER], sides[_LOWER] = -1.0, 1.0
+        return sides.to(device)
 
 
 @lru_cache
