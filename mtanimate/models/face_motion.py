@@ -249,21 +249,20 @@ class _Moves:
         y: teeth stand still in the skull.
         """
         own = self.driving_openings.inside(spots)
-        read = self._read(flow.detach())
-        less = self.source_openings.gaps / self.driving_openings.gaps.clamp_min(_EDGE)
-        shown = less.clamp(0, 1)[:, :, None, None] * own
-        unlike = torch.maximum(own - torch.minimum(read, shown), read - own).amax(dim=1, keepdim=True)
+        unlike = self._unlike(own, flow.detach())
+        # Enlarged, a flow that reads two lids reads the eye on the way from one to the other.
+        halfway = self.driving_openings.inside((spots[:, 1:] + spots[:, :-1]) / 2)
+        between = self._unlike(halfway, (flow[:, 1:] + flow[:, :-1]).detach() / 2)
+        unlike = torch.maximum(unlike, torch.maximum(F.pad(between, (0, 0, 1, 0)), F.pad(between, (0, 0, 0, 1))))
         eyes, mouth = own[:, :2].sum(dim=1, keepdim=True), own[:, 2:]
         irises = eyes * _heat(self.middles[:, _IRISES], spots, _IRIS_HEAT).sum(dim=1, keepdim=True)
         across, down = (spots - self.origin[:, None, None])[:, None].unbind(dim=-1)
         place = torch.cat([across, down - _MOUTH_HEIGHT], dim=1) / _MOUTH_REACH
         return torch.cat([unlike, eyes, irises, mouth, mouth * place], dim=1)
 
-    def _read(self, flow: Tensor) -> Tensor:
-        """How much of the source's openings is read in each cell, and between it and those above and below: enlarged,
-        a flow that reads lids alone reads the eye from one to the other."""
-        back = self.back[:, None, None]
-        inside = self.source_openings.inside(transform_points(back, flow))
-        between = self.source_openings.inside(transform_points(back, (flow[:, 1:] + flow[:, :-1]) / 2))
-        either = torch.maximum(F.pad(between, (0, 0, 1, 0)), F.pad(between, (0, 0, 0, 1)))
-        return torch.maximum(inside, either)
+    def _unlike(self, own: Tensor, flow: Tensor) -> Tensor:
+        """How far what the flow reads differs from what is inside the driving openings: (B, 1, h, w). own: (B, 3, h, w)."""
+        read = self.source_openings.inside(transform_points(self.back[:, None, None], flow))
+        less = self.source_openings.gaps / self.driving_openings.gaps.clamp_min(1e-3)
+        shown = less.clamp(0, 1)[:, :, None, None] * own
+        return torch.maximum(own - torch.minimum(read, shown), read - own).amax(dim=1, keepdim=True)

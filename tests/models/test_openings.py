@@ -86,7 +86,7 @@ def test_where_a_mouth_opens_the_source_is_trusted_less(network):
         opened = network.dense_motion(reduced, source, driving)
     unlike = opened.openings[0, 0]
     mouth = opened.openings[0, 3]
-    assert rest.openings[0, 0].amax() == 0
+    assert rest.openings[0, 0].amax() < 1e-3
     assert unlike[mouth > 0.9].mean() > 0.8
     assert unlike[mouth == 0].mean() < 0.02
     lost = (rest.occlusion - opened.occlusion)[0, 0]
