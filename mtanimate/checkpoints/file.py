@@ -118,7 +118,7 @@ def read_config(path: Path) -> Config:
     metadata = read_metadata(path)
     try:
         return from_checkpoint(json.loads(metadata["config"]))
-    except (InputError, KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
 
 
