@@ -38,6 +38,18 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
         ["animate", "--source"],
         ["checkpoints", "show"],
         ["checkpoints", "show", "x" * 300],
+        *(
+            ["animate", "--source", "s.png", "--driving", "d.mp4", "--out", "o.mp4", *bad]
+            for bad in (
+                ["--strength", "inf"],
+                ["--strength", "nan"],
+                ["--strength", "1e30"],
+                ["--smooth", "inf"],
+                ["--smooth", "nan"],
+                ["--start", "nan"],
+                ["--end", "inf"],
+            )
+        ),
         ["animate", "--source", "x" * 300, "--driving", "d.mp4", "--out", "o.mp4"],
         ["animate", "--source", "s.png", "--driving", "d.mp4", "--out", "x" * 300 + ".mp4"],
         ["animate", "--source", "s.png", "--driving", "d.mp4", "--out", "o.mp4", "--checkpoint", "x" * 300],
@@ -46,7 +58,7 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
         ["inspect", "--image", "~nouser/a.png"],
         ["train", "--dataset", "~nouser/clips"],
     ],
-    ids=lambda arguments: " ".join(arguments)[:40],
+    ids=lambda arguments: " ".join(arguments)[-40:],
 )
 def test_wrong_input(arguments, tmp_path):
     one_line(run(*arguments, cwd=tmp_path), 2)
@@ -87,7 +99,8 @@ def test_a_folder_that_may_not_be_read(tmp_path):
     as_others = "setpriv --bounding-set=-dac_override,-dac_read_search" if os.access(closed, os.R_OK) else ""
     if as_others and shell(f"{as_others} true").returncode:
         pytest.skip("this user may read everything")
-    assert "chmod" in one_line(shell(f"{as_others} $M data check '{closed}'"), 2)
+    one_line(shell(f"{as_others} $M data check '{closed}'"), 2)
+    assert "closed" in one_line(shell(f"{as_others} $M checkpoints show '{closed}/a.safetensors'"), 2)
 
 
 @pytest.mark.parametrize("program", ["/nowhere", os.devnull, os.path.dirname(sys.executable)])
