@@ -162,6 +162,22 @@ def test_weights_that_are_not_finite(written, number):
     assert "not finite" in refused(path)
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bool, torch.complex64])
+def test_weights_that_are_no_fractions(written, kind):
+    path, _ = written
+    tensors = load_file(path)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    rewrite(path, tensors | {name: torch.zeros(tensors[name].shape, dtype=kind)})
+    assert name in refused(path)
+
+
+@pytest.mark.parametrize("config", ["[" * 100_000, '{"model": ' + '{"estimator": ' * 5000, '{"model": ' + "9" * 5000])
+def test_a_configuration_that_cannot_be_read(written, config):
+    path, _ = written
+    rewrite(path, config=config)
+    refused(path)
+
+
 def test_all_mismatches_are_listed(written):
     path, _ = written
     tensors = load_file(path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import zlib
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +24,11 @@ from mtanimate.video.files import check_new_file, check_readable
 
 FORMATS = ("mtanimate-motion-1", "mtanimate-motion-2")  # the first has no background
 SUFFIXES = (".safetensors", ".npz")
+
+_MOST_BYTES = 1 << 30  # of a file's arrays: six hours of a face's 34 points at 60 frames a second
+_FARTHEST = 1e6  # of a coordinate or an entry of a matrix; a picture's sides are 2. Far more, and sums are not finite
+_FASTEST = 1000  # frames a second
+_FRACTION = re.compile(r"-?[0-9]{1,40}(/[0-9]{1,40})?")  # no exponent: 1e999999999 would be written out
 
 
 @dataclass(frozen=True)
@@ -114,43 +120,67 @@ def load_performance(path: Path, checkpoint: str, config: ModelConfig) -> Perfor
             raise ValueError(f"its format is {about.get('format')}, not {' or '.join(FORMATS)}")
         keypoints, affine = (torch.from_numpy(arrays[name]).float() for name in ("keypoints", "affine"))
         motion = Motion(keypoints, affine, config.estimator.motion_kind)
-        fps = Fraction(about["fps"])
+        fps = _fraction(about["fps"])
         given = json.loads(about["times"])
-        times = None if given is None else [Fraction(time) for time in given]
+        times = None if given is None else [_fraction(time) for time in given]
         lost = [int(number) for number in arrays["lost"]]
         background = torch.from_numpy(arrays["background"]).float() if "background" in arrays else None
         made_with = about["checkpoint"]
         _check(motion, fps, times, background)
-    except (ArithmeticError, EOFError, KeyError, OSError, SafetensorError, TypeError, ValueError) as error:
+    except _UNFIT as error:
         raise InputError(f"{path} is not a motion file of mtanimate ({' '.join(str(error).split())})") from error
     if made_with != checkpoint or motion.keypoints.shape[1] != config.num_keypoints:
         raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
     return Performance(motion, fps, checkpoint, times, background, lost, about.get("source", ""))
 
 
+_UNFIT = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RecursionError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+
+
+def _fraction(text: str) -> Fraction:
+    if not _FRACTION.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is no fraction")
+    return Fraction(text)
+
+
 def _is_motion(path: Path) -> bool:
     try:
         _, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
-    except (EOFError, KeyError, OSError, SafetensorError, ValueError):
+    except _UNFIT:
         return False
     return about.get("format") in FORMATS
 
 
 def _check(motion: Motion, fps: Fraction, times: list[Fraction] | None, background: Tensor | None) -> None:
     frames, parts = motion.keypoints.shape[:2]
-    if motion.keypoints.shape[2:] != (2,) or motion.affine.shape != (frames, parts, 2, 2) or not frames:
+    if motion.keypoints.shape[2:] != (2,) or motion.affine.shape != (frames, parts, 2, 2) or not frames * parts:
         raise ValueError(f"keypoints {tuple(motion.keypoints.shape)} and affine {tuple(motion.affine.shape)}")
     if background is not None and background.shape != (frames, 3, 3):
         raise ValueError(f"{frames} frames, background {tuple(background.shape)}")
     if not motion.finite().all() or not (background is None or background.isfinite().all()):
         raise ValueError("values that are not finite")
-    if fps <= 0 or (times is not None and len(times) != frames):
+    largest = max(values.abs().max() for values in (motion.keypoints, motion.affine, background) if values is not None)
+    if largest > _FARTHEST:
+        raise ValueError(f"values beyond {_FARTHEST:g}")
+    if not 0 < fps <= _FASTEST or (times is not None and len(times) != frames):
         raise ValueError(f"{fps} frames a second, {frames} frames")
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
+            if sum(member.file_size for member in stored.zip.infolist()) > _MOST_BYTES:
+                raise ValueError("it unpacks to more than 1 GiB")
             arrays = {name: stored[name] for name in ("keypoints", "affine", "lost")}
             arrays |= {name: stored[name] for name in ("background",) if name in stored}
             return arrays, json.loads(str(stored["about"]))

@@ -8,6 +8,10 @@ from mtanimate.video.framing import parse_crop, parse_face
 
 Mode = Literal["relative", "absolute"]
 
+_STRONGEST = 100.0  # times the movement: far more, and the sums are not finite
+_SMOOTHEST = 3600.0  # seconds
+_LATEST = 1e6  # seconds
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -51,8 +55,10 @@ class Settings:
                 raise InputError(f"--{name} {getattr(self, name)}: not one of {', '.join(allowed)}")
         if self.reference_frame not in ("best", "first") and not self.reference_frame.isdecimal():
             raise InputError(f"--reference-frame {self.reference_frame}: not one of best, first, or a frame's number")
-        if self.strength < 0 or self.smooth < 0:
-            raise InputError("--strength and --smooth cannot be negative")
+        for name, most in (("strength", _STRONGEST), ("smooth", _SMOOTHEST), ("start", _LATEST), ("end", _LATEST)):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= most:
+                raise InputError(f"--{name} {value:g}: it must be at least 0 and at most {most:g}")
         if self.mode == "absolute" and self.strength != 1:
             raise InputError("--strength scales movement, and --mode absolute copies poses: give one of them")
         if self.compare and self.paste_back:

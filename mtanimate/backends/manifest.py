@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(file.read_text("utf-8"))
         version, made_by = values["format"], values.get("mtanimate")
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{file} is damaged ({_line(error)}): {again}") from error
     if version != FORMAT:
         raise InputError(f"{folder} was exported by mtanimate {made_by} as {version}, this one reads {FORMAT}: {again}")
@@ -65,7 +65,7 @@ def read_manifest(folder: Path) -> Manifest:
         expected = {name for graph in graphs_of(model) for name in graph.files(manifest.backend)}
         if set(manifest.files) != expected:
             raise ValueError(f"its files are not those of its network for {manifest.backend}")
-    except (InputError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is damaged ({_line(error)}): {again}") from error
     for name, digest in manifest.files.items():
         if not (folder / name).is_file():

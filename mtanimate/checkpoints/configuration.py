@@ -1,6 +1,7 @@
 """The configuration files (YAML) of the tools whose checkpoints are imported and exported."""
 
 from pathlib import Path
+from reprlib import repr as shown  # of a value that is wrong, the beginning
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ from mtanimate.config import (
     from_mapping,
     to_mapping,
 )
+from mtanimate.config.yaml_text import read_yaml
 from mtanimate.errors import InputError
 
 _MISSING = object()
@@ -28,11 +30,11 @@ class _Settings:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.values = yaml.safe_load(path.read_text("utf-8"))
+            self.values = read_yaml(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the configuration '{path}' ({error})") from error
-        except yaml.YAMLError as error:
-            raise InputError(f"'{path}' is no YAML: {' '.join(str(error).split())}") from error
+        except ValueError as error:
+            raise InputError(f"'{path}' is no YAML: {error}") from error
 
     def __call__(self, key: str, default: Any = _MISSING) -> Any:
         value = self.values
@@ -46,7 +48,7 @@ class _Settings:
         """A setting that the network here has one value of."""
         found = self(key, wanted)
         if found != wanted:
-            raise InputError(f"'{self.path}': {key} is {found!r}: {what}")
+            raise InputError(f"'{self.path}': {key} is {shown(found)}: {what}")
 
 
 def read_configuration(path: Path, layout: str) -> ModelConfig:
@@ -56,7 +58,10 @@ def read_configuration(path: Path, layout: str) -> ModelConfig:
     """
     settings = _Settings(path)
     settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
-    values = _fomm(settings) if layout == "fomm" else _release(settings)
+    try:
+        values = _fomm(settings) if layout == "fomm" else _release(settings)
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # a number where a list is wanted, and the like
+        raise InputError(f"'{path}' is not such a configuration ({type(error).__name__}: {error})") from error
     values |= {"num_keypoints": settings("model_params.common_params.num_kp"), **_generator(settings, layout)}
     return from_mapping(ModelConfig, values, f"'{path}': model")
 
@@ -87,7 +92,7 @@ def _release(settings: _Settings) -> dict[str, Any]:
     settings.refuse("model_params.bg_predictor_params.bg_type", "affine", "the background moves by an affine map here")
     patch, picture = settings("MODEL.PATCH_SIZE"), settings("MODEL.IMAGE_SIZE")
     if len(set(patch)) != 1:
-        raise InputError(f"'{settings.path}': MODEL.PATCH_SIZE is {patch}: patches are square here")
+        raise InputError(f"'{settings.path}': MODEL.PATCH_SIZE is {shown(patch)}: patches are square here")
     background = None
     if settings("model_params.use_bg_predictor", False):
         background = {name: settings(f"model_params.bg_predictor_params.{name}") for name in _HOURGLASS}

@@ -118,7 +118,7 @@ def read_config(path: Path) -> Config:
     metadata = read_metadata(path)
     try:
         return from_checkpoint(json.loads(metadata["config"]))
-    except (InputError, KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
 
 
@@ -160,11 +160,14 @@ def verify_checkpoint(path: Path) -> str:
 
 
 def mismatches(wanted: dict[str, Tensor], found: dict[str, Tensor], most: int = 6) -> str:
-    """Where two state dicts differ in names and shapes, in one line: all, or the first `most`; empty: nowhere."""
+    """Where two state dicts differ in names, shapes and kinds of numbers, in one line: all, or the first `most`; empty:
+    nowhere."""
     lines = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name} is not known" for name in found.keys() - wanted.keys()]
     for name in wanted.keys() & found.keys():
         if wanted[name].shape != found[name].shape:
             lines.append(f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
+        elif wanted[name].is_floating_point() != found[name].is_floating_point():
+            lines.append(f"{name} is of {found[name].dtype}, not {wanted[name].dtype}")
     lines.sort()
     return "; ".join(lines[:most] + [f"and {len(lines) - most} more"] * (len(lines) > most))

@@ -3,9 +3,11 @@
 import typer
 
 from mtanimate.cli import animate, attention, checkpoints, data, doctor, eval, export, inspect, models, train
+from mtanimate.cli.terminal import Group
 
 app = typer.Typer(
     name="mtanimate",
+    cls=Group,
     epilog="Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

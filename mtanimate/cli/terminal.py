@@ -1,7 +1,9 @@
 """What every command shares with the terminal: options, errors, progress, results."""
 
 import functools
+import io
 import json
+import math
 import os
 import sys
 import time
@@ -9,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
-from mtanimate.errors import MTAnimateError
+from mtanimate.cli.explaining import explained
 
 
 class Precision(str, Enum):
@@ -50,42 +53,99 @@ DEBUG = typer.Option(False, "--debug", help="A traceback where something fails."
 
 
 def reports_errors(command: Command) -> Command:
-    """Errors as one line on stderr: exit 2 for wrong input, 1 for a failure, 130 for Ctrl-C.
+    """Errors as one line on stderr: exit 2 for wrong input, 1 for a failure, 130 for Ctrl-C; 0 where whoever read our
+    output went away (`mtanimate models | head -1`).
 
-    `command` must take `debug`; with it a traceback is shown instead.
+    With the option `debug` of `command` a traceback is shown instead.
     """
 
     @functools.wraps(command)
-    def wrapped(*args: Any, **options: Any) -> None:
+    def wrapped(*args: Any, **options: Any) -> Any:
         try:
-            command(*args, **options)
-            sys.stdout.flush()
-        except MTAnimateError as error:
-            if options["debug"]:
-                raise
-            _fail(str(error), error.exit_code)
+            result = command(*args, **options)
+            if sys.stdout is not None:  # it is closed
+                sys.stdout.flush()
+            return result
         except KeyboardInterrupt:
             _fail("interrupted", 130)
-        except BrokenPipeError:  # whoever read our output went away: `mtanimate models | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(1) from None
+        except BrokenPipeError:
+            _to_nowhere(sys.stdout)
+            raise SystemExit(0) from None
+        except SystemExit as ended:  # of ours, or where Typer and Rich met the broken pipe themselves
+            if not isinstance(ended.__context__, BrokenPipeError):
+                raise
+            _to_nowhere(sys.stdout)
+            raise SystemExit(0) from None
+        except Exception as error:
+            if options.get("debug"):
+                raise
+            _fail(*explained(error))
 
     return wrapped  # type: ignore[return-value]
 
 
-def _fail(message: str, code: int) -> None:
-    if message:  # none: another worker says it
-        print(f"mtanimate: {' '.join(message.split())}", file=sys.stderr)
+class Group(TyperGroup):
+    """The whole command: what is wrong with its options, too, is said in one line."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        _prepare_streams()
+        raise SystemExit(reports_errors(super().main)(*args, **options | {"standalone_mode": False}))
+
+
+def _prepare_streams() -> None:
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: a file that is opened would get its number, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process), or `print` takes stdout
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if message:  # none: another worker says it, or help was shown
+        tell(f"mtanimate: {' '.join(message.split())}")
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _to_nowhere(sys.stdout)
     raise SystemExit(code)
 
 
+def tell(line: str) -> None:
+    """A line on stderr. Where it cannot be written nobody reads it, and the work goes on."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _to_nowhere(sys.stderr)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """What is still to be written to it goes nowhere: Python would try once more, and fail, when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def print_json(result: dict[str, Any]) -> None:
-    print(json.dumps(result, ensure_ascii=False))
+    """One object; numbers that are not finite, which JSON has not, become null."""
+    print(json.dumps(_with_nulls(result), ensure_ascii=False, allow_nan=False))
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remark(quiet: bool) -> Callable[[str], None]:
     """A function that says a line on stderr, or nothing."""
-    return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    return (lambda line: None) if quiet else tell
 
 
 @contextmanager
@@ -136,7 +196,7 @@ def _plain_lines(what: str, unit: str) -> Callable[..., None]:
         rate = done / max(now - started, 1e-6)
         left = (total - done) / max(rate, 1e-6)
         line = f"{what}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left"
-        print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+        tell(f"{line}, {note}" if note else line)
 
     return update
 
@@ -209,6 +269,6 @@ def _plain_stages(stages: Stages, unit: str) -> Callable[[int, int, str], None]:
         if not done or (now - last < 10 and not at_the_end):
             return
         last = now
-        print(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all", file=sys.stderr, flush=True)
+        tell(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all")
 
     return update

@@ -3,23 +3,23 @@
 import dataclasses
 import difflib
 import json
-import re
 import textwrap
 import types
 import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from reprlib import repr as shown  # of a value that is wrong, the beginning
 from typing import Any, TypeVar
-
-import yaml
 
 from mtanimate.config.consistency import check
 from mtanimate.config.model import BACKBONES, HRNetConfig
 from mtanimate.config.training import Config
+from mtanimate.config.yaml_text import read_yaml
 from mtanimate.errors import InputError
 
 T = TypeVar("T")
+_LONGEST_LIST = 100
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -33,7 +33,7 @@ def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
             raise InputError(f"{where}: no backbone '{values}'; there are {', '.join(BACKBONES)}")
         return typing.cast(T, BACKBONES[values])
     if not isinstance(values, dict):
-        raise InputError(f"{where or 'the configuration'}: expected a mapping, not {values!r}")
+        raise InputError(f"{where or 'the configuration'}: expected a mapping, not {shown(values)}")
     known = typing.get_type_hints(kind, include_extras=True)
     converted = {}
     for key, value in values.items():
@@ -71,7 +71,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         number, limits = arguments
         value = _convert(number, value, path)
         if not limits.holds(value):
-            raise InputError(f"{path}: {value} is out of range: it must be {limits}")
+            raise InputError(f"{path}: {shown(value)} is out of range: it must be {limits}")
         return value
     if origin in (types.UnionType, typing.Union):
         if value is None:
@@ -81,19 +81,24 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return from_mapping(typing.cast(type, kind), value, path)
     if origin is typing.Literal:
         if value not in arguments:
-            raise InputError(f"{path}: {value!r} is not one of {', '.join(map(str, arguments))}")
+            raise InputError(f"{path}: {shown(value)} is not one of {', '.join(map(str, arguments))}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise InputError(f"{path}: expected a list, not {value!r}")
+            raise InputError(f"{path}: expected a list, not {shown(value)}")
+        if len(value) > _LONGEST_LIST:
+            raise InputError(f"{path}: {len(value)} values: a list has at most {_LONGEST_LIST}")
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise InputError(f"{path}: expected {len(arguments)} values, not {len(value)}")
         kinds = arguments if arguments[-1] is not Ellipsis else arguments[:1] * len(value)
         return tuple(_convert(of, item, path) for of, item in zip(kinds, value, strict=True))
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InputError(f"{path}: {shown(value)} is too large") from error
     if type(value) is not kind:
-        raise InputError(f"{path}: expected {NAMES.get(kind, kind.__name__)}, not {value!r}")
+        raise InputError(f"{path}: expected {NAMES.get(kind, kind.__name__)}, not {shown(value)}")
     return value
 
 
@@ -102,8 +107,8 @@ def _alternative(kinds: list[Any], value: Any, path: str) -> Any:
     if len(kinds) == 1 or not isinstance(value, dict) or "name" not in value:
         return kinds[0]
     names = {name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)["name"])}
-    if value["name"] not in names:
-        raise InputError(f"{path}.name: {value['name']!r} is not one of {', '.join(names)}")
+    if not isinstance(value["name"], str) or value["name"] not in names:
+        raise InputError(f"{path}.name: {shown(value['name'])} is not one of {', '.join(names)}")
     return names[value["name"]]
 
 
@@ -148,11 +153,11 @@ def _preset(name: str) -> dict[str, Any]:
 
 def _yaml(text: str, where: str) -> dict[str, Any]:
     try:
-        values = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
+        values = read_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{where} is no YAML: {error}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{where}: expected settings as `key: value` lines, not {values!r}")
+        raise InputError(f"{where}: expected settings as `key: value` lines, not {shown(values)}")
     return values
 
 
@@ -235,17 +240,8 @@ def _parsed(setting: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"--set {setting}: expected key=value")
     try:
-        return key, yaml.load(text, _Loader)
-    except yaml.YAMLError:
+        return key, read_yaml(text)
+    except ValueError:
         raise InputError(
             f"--set: cannot read the value {text!r}: write it as in YAML, e.g. 3, true, [0.6, 0.9]"
         ) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 3e-4 is a number (YAML 1.1 wants 3.0e-4)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from mtanimate.config.ranges import Count, Natural, Portion, Positive
+from mtanimate.config.ranges import Blocks, Halvings, Layers, OptionalWidth, Parts, Positive, Reduction, Side, Width
 
 FACE_POINTS = 34  # of `mtanimate.models.face_points`, which has them
 MotionKind: TypeAlias = Literal["parts", "axes", "face"]
@@ -13,14 +13,14 @@ MotionKind: TypeAlias = Literal["parts", "axes", "face"]
 class HRNetConfig:
     """HRNet's first three stages; without `widths` only the stem and layer1."""
 
-    widths: tuple[Count, ...] = (32, 64, 128)
-    stem_width: Count = 64
-    layer1_width: Count = 64
-    layer1_blocks: Count = 4
-    stage2_modules: Count = 1
-    stage2_blocks: tuple[Count, ...] = (4, 4)
-    stage3_modules: Count = 4
-    stage3_blocks: tuple[Count, ...] = (4, 4, 4)
+    widths: tuple[Width, ...] = (32, 64, 128)
+    stem_width: Width = 64
+    layer1_width: Width = 64
+    layer1_blocks: Layers = 4
+    stage2_modules: Layers = 1
+    stage2_blocks: tuple[Layers, ...] = (4, 4)
+    stage3_modules: Layers = 4
+    stage3_blocks: tuple[Layers, ...] = (4, 4, 4)
 
 
 # The backbones of the paper's Table 5, and the small preset's.
@@ -58,17 +58,17 @@ class MotionTransformerConfig:
     name: Literal["motion-transformer"] = "motion-transformer"
     variant: Literal["paper", "release"] = "paper"
     backbone: HRNetConfig = BACKBONES["hrnet_w32"]
-    patch_size: Count = 4
-    dim: Count = 192
-    layers: Count = 12
-    heads: Count = 8
-    mlp_ratio: Count = 3
+    patch_size: Width = 4
+    dim: Width = 192
+    layers: Layers = 12
+    heads: Width = 8
+    mlp_ratio: Layers = 3
     attention: Literal["unified", "separate"] = "unified"
     position: Literal["every_layer", "once", "none"] = "every_layer"
     squash: bool = False
-    scale_factor: Portion = 1.0
+    scale_factor: Reduction = 1.0
     tied: Literal["none", "face"] = "none"
-    refinement_width: Natural = 0
+    refinement_width: OptionalWidth = 0
 
     @property
     def motion_kind(self) -> MotionKind:
@@ -90,12 +90,12 @@ class HeatmapEstimatorConfig:
     """
 
     name: Literal["fomm", "monkey-net", "mraa"] = "fomm"
-    block_expansion: Count = 32
-    max_features: Count = 1024
-    num_blocks: Count = 5
-    scale_factor: Portion = 0.25
+    block_expansion: Width = 32
+    max_features: Width = 1024
+    num_blocks: Blocks = 5
+    scale_factor: Reduction = 0.25
     temperature: Positive = 0.1
-    padding: Natural = 0
+    padding: Halvings = 0
     shared_affine: bool = False
 
     @property
@@ -115,10 +115,10 @@ class DenseMotionConfig:
     flow and occlusion, at twice the hourglass's size (`mtanimate.models.face_motion`); no keypoint_variance is used.
     """
 
-    block_expansion: Count = 64
-    max_features: Count = 1024
-    num_blocks: Count = 5
-    scale_factor: Portion = 0.25
+    block_expansion: Width = 64
+    max_features: Width = 1024
+    num_blocks: Blocks = 5
+    scale_factor: Reduction = 0.25
     keypoint_variance: Positive = 0.01
     occlusion: bool = True
     exact_sampling: bool = False
@@ -131,27 +131,27 @@ class GeneratorConfig:
     openings: the decoder is told where the driving face's eyes and mouth are open (needs model.dense_motion.prior).
     """
 
-    block_expansion: Count = 64
-    max_features: Count = 512
-    num_down_blocks: Natural = 2
-    num_bottleneck_blocks: Count = 6
+    block_expansion: Width = 64
+    max_features: Width = 512
+    num_down_blocks: Halvings = 2
+    num_bottleneck_blocks: Layers = 6
     skips: bool = True
     openings: bool = False
 
 
 @dataclass(frozen=True)
 class BackgroundConfig:
-    block_expansion: Count = 32
-    max_features: Count = 1024
-    num_blocks: Count = 5
+    block_expansion: Width = 32
+    max_features: Width = 1024
+    num_blocks: Blocks = 5
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The whole network. `resolution`: the side of the square pictures that it was trained on."""
 
-    resolution: Count = 256
-    num_keypoints: Count = 10
+    resolution: Side = 256
+    num_keypoints: Parts = 10
     estimator: EstimatorConfig = field(default_factory=MotionTransformerConfig)
     dense_motion: DenseMotionConfig = field(default_factory=DenseMotionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)

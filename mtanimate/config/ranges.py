@@ -26,6 +26,15 @@ class Within:
 
 
 Count = Annotated[int, Within(1)]
+# Of a network: far above any that is of use, and low enough that what a file asks for can be built and looked at.
+Layers = Annotated[int, Within(1, 256)]
+Blocks = Annotated[int, Within(1, 12)]  # each halves the picture
+Halvings = Annotated[int, Within(0, 12)]
+Width = Annotated[int, Within(1, 16_384)]
+OptionalWidth = Annotated[int, Within(0, 16_384)]
+Side = Annotated[int, Within(1, 16_384)]
+Parts = Annotated[int, Within(1, 1_000)]
+Reduction = Annotated[float, Within(1 / 64, 1)]
 Natural = Annotated[int, Within(0)]
 Weight = Annotated[float, Within(0, INFINITE, ("high",))]
 Positive = Annotated[float, Within(0, INFINITE, ("low", "high"))]

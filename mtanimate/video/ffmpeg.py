@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 
 from mtanimate.errors import MTAnimateError
 from mtanimate.video.container import FORMATS
@@ -16,6 +16,9 @@ from mtanimate.video.container import FORMATS
 # Input options: a file cannot make ffmpeg open what it names, on the network or on the disk.
 ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))
 ONLY_FILES = ("-protocol_whitelist", "file,pipe", *ONLY_FORMATS)
+
+_LONGEST_END = 3600.0  # seconds for what is left when all frames are given, as for the colours of a long GIF
+_LONGEST_ANSWER = 60.0  # seconds for what it knows of itself
 
 # SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
 _ENVIRONMENT = {"SVT_LOG": "1"}
@@ -38,9 +41,19 @@ def local(path: Path) -> str:
 
 @cache
 def encoders() -> frozenset[str]:
-    """The names of this ffmpeg's encoders."""
-    said = subprocess.run([executable(), "-hide_banner", "-encoders"], capture_output=True, check=False).stdout
+    """The names of this ffmpeg's encoders. Raises MTAnimateError where it cannot be started."""
+    command = [executable(), "-hide_banner", "-encoders"]
+    try:
+        said = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_ANSWER).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _unusable(error) from error
     return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w\S*)", said.decode(errors="replace"), re.MULTILINE))
+
+
+def _unusable(error: Exception) -> MTAnimateError:
+    return MTAnimateError(
+        f"ffmpeg cannot be used ({error}): reinstall the package imageio-ffmpeg, or mend or unset IMAGEIO_FFMPEG_EXE"
+    )
 
 
 class FFmpeg:
@@ -48,19 +61,22 @@ class FFmpeg:
 
     arguments: the command line after the program's name.
     stdin, stdout: a file descriptor that is ffmpeg's own to read or write; by default a pipe:
-    process: its stdin takes bytes, its stdout gives them.
+    process: its stdin takes bytes, its stdout gives them. Raises MTAnimateError where it cannot be started.
     """
 
     def __init__(self, arguments: list[str], *, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE) -> None:
         self.messages: deque[str] = deque(maxlen=1000)
-        self.process = subprocess.Popen(
-            [executable(), "-hide_banner", "-loglevel", "error", *arguments],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT},
-            start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
-        )
+        try:
+            self.process = subprocess.Popen(
+                [executable(), "-hide_banner", "-loglevel", "error", *arguments],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **_ENVIRONMENT},
+                start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
+            )
+        except OSError as error:
+            raise _unusable(error) from error
         self._collector = Thread(target=self._collect, daemon=True)
         self._collector.start()
 
@@ -70,14 +86,25 @@ class FFmpeg:
             self.messages.append(line.decode(errors="replace").strip())
 
     def finish(self) -> int:
-        """Closes the input, waits for the end, and returns the exit status (negative: a signal ended it)."""
-        with suppress(OSError):  # ffmpeg is gone already: its exit status says so
-            if self.process.stdin is not None:
-                self.process.stdin.close()
-        status = self.process.wait()
-        self._collector.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        """Closes the input, waits for the end, and returns the exit status (negative: a signal ended it).
+
+        What it still writes is thrown away: a full pipe would block it. One that does not end in an hour is killed.
+        """
+        too_long = Timer(_LONGEST_END, self.process.kill)
+        too_long.daemon = True
+        too_long.start()
+        try:
+            with suppress(OSError):  # ffmpeg is gone already: its exit status says so
+                if self.process.stdin is not None:
+                    self.process.stdin.close()
+            if self.process.stdout is not None and not self.process.stdout.closed:
+                while self.process.stdout.read(1 << 16):
+                    pass
+                self.process.stdout.close()
+            status = self.process.wait()
+            self._collector.join()
+        finally:
+            too_long.cancel()
         return status
 
     def kill(self) -> None:

@@ -3,7 +3,10 @@
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from threading import Timer
 from types import TracebackType
 from typing import Literal
 
@@ -16,6 +19,7 @@ from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
 from mtanimate.video.ffmpeg import ONLY_FORMATS, FFmpeg
 from mtanimate.video.timing import frame_rate
 
+_PATIENCE = 60.0  # seconds without a frame after which a stream counts as dead
 _FASTEST = 1000  # frames a second; what ffmpeg calls faster than this has no rate of its own
 
 
@@ -43,13 +47,14 @@ class DrivingStream:
 
     name: as the user gave it; see `is_stream`. width, height: pixels. fps: the rate that ffmpeg names, 25 where it
     knows none; when a frame was taken is not kept. live: frames come when they like, and old ones are worthless.
-    Waits for the first frame. Raises InputError where there is no such camera, or no video comes.
+    Waits for the first frame. Raises InputError where there is no such camera, or no video comes; MTAnimateError, as
+    `read` does, where nothing comes for a minute.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.live = name != "-"
-        self._closed = False
+        self._closed = self._silent = False
         arguments = ["-thread_type", "slice"]  # threads that do not delay frames
         if self.live:
             self._ffmpeg = FFmpeg([*arguments, "-nostdin", *_camera(name), *_FRAMES], stdin=subprocess.DEVNULL)
@@ -66,7 +71,9 @@ class DrivingStream:
         """The next frame, uint8 RGB (H, W, 3), or None at the end. Raises MTAnimateError where a camera fails."""
         planes = np.empty((3, self.height, self.width), np.uint8)
         stdout = self._stdout()
-        if stdout.readline() == b"FRAME\n" and stdout.readinto(planes.data.cast("B")) == planes.nbytes:
+        with self._patience():
+            whole = stdout.readline() == b"FRAME\n" and stdout.readinto(planes.data.cast("B")) == planes.nbytes
+        if whole:
             return full_bt709_to_rgb(planes)
         if self._ffmpeg.process.wait() != 0 and self.live and not self._closed:
             raise MTAnimateError(f"{self.name} gives no more frames ({self._reason()}): is it still plugged in?")
@@ -87,12 +94,32 @@ class DrivingStream:
 
     def _header(self) -> tuple[int, int, Fraction]:
         """Width, height and rate, which come with the first frame: "YUV4MPEG2 W96 H64 F30000:1001 ..."."""
-        magic, *fields = self._stdout().readline().decode("ascii").split()[:4] or [""]
+        with self._patience():
+            line = self._stdout().readline()
+        magic, *fields = line.decode("ascii").split()[:4] or [""]
         if magic != "YUV4MPEG2":
             self._ffmpeg.finish()  # its last words are here
             raise self._no_video(self._reason())
         width, height, rate = (field[1:] for field in fields)
         return int(width), int(height), _rate(rate)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Around a wait: ends ffmpeg, and so the wait, where nothing comes for long, and says so."""
+        watchdog = Timer(_PATIENCE, self._give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+        if self._silent and not self._closed:
+            what = f"{self.name}: is it still plugged in" if self.live else "standard input: does its writer hang"
+            raise MTAnimateError(f"nothing came for {_PATIENCE:g} seconds from {what}?")
+
+    def _give_up(self) -> None:
+        self._silent = True
+        self._ffmpeg.process.kill()
 
     def _stdout(self) -> io.BufferedReader:
         stdout = self._ffmpeg.process.stdout

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mtanimate.animation import performance as performances
 from mtanimate.animation.performance import Performance, load_performance, save_performance
 from mtanimate.config import HeatmapEstimatorConfig, ModelConfig
 from mtanimate.errors import InputError
@@ -90,6 +91,49 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     save_performance(tmp_path / "other.npz", made)
     with pytest.raises(InputError, match="not finite"):
         load_performance(tmp_path / "other.npz", "abc", CONFIG)
+
+
+HOSTILE = {
+    "no rate": {"fps": "0"},
+    "a rate without end": {"fps": "1e999999999"},
+    "a rate of no use": {"fps": "1000000"},
+    "a long rate": {"fps": "9" * 5000},
+    "times without end": {"times": json.dumps(6 * ["1e999999999"])},
+    "deep times": {"times": "[" * 100_000},
+    "times that are numbers": {"times": "[1, 2, 3, 4, 5, 6]"},
+    "far": {"keypoints": np.full((6, 10, 2), 1e30)},
+    "far for float32": {"affine": np.full((6, 10, 2, 2), 1e300)},
+    "no parts": {"keypoints": np.zeros((6, 0, 2)), "affine": np.zeros((6, 0, 2, 2))},
+    "another rank": {"keypoints": np.zeros(6)},
+    "a single number": {"keypoints": np.zeros(())},
+    "text": {"keypoints": np.full((6, 10, 2), "x")},
+    "lost nowhere": {"lost": np.full((2, 2), np.nan)},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_values_are_refused_at_once(changes, tmp_path):
+    path = tmp_path / "motion.npz"
+    save_performance(path, performance())
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    about = json.loads(str(arrays.pop("about")))
+    about |= {name: value for name, value in changes.items() if name in about}
+    arrays |= {name: value for name, value in changes.items() if name in arrays}
+    np.savez(path, **arrays, about=np.array(json.dumps(about)))
+    with pytest.raises(InputError) as error:
+        load_performance(path, "abc", CONFIG)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_small_file_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(performances, "_MOST_BYTES", 10_000_000)
+    path = tmp_path / "motion.npz"
+    np.savez_compressed(path, keypoints=np.zeros(1_300_000), affine=0, lost=0, about="{}")
+    assert path.stat().st_size < 20_000
+    with pytest.raises(InputError, match="unpacks"):
+        load_performance(path, "abc", CONFIG)
 
 
 def test_a_background_for_other_frames_is_refused(tmp_path):

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.video import VideoReader
+from mtanimate.video import VideoReader, streams
+from mtanimate.video import ffmpeg as program
 from mtanimate.video.cameras import dshow_names, linux_cameras
+from mtanimate.video.ffmpeg import FFmpeg
 from mtanimate.video.streams import Closed, DrivingStream, StreamWriter, check_stream, is_stream
 
 TEST_PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30000/1001:duration=1")
@@ -224,6 +226,48 @@ def test_a_camera_that_fails_says_so():
     stream._ffmpeg.process.terminate()
     with pytest.raises(MTAnimateError, match="lavfi:testsrc2=size=96x64:rate=100 gives no more frames"):
         read_all(stream)
+
+
+@pytest.mark.parametrize("content", ["nothing", "a beginning"])
+def test_a_writer_that_hangs_is_not_waited_for(monkeypatch, run_ffmpeg, content):
+    monkeypatch.setattr(streams, "_PATIENCE", 2)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as piped, os.fdopen(writing, "wb") as held:
+        monkeypatch.setattr(sys, "stdin", piped)
+        if content == "a beginning":
+            held.write(run_ffmpeg(*TEST_PICTURE, *CONTAINERS["mjpeg"], "-")[:40_000])
+            held.flush()
+        begun = time.monotonic()
+        with pytest.raises(MTAnimateError, match="nothing came for 2 seconds from standard input") as error:
+            read_all(DrivingStream("-"))
+        assert 2 <= time.monotonic() - begun < 20
+        one_line(error)
+
+
+def test_a_camera_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(streams, "_PATIENCE", 2)
+    with DrivingStream("lavfi:color=size=16x16:rate=1/60") as stream:
+        stream.read()
+        with pytest.raises(MTAnimateError, match="still plugged in"):
+            stream.read()
+        assert stream._ffmpeg.process.wait() < 0
+
+
+# The program
+
+
+def test_what_is_not_read_does_not_block_the_end():
+    ffmpeg = FFmpeg(["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=2", "-f", "rawvideo", "-"])
+    assert ffmpeg.finish() == 0
+    assert ffmpeg.finish() == 0
+
+
+def test_one_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(program, "_LONGEST_END", 1)
+    ffmpeg = FFmpeg(["-re", "-f", "lavfi", "-i", "testsrc2", "-f", "null", "-"])
+    begun = time.monotonic()
+    assert ffmpeg.finish() < 0
+    assert time.monotonic() - begun < 20
 
 
 # Out
