@@ -41,7 +41,8 @@ def command(
         None, help="The video to write; NAME.gif, NAME.png, or FOLDER/ for a PNG a frame.", show_default="required"
     ),
     checkpoint: str = typer.Option(
-        "default", help="From 'mtanimate checkpoints list', a .safetensors file, or a folder from 'mtanimate export'."
+        "default",
+        help="From 'mtanimate checkpoints list', a .safetensors file, or FOLDER/ from 'mtanimate export'.",
     ),
     mode: Mode = typer.Option(Mode.relative, help="Add the driver's movement to the source, or copy the pose."),
     reference_frame: str = typer.Option("best", help="Movement is since this driving frame: best, first or a number."),
@@ -80,6 +81,9 @@ def command(
     backend: Backend | None = typer.Option(
         None, help="What runs the network.", show_default="torch; what an exported folder is for"
     ),
+    allow_code: bool = typer.Option(
+        False, "--allow-code", help="Run a folder's .pt2 programs, which can do anything here: only if you trust them."
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
@@ -91,7 +95,7 @@ def command(
     from mtanimate.video.streams import is_stream
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
-    network |= {"backend": backend and backend.value, "batch_size": batch_size}
+    network |= {"backend": backend and backend.value, "batch_size": batch_size, "allow_code": allow_code}
     own: dict[str, Any] = {
         "mode": mode.value,
         "reference_frame": reference_frame,

@@ -62,4 +62,4 @@ def _print(report: "Report") -> None:
         f"against PyTorch in float32, {found.pairs} {report.frames} pairs: largest difference {found.largest:.2g}, "
         f"mean {found.mean:.2g}, {psnr}; tolerance: {found.tolerance}"
     )
-    print(f"use it with --checkpoint {report.out}")
+    print(f"use it with --checkpoint {report.out}/" + " --allow-code" * (report.format == "torch"))
