@@ -19,6 +19,7 @@ from mtanimate.cli.terminal import (
     remark,
     reports_errors,
     staged_progress,
+    tell,
 )
 
 EXAMPLE = "Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4"
@@ -150,7 +151,7 @@ def command(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(
+        tell(
             f"{result.out}: {result.frames} frames, {result.width} x {result.height}, "
             f"{result.frames_per_second:.1f} frames a second on {result.device}"
         )
@@ -174,6 +175,6 @@ def _perform_jobs(
     if json:
         print_json(report.as_dict())
     elif not quiet:
-        print(f"{report.report}: {report.done} done, {report.skipped} done before, {report.failed} failed")
+        tell(f"{report.report}: {report.done} done, {report.skipped} done before, {report.failed} failed")
     if report.failed:
         raise SystemExit(1)

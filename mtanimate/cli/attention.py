@@ -14,6 +14,7 @@ from mtanimate.cli.terminal import (
     progress_bar,
     remark,
     reports_errors,
+    tell,
 )
 
 EXAMPLE = "Example: mtanimate attention --layer 6"
@@ -73,4 +74,4 @@ def command(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))
+        tell(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))

@@ -13,6 +13,7 @@ from mtanimate.cli.terminal import (
     progress_bar,
     remark,
     reports_errors,
+    tell,
 )
 
 EXAMPLE = "Example: mtanimate inspect --source face.jpg --driving talk.mp4 --out inside.mp4"
@@ -56,4 +57,4 @@ def command(
         print_json(result.as_dict())
     elif not quiet:
         of = f"{result.frames} frames" if result.frame is None else f"frame {result.frame}"
-        print(f"{result.out}: {of}, {result.width} x {result.height}")
+        tell(f"{result.out}: {of}, {result.width} x {result.height}")

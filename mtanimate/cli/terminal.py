@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from mtanimate.errors import MTAnimateError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Precision(str, Enum):
@@ -75,17 +78,45 @@ def reports_errors(command: Command) -> Command:
 
 def _fail(message: str, code: int) -> None:
     if message:  # none: another worker says it
-        print(f"mtanimate: {' '.join(message.split())}", file=sys.stderr)
+        complain(f"mtanimate: {' '.join(message.split())}")
     raise SystemExit(code)
 
 
+def printable(text: str) -> str:
+    """Text from anywhere as a terminal may get it: what it would obey, or cannot show, as JSON escapes it."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def tell(line: str) -> None:
+    """A line of a result, on stdout. All that a command prints goes through here, `complain` or `console`: names and
+    notes come out of strangers' files."""
+    print(printable(line))
+
+
+def complain(line: str) -> None:
+    """A line on stderr."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def console(stderr: bool = False) -> "Console":
+    """Rich's, for tables: it shows text as `tell` does, and takes nothing in it for markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Printable(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+    return Printable(stderr=stderr, markup=False, emoji=False)
+
+
 def print_json(result: dict[str, Any]) -> None:
-    print(json.dumps(result, ensure_ascii=False))
+    tell(json.dumps(result, ensure_ascii=False))  # what is escaped once more is inside of a string, and stays JSON
 
 
 def remark(quiet: bool) -> Callable[[str], None]:
     """A function that says a line on stderr, or nothing."""
-    return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    return (lambda line: None) if quiet else complain
 
 
 @contextmanager
@@ -102,7 +133,6 @@ def progress_bar(what: str, unit: str, quiet: bool) -> Iterator[Callable[..., No
 
 @contextmanager
 def _rich_bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [
@@ -113,7 +143,7 @@ def _rich_bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         task = bar.add_task(what, total=None, note="")
         started = time.monotonic()
 
@@ -136,7 +166,7 @@ def _plain_lines(what: str, unit: str) -> Callable[..., None]:
         rate = done / max(now - started, 1e-6)
         left = (total - done) / max(rate, 1e-6)
         line = f"{what}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left"
-        print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+        complain(f"{line}, {note}" if note else line)
 
     return update
 
@@ -181,11 +211,10 @@ def staged_progress(shares: Mapping[str, float], unit: str, quiet: bool) -> Iter
 
 @contextmanager
 def _rich_stages(stages: Stages, unit: str) -> Iterator[Callable[[int, int, str], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(done: int, total: int, stage: str) -> None:
@@ -209,6 +238,6 @@ def _plain_stages(stages: Stages, unit: str) -> Callable[[int, int, str], None]:
         if not done or (now - last < 10 and not at_the_end):
             return
         last = now
-        print(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all", file=sys.stderr, flush=True)
+        complain(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all")
 
     return update
