@@ -65,7 +65,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**{field.name: values[field.name] for field in fields(Manifest)} | {"model": model})
         expected = {name for graph in graphs_of(model) for name in graph.files(manifest.backend)}
         if not all(isinstance(text, str) for text in (manifest.checkpoint, manifest.checkpoint_sha256, made_by)):
-            raise ValueError("its checkpoint has no name or no SHA-256")
+            raise ValueError("it does not say what it was exported from")
         if not isinstance(manifest.files, dict) or manifest.files.keys() != expected:
             raise ValueError(f"its files are not those of its network for {manifest.backend}")
     except (InputError, KeyError, TypeError, ValueError) as error:
@@ -84,10 +84,9 @@ def proven(file: Path, digest: str) -> bytes:
     Raises InputError where it is missing, or its SHA-256 is not `digest`.
     """
     again = "export it again"
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} is missing ({error.strerror}): copy the whole folder, or {again}") from error
+    if not file.is_file():  # or a link to a device, which has no end
+        raise InputError(f"{file} is missing: copy the whole folder, or {again}")
+    content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{file} is not the file that was exported (its SHA-256 differs): {again}")
     return content
