@@ -114,11 +114,11 @@ def imported() -> dict[str, Path]:
 
 
 def is_path(name_or_file: str) -> bool:
-    """Whether this is a file or folder, and no checkpoint's name: it has a separator or an ending, and no checkpoint is
+    """Whether this is a file or folder, and no checkpoint's name: it has a separator, or an ending and no checkpoint is
     called so. What lies in the current folder never takes the place of a name."""
-    separators = {"/", os.sep}
-    looks_so = bool(Path(name_or_file).suffix or separators & set(name_or_file)) or name_or_file in (".", "..")
-    return looks_so and name_or_file not in entries().keys() | imported().keys()
+    if {"/", os.sep} & set(name_or_file) or name_or_file in (".", ".."):
+        return True
+    return Path(name_or_file).suffix != "" and name_or_file not in entries().keys() | imported().keys()
 
 
 def resolve(name_or_file: str) -> Path:
