@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.cli import app
-from mtanimate.cli.terminal import complain, console, print_json, printable, tell
+from mtanimate.cli.terminal import console, print_json, printable, put, tell
 from mtanimate.video.image import write_image
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e\r[red]:smile:[/red]"
@@ -34,7 +34,7 @@ def test_json_stays_what_it_was(text):
     assert json.loads(shown) == {text: text}
 
 
-@pytest.mark.parametrize("say", [tell, complain, lambda text: print_json({"name": text})])
+@pytest.mark.parametrize("say", [put, tell, lambda text: print_json({"name": text})])
 def test_a_line_is_one_line_without_orders(say, capsys):
     say(f"{HOSTILE}\nnext\ud800")
     out, err = capsys.readouterr()

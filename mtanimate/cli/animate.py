@@ -16,10 +16,10 @@ from mtanimate.cli.terminal import (
     Precision,
     print_json,
     progress_bar,
+    put,
     remark,
     reports_errors,
     staged_progress,
-    tell,
 )
 
 EXAMPLE = "Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4"
@@ -151,7 +151,7 @@ def command(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        tell(
+        put(
             f"{result.out}: {result.frames} frames, {result.width} x {result.height}, "
             f"{result.frames_per_second:.1f} frames a second on {result.device}"
         )
@@ -175,6 +175,6 @@ def _perform_jobs(
     if json:
         print_json(report.as_dict())
     elif not quiet:
-        tell(f"{report.report}: {report.done} done, {report.skipped} done before, {report.failed} failed")
+        put(f"{report.report}: {report.done} done, {report.skipped} done before, {report.failed} failed")
     if report.failed:
         raise SystemExit(1)

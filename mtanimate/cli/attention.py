@@ -12,9 +12,9 @@ from mtanimate.cli.terminal import (
     QUIET,
     print_json,
     progress_bar,
+    put,
     remark,
     reports_errors,
-    tell,
 )
 
 EXAMPLE = "Example: mtanimate attention --layer 6"
@@ -74,4 +74,4 @@ def command(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        tell(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))
+        put(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))

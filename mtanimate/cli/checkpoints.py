@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mtanimate.cli import conversion
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, progress_bar, remark, reports_errors, tell
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.checkpoints.inventory import Listed
@@ -70,7 +70,7 @@ def verify(
         width = max((len(verdict.name) for verdict in verdicts), default=0)
         for verdict in verdicts:
             mark = {True: "ok", False: "BAD", None: "-"}[verdict.ok]
-            tell(f"{mark:5}{verdict.name:{width}}  {verdict.said}: {verdict.file}")
+            put(f"{mark:5}{verdict.name:{width}}  {verdict.said}: {verdict.file}")
     if any(verdict.ok is False for verdict in verdicts):
         raise SystemExit(1)
 
@@ -109,7 +109,7 @@ def download(
         print_json(known | {"verified": bool(entry.sha256)})
     elif not quiet:
         for line in (path, f"SHA-256 {digest}", f"licence: {entry.licence}", f"use it with --checkpoint {name}"):
-            tell(str(line))
+            put(str(line))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -140,4 +140,4 @@ def _print_known(known: dict[str, Any]) -> None:
     width = max(map(len, rows))
     for key, value in rows.items():
         for index, line in enumerate(value if isinstance(value, tuple) else (value,)):
-            tell(f"{'' if index else key.replace('_', ' '):{width}}  {line}")
+            put(f"{'' if index else key.replace('_', ' '):{width}}  {line}")

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from mtanimate.cli.terminal import console, tell
+from mtanimate.cli.terminal import console, put
 from mtanimate.evaluation import cross
 from mtanimate.metrics.measures import METRICS, Metric
 from mtanimate.metrics.mesh_gestures import GESTURES
@@ -20,7 +20,7 @@ SERIES = {
 def print_result(result: dict[str, Any]) -> None:
     """A row a metric: of the checkpoint and of what it is compared with, with 95 % intervals; what is worst."""
     if "metrics" not in result:
-        tell(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
+        put(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
         return
     screen = console()
     title = f"{result['checkpoint']} on {result['dataset']}: {result['videos']} videos, {result['frames']} frames"

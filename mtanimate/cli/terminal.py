@@ -78,7 +78,7 @@ def reports_errors(command: Command) -> Command:
 
 def _fail(message: str, code: int) -> None:
     if message:  # none: another worker says it
-        complain(f"mtanimate: {' '.join(message.split())}")
+        tell(f"mtanimate: {' '.join(message.split())}")
     raise SystemExit(code)
 
 
@@ -87,19 +87,19 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-def tell(line: str) -> None:
-    """A line of a result, on stdout. All that a command prints goes through here, `complain` or `console`: names and
+def put(line: str) -> None:
+    """A line of a result, on stdout. All that a command prints goes through here, `tell` or `console`: names and
     notes come out of strangers' files."""
     print(printable(line))
 
 
-def complain(line: str) -> None:
+def tell(line: str) -> None:
     """A line on stderr."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
 def console(stderr: bool = False) -> "Console":
-    """Rich's, for tables: it shows text as `tell` does, and takes nothing in it for markup."""
+    """Rich's, for tables: it shows text as `put` does, and takes nothing in it for markup."""
     from rich.console import Console
     from rich.text import Text
 
@@ -111,12 +111,12 @@ def console(stderr: bool = False) -> "Console":
 
 
 def print_json(result: dict[str, Any]) -> None:
-    tell(json.dumps(result, ensure_ascii=False))  # what is escaped once more is inside of a string, and stays JSON
+    put(json.dumps(result, ensure_ascii=False))  # what is escaped once more is inside of a string, and stays JSON
 
 
 def remark(quiet: bool) -> Callable[[str], None]:
     """A function that says a line on stderr, or nothing."""
-    return (lambda line: None) if quiet else complain
+    return (lambda line: None) if quiet else tell
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def _plain_lines(what: str, unit: str) -> Callable[..., None]:
         rate = done / max(now - started, 1e-6)
         left = (total - done) / max(rate, 1e-6)
         line = f"{what}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left"
-        complain(f"{line}, {note}" if note else line)
+        tell(f"{line}, {note}" if note else line)
 
     return update
 
@@ -238,6 +238,6 @@ def _plain_stages(stages: Stages, unit: str) -> Callable[[int, int, str], None]:
         if not done or (now - last < 10 and not at_the_end):
             return
         last = now
-        complain(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all")
+        tell(f"{stage}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left in all")
 
     return update

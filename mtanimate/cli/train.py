@@ -14,8 +14,8 @@ from mtanimate.cli.terminal import (
     QUIET,
     Estimator,
     Precision,
-    complain,
     print_json,
+    put,
     reports_errors,
     tell,
 )
@@ -106,6 +106,6 @@ def command(
     elif not quiet and first:
         best = result["best_validation_error"]
         score = f"; lowest validation L1 {best:.4f} (best.safetensors)" if best is not None else ""
-        tell(f"{result['checkpoint']}: {result['steps']} steps, {result['samples']} samples{score}")
+        put(f"{result['checkpoint']}: {result['steps']} steps, {result['samples']} samples{score}")
         if result["skipped"]:
-            complain(f"{len(result['skipped'])} clips could not be read and were skipped")
+            tell(f"{len(result['skipped'])} clips could not be read and were skipped")

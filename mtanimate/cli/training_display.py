@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from mtanimate.cli.terminal import complain, console, progress_bar, remark
+from mtanimate.cli.terminal import console, progress_bar, remark, tell
 
 SMOOTH = 0.95  # of the losses that are shown
 
@@ -67,7 +67,7 @@ def _plain() -> Callable[[Any], None]:
             return
         last = now
         line = ", ".join(f"{name} {value}" for name, value in rows)
-        complain(f"step {at.step} of {at.steps}: {line}")
+        tell(f"step {at.step} of {at.steps}: {line}")
 
     return report
 
