@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="frames of a turn")
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--exported", type=Path, nargs="*", default=[])
+    parser.add_argument("--allow-code", action="store_true", help="as mtanimate animate has it")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--sweep", action="store_true")
@@ -93,7 +94,7 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
         precision: (copy.deepcopy(network), precision) for precision in precisions(network.device)
     }
     for folder in options.exported:
-        cast = Cast(str(folder))
+        cast = Cast(str(folder.absolute()), allow_code=options.allow_code)
         ways[f"{cast.precision} by {cast.backend}"] = (cast.animator, cast.precision)
     times = {}
 

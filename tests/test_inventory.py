@@ -180,3 +180,13 @@ def test_doctor_looks_at_what_is_here(put):
         ("checkpoint mine", True, False),
         ("checkpoint yours", False, False),
     ]
+
+
+def test_names_win_over_the_current_folder(put, tiny, tmp_path, monkeypatch):
+    mine = put("mine")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", DEFAULT.name, "default"):
+        shutil.copy(flipped(shutil.copy(tiny, tmp_path / "changed")), name)
+        assert described(name)["state"] in ("imported", "ships")
+        assert all(verdict.file in (mine, DEFAULT.file) for verdict in verify([name]))
+    assert described("./mine")["state"] == "a file"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,26 @@ def test_a_file_resolves_to_itself(listed, tmp_path):
     file = tmp_path / "bodies"  # although there is such a name
     file.touch()
     assert registry.resolve(str(file)) == file
+
+
+@pytest.mark.parametrize("name", ["default", "bodies", "mine", "Mine_2.5"])
+def test_names_win_over_the_current_folder(listed, name, tmp_path, monkeypatch):
+    put("mine")
+    put("Mine_2.5")
+    known = registry.resolve(name)
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    assert registry.resolve(name) == known
+    assert registry.resolve(f"./{name}") == Path(name)
+
+
+def test_a_word_is_no_file(listed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("best", "best.safetensors"):
+        Path(file).touch()
+    assert registry.resolve("best.safetensors") == Path("best.safetensors")
+    with pytest.raises(InputError, match=r"no checkpoint 'best': .* in the current folder: \.[/\\]best$"):
+        registry.resolve("best")
 
 
 @pytest.mark.parametrize("name", ["mine", "far", "farther"])

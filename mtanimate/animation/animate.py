@@ -107,6 +107,7 @@ def animate(
     precision: Precision = "auto",
     backend: str | None = None,
     batch_size: int | None = None,
+    allow_code: bool = False,
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
     overwrite: bool = False,
@@ -118,6 +119,7 @@ def animate(
 
     source: a picture, or a video whose every frame is moved. driving: a video, a folder of frames, or a picture; or
     None and `motion`, a file that `save_motion` wrote. batch_size: frames computed at once; None: by the device.
+    allow_code: run the programs of a folder that was exported for PyTorch.
     settings: the fields of `Settings`.
     progress(done, total, stage) counts the frames of each of `STAGES`; say(line) gets remarks and warnings as they
     come up.
@@ -132,7 +134,7 @@ def animate(
     gpu = choose_device(device).type == "cuda"
 
     def cast() -> Cast:
-        return Cast(checkpoint, device, precision, backend, say, batch_size)
+        return Cast(checkpoint, device, precision, backend, say, batch_size, allow_code)
 
     return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite)
 

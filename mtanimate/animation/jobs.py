@@ -103,6 +103,7 @@ def run_jobs(
     precision: Precision = "auto",
     backend: str | None = None,
     batch_size: int | None = None,
+    allow_code: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
@@ -112,15 +113,16 @@ def run_jobs(
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others.
 
     A row is finished when its `out` is there and `FILE.report.jsonl`, which gets lines for each, says that this very
-    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. workers: rows at a time; None:
-    two on a GPU, one on a CPU, which is busy with one. progress counts rows. Raises InputError for a wrong file.
+    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code: as `Cast` has it.
+    workers: rows at a time; None: two on a GPU, one on a CPU, which is busy with one. progress counts rows. Raises
+    InputError for a wrong file.
     """
     path = Path(file).expanduser()
     rows = read_jobs(path, Settings(**settings))
     journal = Journal(path.with_name(f"{path.name}.report.jsonl"))
     finished = [row for row in rows if journal.finished(row)]
     left = [row for row in rows if row not in finished]
-    cast = Cast(checkpoint, device, precision, backend, say, batch_size) if left else None
+    cast = Cast(checkpoint, device, precision, backend, say, batch_size, allow_code) if left else None
     done = failed = 0
 
     def one(row: Row) -> bool:

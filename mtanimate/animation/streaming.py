@@ -37,6 +37,7 @@ def animate_stream(
     precision: Precision = "auto",
     backend: str | None = None,
     batch_size: int | None = None,
+    allow_code: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
     **settings: Any,
@@ -55,7 +56,7 @@ def animate_stream(
     picture = read_image(Path(source).expanduser(), say)
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
-    cast = Cast(checkpoint, device, precision, backend, say)
+    cast = Cast(checkpoint, device, precision, backend, say, allow_code=allow_code)
     performer = cast.performer(lambda line: say(f"warning: {line}"))
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(cast.describe())

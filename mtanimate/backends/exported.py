@@ -1,5 +1,6 @@
 """An exported network, with those methods of `Animator` that animating needs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,16 +17,20 @@ from mtanimate.models.motion import Motion
 class Exported:
     """The graphs of an exported folder. Pictures are (B, 3, R, R) float RGB in [0, 1], R the configured resolution.
 
-    device: where tensors come from and go to: the CPU.
-    Raises InputError where the runtime is not installed, MTAnimateError where it does not take a file.
+    files: SHA-256 by name, which every file is checked against before a runtime sees it. The backend torch runs what
+    stands in them, whatever that is. device: where tensors come from and go to: the CPU.
+    Raises InputError where the runtime is not installed or a file is not what `files` says, MTAnimateError where the
+    runtime does not take one.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, folder: Path, backend: str, config: ModelConfig, *, bf16: bool = False) -> None:
+    def __init__(
+        self, folder: Path, backend: str, config: ModelConfig, files: Mapping[str, str], *, bf16: bool = False
+    ) -> None:
         """bf16: let OpenVINO compute in bfloat16."""
         self.config = config
-        self._graphs = {graph.name: open_graph(backend, folder, graph, bf16=bf16) for graph in graphs_of(config)}
+        self._graphs = {graph.name: open_graph(backend, folder, graph, files, bf16=bf16) for graph in graphs_of(config)}
 
     def estimate_motion(self, frames: Tensor) -> Motion:
         """The motion of each picture."""

@@ -1,5 +1,6 @@
 """`manifest.json`, which says what an exported folder holds."""
 
+import hashlib
 import importlib.metadata
 import json
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +23,7 @@ class Manifest:
     backend: torch, onnx or openvino. precision: fp32, fp16 or int8. checkpoint: the name it was exported from, and
     checkpoint_sha256, what its file held: motion that was kept with one serves the other. shapes: by graph and by
     input or output, "batch" where any number goes. differences: from PyTorch, as they were measured, and the tolerance.
-    files: SHA-256 by name.
+    files: SHA-256 by name. mtanimate: the version that wrote it.
     """
 
     backend: str
@@ -33,10 +34,10 @@ class Manifest:
     shapes: dict[str, dict[str, dict[str, list[int | str]]]]
     differences: dict[str, Any]
     files: dict[str, str]
+    mtanimate: str = importlib.metadata.version("mtanimate")
 
     def write(self, folder: Path) -> None:
-        made = {"format": FORMAT, "mtanimate": importlib.metadata.version("mtanimate")}
-        values = made | asdict(self) | {"model": to_mapping(self.model)}
+        values = {"format": FORMAT} | asdict(self) | {"model": to_mapping(self.model)}
         (folder / NAME).write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 
 
@@ -46,9 +47,9 @@ def is_exported(path: Path) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the folder holds, every file of it checked against its checksum.
+    """What the folder holds; its files are checked when `proven` reads them.
 
-    Raises InputError where it is none of ours, of another version, or a file is missing or changed.
+    Raises InputError where it is none of ours, or of another version.
     """
     file = folder / NAME
     again = "export it again"
@@ -63,16 +64,32 @@ def read_manifest(folder: Path) -> Manifest:
         model = from_mapping(ModelConfig, values["model"], "model")
         manifest = Manifest(**{field.name: values[field.name] for field in fields(Manifest)} | {"model": model})
         expected = {name for graph in graphs_of(model) for name in graph.files(manifest.backend)}
-        if set(manifest.files) != expected:
+        if not all(isinstance(text, str) for text in (manifest.checkpoint, manifest.checkpoint_sha256, made_by)):
+            raise ValueError("it does not say what it was exported from")
+        if not isinstance(manifest.files, dict) or manifest.files.keys() != expected:
             raise ValueError(f"its files are not those of its network for {manifest.backend}")
     except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} is damaged ({_line(error)}): {again}") from error
-    for name, digest in manifest.files.items():
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing: copy the whole folder, or {again}")
-        if sha256(folder / name) != digest:
-            raise InputError(f"{folder / name} is not the file that was exported (its SHA-256 differs): {again}")
     return manifest
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of the folder's files."""
+    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+
+
+def proven(file: Path, digest: str) -> bytes:
+    """What the file holds, read once: the bytes that a runtime is given are those that were checked.
+
+    Raises InputError where it is missing, or its SHA-256 is not `digest`.
+    """
+    again = "export it again"
+    if not file.is_file():  # or a link to a device, which has no end
+        raise InputError(f"{file} is missing: copy the whole folder, or {again}")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{file} is not the file that was exported (its SHA-256 differs): {again}")
+    return content
 
 
 def _line(error: Exception) -> str:

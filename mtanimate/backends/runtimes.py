@@ -6,6 +6,7 @@ A runtime that is not installed is an InputError that names the extra.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,24 +16,27 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from mtanimate.backends.graphs import Graph
+from mtanimate.backends.manifest import proven
 from mtanimate.errors import InputError, MTAnimateError
 
 Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-def open_graph(backend: str, folder: Path, graph: Graph, *, bf16: bool = False) -> Run:
-    """The graph, ready to run on as many threads as PyTorch uses.
+def open_graph(backend: str, folder: Path, graph: Graph, files: Mapping[str, str], *, bf16: bool = False) -> Run:
+    """The graph, ready to run on as many threads as PyTorch uses. The backend torch runs what stands in its file.
 
-    bf16: let OpenVINO compute in bfloat16. Raises InputError where the runtime is not installed, MTAnimateError where
-    it does not take the file.
+    files: SHA-256 by name. bf16: let OpenVINO compute in bfloat16. Raises InputError where the runtime is not installed
+    or a file is not what `files` says, MTAnimateError where the runtime does not take it.
     """
-    file = folder / graph.files(backend)[0]
+    names = graph.files(backend)
+    file = folder / names[0]
+    contents = [proven(folder / name, files[name]) for name in names]
     with _loading(backend, file):
         if backend == "onnx":
-            return _onnx(file, graph)
+            return _onnx(contents[0], file, graph)
         if backend == "openvino":
-            return _openvino(file, graph, bf16)
-        return program_run(torch.export.load(file), graph)
+            return _openvino(contents[0], contents[1], file, graph, bf16)
+        return program_run(torch.export.load(BytesIO(contents[0])), graph)
 
 
 @contextmanager
@@ -49,7 +53,10 @@ def missing(backend: str) -> InputError:
     return InputError(f"--backend {backend} needs a package that is not installed: pip install 'mtanimate[{backend}]'")
 
 
-def _onnx(file: Path, graph: Graph) -> Run:
+def _onnx(content: bytes, file: Path, graph: Graph) -> Run:
+    # A tensor that lies in another file, which nobody has checked, names it under this key.
+    if b"location" in content:
+        raise InputError(f"{file} keeps weights outside of itself, and an export never does: export it again")
     try:
         import onnxruntime
     except ImportError as error:
@@ -58,7 +65,8 @@ def _onnx(file: Path, graph: Graph) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         arrays = session.run(graph.outputs, {name: given[name].contiguous().numpy() for name in graph.inputs})
@@ -81,7 +89,7 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
+def _openvino(content: bytes, weights: bytes, file: Path, graph: Graph, bf16: bool) -> Run:
     """Compiled for each number of frames it meets: where that is left free, OpenVINO 2026.4 gives wrong values for some
     graphs in int8. Fewer frames than were compiled for are filled up, not compiled anew."""
     settings = {
@@ -89,7 +97,9 @@ def _openvino(file: Path, graph: Graph, bf16: bool) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    model = openvino_core().read_model(file)
+    if not content.startswith(b"<?xml"):  # OpenVINO takes other formats too, which read files of their own
+        raise InputError(f"{file} is not OpenVINO's XML: export it again")
+    model = openvino_core().read_model(content, weights)
     # What is never looked at is dropped, and must not be given.
     ports = {name: port for port in model.inputs for name in graph.inputs if name in port.get_names()}
     shapes = {name: port.get_partial_shape() for name, port in ports.items()}

@@ -14,6 +14,7 @@ from mtanimate.checkpoints.registry import (
     entries,
     fault,
     imported,
+    is_path,
     resolve,
     to_get,
     unknown,
@@ -103,7 +104,7 @@ def described(name_or_file: str) -> dict[str, Any]:
     """
     path = Path(name_or_file).expanduser()
     name = default_name() if name_or_file == "default" else name_or_file
-    entry = None if path.is_file() else entries().get(name)
+    entry = entries().get(name)
     if entry is not None:
         state, file = _where(entry)
         to_do = {
@@ -113,9 +114,9 @@ def described(name_or_file: str) -> dict[str, Any]:
         }
         known: dict[str, Any] = {"name": name, "state": state, "file": file, "to_do": to_do.get(state, "")}
         known |= {key: value for key, value in asdict(entry).items() if key not in known}
-    elif path.is_file() or name in imported():
-        file = path if path.is_file() else imported()[name]
-        state = "a file" if path.is_file() else "imported"
+    elif name in imported() or (is_path(name) and path.is_file()):
+        file = imported().get(name, path)
+        state = "imported" if name in imported() else "a file"
         known = {"name": file.stem, "state": state, "file": file, "size": file.stat().st_size}
     else:
         raise unknown(name)
@@ -138,10 +139,10 @@ def verify(names_or_files: Iterable[str] = ()) -> list[Verdict]:
     for wish in wanted:
         path = Path(wish).expanduser()
         name = default_name() if wish == "default" else wish
-        if path.is_file():
-            verdicts.append(_verdict_on(path.name.removesuffix(".safetensors"), path))
-        elif name in here:
+        if name in here:
             verdicts += [_verdict_on(name, file) for file in here[name]]
+        elif is_path(wish) and path.is_file():
+            verdicts.append(_verdict_on(path.name.removesuffix(".safetensors"), path))
         else:
             resolve(wish)  # says why
     return verdicts

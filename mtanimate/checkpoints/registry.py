@@ -1,6 +1,7 @@
 """Names of checkpoints -> files: `checkpoints.yaml`, and what was imported on this machine."""
 
 import difflib
+import os
 import re
 from dataclasses import MISSING, dataclass, fields
 from importlib import resources
@@ -112,13 +113,21 @@ def imported() -> dict[str, Path]:
     return {file.stem: file for file in sorted(checkpoints_folder().glob("[!.]*.safetensors"))}
 
 
+def is_path(name_or_file: str) -> bool:
+    """Whether this is a file or folder, and no checkpoint's name: it has a separator, or an ending and no checkpoint is
+    called so. What lies in the current folder never takes the place of a name."""
+    if {"/", os.sep} & set(name_or_file) or name_or_file in (".", ".."):
+        return True
+    return Path(name_or_file).suffix != "" and name_or_file not in entries().keys() | imported().keys()
+
+
 def resolve(name_or_file: str) -> Path:
-    """The file of a named checkpoint (`default`: the one that ships), or the file itself.
+    """The file of a named checkpoint (`default`: the one that ships), or the file itself, as `is_path` tells them.
 
     Raises InputError where it is neither, naming the nearest name, or is not on this machine, saying how to get it.
     """
     path = Path(name_or_file).expanduser()
-    if path.is_file():
+    if is_path(name_or_file) and path.is_file():
         return path
     name = default_name() if name_or_file == "default" else name_or_file
     entry = entries().get(name)
@@ -127,7 +136,7 @@ def resolve(name_or_file: str) -> Path:
     here = imported()
     if name in here:
         return here[name]
-    if path.is_dir():
+    if is_path(name_or_file) and path.is_dir():
         raise InputError(
             f"'{name_or_file}' is a folder: give a checkpoint's name or file; a folder that 'mtanimate export' wrote, "
             "with its manifest.json, serves 'mtanimate animate' alone"
@@ -140,6 +149,8 @@ def unknown(name: str) -> InputError:
     names = [*entries(), *(imported().keys() - entries().keys())]
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}"
+    if not is_path(name) and Path(name).exists():
+        hint = f"for what is called so in the current folder: .{os.sep}{name}"
     return InputError(f"no checkpoint '{name}': neither a file nor a name; {hint}")
 
 

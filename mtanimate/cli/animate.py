@@ -16,6 +16,7 @@ from mtanimate.cli.terminal import (
     Precision,
     print_json,
     progress_bar,
+    put,
     remark,
     reports_errors,
     staged_progress,
@@ -41,7 +42,8 @@ def command(
         None, help="The video to write; NAME.gif, NAME.png, or FOLDER/ for a PNG a frame.", show_default="required"
     ),
     checkpoint: str = typer.Option(
-        "default", help="From 'mtanimate checkpoints list', a .safetensors file, or a folder from 'mtanimate export'."
+        "default",
+        help="From 'mtanimate checkpoints list', a .safetensors file, or FOLDER/ from 'mtanimate export'.",
     ),
     mode: Mode = typer.Option(Mode.relative, help="Add the driver's movement to the source, or copy the pose."),
     reference_frame: str = typer.Option("best", help="Movement is since this driving frame: best, first or a number."),
@@ -80,6 +82,9 @@ def command(
     backend: Backend | None = typer.Option(
         None, help="What runs the network.", show_default="torch; what an exported folder is for"
     ),
+    allow_code: bool = typer.Option(
+        False, "--allow-code", help="Run a folder's .pt2 programs, which can do anything here: only if you trust them."
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
@@ -91,7 +96,7 @@ def command(
     from mtanimate.video.streams import is_stream
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
-    network |= {"backend": backend and backend.value, "batch_size": batch_size}
+    network |= {"backend": backend and backend.value, "batch_size": batch_size, "allow_code": allow_code}
     own: dict[str, Any] = {
         "mode": mode.value,
         "reference_frame": reference_frame,
@@ -146,7 +151,7 @@ def command(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(
+        put(
             f"{result.out}: {result.frames} frames, {result.width} x {result.height}, "
             f"{result.frames_per_second:.1f} frames a second on {result.device}"
         )
@@ -170,6 +175,6 @@ def _perform_jobs(
     if json:
         print_json(report.as_dict())
     elif not quiet:
-        print(f"{report.report}: {report.done} done, {report.skipped} done before, {report.failed} failed")
+        put(f"{report.report}: {report.done} done, {report.skipped} done before, {report.failed} failed")
     if report.failed:
         raise SystemExit(1)

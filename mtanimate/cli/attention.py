@@ -12,6 +12,7 @@ from mtanimate.cli.terminal import (
     QUIET,
     print_json,
     progress_bar,
+    put,
     remark,
     reports_errors,
 )
@@ -73,4 +74,4 @@ def command(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))
+        put(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mtanimate.cli import conversion
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, remark, reports_errors
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.checkpoints.inventory import Listed
@@ -70,7 +70,7 @@ def verify(
         width = max((len(verdict.name) for verdict in verdicts), default=0)
         for verdict in verdicts:
             mark = {True: "ok", False: "BAD", None: "-"}[verdict.ok]
-            print(f"{mark:5}{verdict.name:{width}}  {verdict.said}: {verdict.file}")
+            put(f"{mark:5}{verdict.name:{width}}  {verdict.said}: {verdict.file}")
     if any(verdict.ok is False for verdict in verdicts):
         raise SystemExit(1)
 
@@ -108,7 +108,8 @@ def download(
         known = {"name": name, "file": str(file), "published": str(path), "sha256": digest}
         print_json(known | {"verified": bool(entry.sha256)})
     elif not quiet:
-        print(f"{path}\nSHA-256 {digest}\nlicence: {entry.licence}\nuse it with --checkpoint {name}")
+        for line in (path, f"SHA-256 {digest}", f"licence: {entry.licence}", f"use it with --checkpoint {name}"):
+            put(str(line))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +118,6 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_table(lines: "list[Listed]", default: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -130,7 +130,7 @@ def _print_table(lines: "list[Listed]", default: str) -> None:
         licence = re.split("[;:]", line.licence)[0]
         where = f"{line.state} (default)" if line.name == default else line.state
         table.add_row(line.name, line.animates, str(line.resolution or ""), licence, where)
-    Console().print(table)
+    console().print(table)
 
 
 def _print_known(known: dict[str, Any]) -> None:
@@ -140,4 +140,4 @@ def _print_known(known: dict[str, Any]) -> None:
     width = max(map(len, rows))
     for key, value in rows.items():
         for index, line in enumerate(value if isinstance(value, tuple) else (value,)):
-            print(f"{'' if index else key.replace('_', ' '):{width}}  {line}")
+            put(f"{'' if index else key.replace('_', ' '):{width}}  {line}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, remark, reports_errors
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, put, remark, reports_errors
 
 IMPORT_EXAMPLE = "Example: mtanimate checkpoints import vox-cpk.pth.tar"
 EXPORT_EXAMPLE = "Example: mtanimate checkpoints export vox-cpk --layout fomm --out mine.pth.tar"
@@ -52,12 +52,12 @@ def import_command(
         )
     elif not quiet:
         left_out = f"; left out: {', '.join(imported.left_out)}" if imported.left_out else ""
-        print(
+        put(
             f"{imported.name}: {imported.config.estimator.name}, {imported.parameters / 1e6:.1f} M parameters, "
             f"{imported.config.resolution} x {imported.config.resolution}; its outputs are finite{left_out}"
         )
-        print(f"licence: {imported.about['licence']}")
-        print(f"use it with --checkpoint {imported.name}")
+        put(f"licence: {imported.about['licence']}")
+        put(f"use it with --checkpoint {imported.name}")
 
 
 @reports_errors
@@ -77,4 +77,4 @@ def export_command(
     if json:
         print_json({"out": str(exported.file), "config": str(exported.configuration), "layout": exported.layout})
     elif not quiet:
-        print(f"{exported.file} and {exported.configuration}")
+        put(f"{exported.file} and {exported.configuration}")

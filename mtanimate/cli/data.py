@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, remark, reports_errors
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.data.checking import Findings
@@ -71,7 +71,7 @@ def prepare(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(
+        put(
             f"{result.manifest}: {result.written + result.already_there} clips, {result.written} of them new; "
             f"{sum(result.skipped.values())} skipped"
         )
@@ -105,7 +105,7 @@ def cache(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(
+        put(
             f"{out}: {result.clips} clips and {result.stills} stills, {result.frames} frames of {resolution} x "
             f"{resolution}, {result.gib:.2f} GiB; {result.new} of them new, {len(result.skipped)} skipped"
         )
@@ -138,7 +138,7 @@ def pack(
     if json:
         print_json(result.as_dict())
     elif not quiet:
-        print(
+        put(
             f"{out}: {result.bytes / 2**20:.2f} MiB; {result.clips} of {result.clips_of} clips, of all {result.people} "
             f"people, {result.frames} frames, up to {result.length} of a clip; {result.stills} of "
             f"{result.stills_of} stills"
@@ -147,9 +147,9 @@ def pack(
 
 def _print(findings: "Findings") -> None:
     speed = findings.samples_per_second
-    print(f"{findings.train} clips to train on, {findings.test} to test, {findings.split}")
+    put(f"{findings.train} clips to train on, {findings.test} to test, {findings.split}")
     length = timedelta(seconds=round(findings.seconds))
-    print(f"{findings.identities} identities, known {findings.known_by}; {findings.frames} frames, {length}")
-    print("sizes: " + ", ".join(f"{size} ({count})" for size, count in list(findings.sizes.items())[:8]))
-    print(f"the loader delivers {speed:.1f} samples/s" if speed else "no clip can be trained on")
-    print(f"{len(findings.problems)} broken, {len(findings.warnings)} odd")
+    put(f"{findings.identities} identities, known {findings.known_by}; {findings.frames} frames, {length}")
+    put("sizes: " + ", ".join(f"{size} ({count})" for size, count in list(findings.sizes.items())[:8]))
+    put(f"the loader delivers {speed:.1f} samples/s" if speed else "no clip can be trained on")
+    put(f"{len(findings.problems)} broken, {len(findings.warnings)} odd")

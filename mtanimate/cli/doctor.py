@@ -2,7 +2,7 @@
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, reports_errors
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, put, reports_errors
 
 EXAMPLE = "Example: mtanimate doctor"
 
@@ -19,6 +19,6 @@ def command(json: bool = JSON, quiet: bool = QUIET, debug: bool = DEBUG) -> None
         width = max(len(finding.what) for finding in findings)
         for finding in findings:
             mark = "ok" if finding.ok else ("MISSING" if finding.needed else "-")
-            print(f"{mark:8}{finding.what:{width}}  {finding.detail}")
+            put(f"{mark:8}{finding.what:{width}}  {finding.detail}")
     if not all(finding.ok for finding in findings if finding.needed):
         raise typer.Exit(1)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from mtanimate.cli.terminal import console, put
 from mtanimate.evaluation import cross
 from mtanimate.metrics.measures import METRICS, Metric
 from mtanimate.metrics.mesh_gestures import GESTURES
@@ -20,9 +20,9 @@ SERIES = {
 def print_result(result: dict[str, Any]) -> None:
     """A row a metric: of the checkpoint and of what it is compared with, with 95 % intervals; what is worst."""
     if "metrics" not in result:
-        print(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
+        put(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
         return
-    console = Console()
+    screen = console()
     title = f"{result['checkpoint']} on {result['dataset']}: {result['videos']} videos, {result['frames']} frames"
     table = Table(title=title, title_justify="left")
     columns = {"this checkpoint": result} | {SERIES[name]: result[name] for name in SERIES if name in result}
@@ -31,22 +31,22 @@ def print_result(result: dict[str, Any]) -> None:
         table.add_column(f"{heading}\n(95 % interval)", justify="right")
     for name in result["metrics"]:
         table.add_row(heading_of(name), *(with_interval(figures, name) for figures in columns.values()))
-    console.print(table)
+    screen.print(table)
     if "gestures" in result:
-        console.print(gesture_table(result["gestures"]))
+        screen.print(gesture_table(result["gestures"]))
     for name, reason in result["reasons"].items():
-        console.print(f"{KNOWN[name].title if name in KNOWN else name}: none, {reason}", soft_wrap=True)
+        screen.print(f"{KNOWN[name].title if name in KNOWN else name}: none, {reason}", soft_wrap=True)
     for name, worst in list(result["worst"].items())[:2]:
         videos = ", ".join(f"{each['video']} {number(each['value'])}" for each in worst)
-        console.print(f"worst {KNOWN[name].title}: {videos}" if worst else "", soft_wrap=True)
+        screen.print(f"worst {KNOWN[name].title}: {videos}" if worst else "", soft_wrap=True)
     lost = {series: count for series, count in result["without_subject"].items() if count}
     if lost:
-        console.print("frames without a subject: " + ", ".join(f"{count} {series}" for series, count in lost.items()))
+        screen.print("frames without a subject: " + ", ".join(f"{count} {series}" for series, count in lost.items()))
     for line in result["skipped"]:
-        console.print(f"skipped: {line}", soft_wrap=True)
+        screen.print(f"skipped: {line}", soft_wrap=True)
     spent = result["milliseconds_per_frame"]
-    console.print(f"a frame took {spent['generation']:.0f} ms to generate, {spent['metrics']:.0f} ms to measure")
-    console.print(f"{result['out']}: result.json, videos.csv, videos.jsonl, strips/", soft_wrap=True)
+    screen.print(f"a frame took {spent['generation']:.0f} ms to generate, {spent['metrics']:.0f} ms to measure")
+    screen.print(f"{result['out']}: result.json, videos.csv, videos.jsonl, strips/", soft_wrap=True)
 
 
 def heading_of(name: str) -> str:
@@ -87,7 +87,7 @@ def number(value: float) -> str:
 
 def print_comparison(result: dict[str, Any]) -> None:
     """A row a metric: of each evaluation, the difference from the first under it; the paper's row, quoted."""
-    console = Console()
+    screen = console()
     names = list(next(iter(result["figures"].values())))
     table = Table(title=f"{result['videos']} videos in common", title_justify="left")
     table.add_column("")
@@ -99,10 +99,10 @@ def print_comparison(result: dict[str, Any]) -> None:
             difference = result["differences"].get(title, {}).get(name)
             cells.append(_mean(figures[name]) + (f"\n{_mean(difference, sign='+')}" if difference else ""))
         table.add_row(heading_of(name), *cells)
-    console.print(table)
+    screen.print(table)
     if result["differences"]:
         base = next(iter(result["figures"]))
-        console.print(f"second lines: the difference from {base} on the same videos, with its 95 % interval")
+        screen.print(f"second lines: the difference from {base} on the same videos, with its 95 % interval")
     quoted = Table(title=result["quoted"]["remark"], title_justify="left")
     rows = result["quoted"]["rows"]
     printed = [name for name in names if any(name in figures for figures in rows.values())]
@@ -110,8 +110,8 @@ def print_comparison(result: dict[str, Any]) -> None:
         quoted.add_column(heading, justify="right" if heading else "left")
     for title, figures in rows.items():
         quoted.add_row(title, *(f"{figures[name]:g}" if name in figures else "-" for name in printed))
-    console.print(quoted)
-    console.print(f"{result['picture']}, and comparison.json beside it", soft_wrap=True)
+    screen.print(quoted)
+    screen.print(f"{result['picture']}, and comparison.json beside it", soft_wrap=True)
 
 
 def _mean(figure: dict[str, Any], sign: str = "") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, Backend, print_json, remark, reports_errors
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, Backend, print_json, put, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.export.export import Report
@@ -54,12 +54,12 @@ def command(
 
 def _print(report: "Report") -> None:
     found = report.differences
-    print(f"{report.out}: {', '.join(report.graphs)}; {report.format}, {report.precision}, {report.bytes / 1e6:.1f} MB")
+    put(f"{report.out}: {', '.join(report.graphs)}; {report.format}, {report.precision}, {report.bytes / 1e6:.1f} MB")
     if report.precision == "int8":
-        print(f"int8: {', '.join(report.int8) or 'nothing'}; left in float32: {', '.join(report.float32) or 'nothing'}")
+        put(f"int8: {', '.join(report.int8) or 'nothing'}; left in float32: {', '.join(report.float32) or 'nothing'}")
     psnr = "equal" if found.psnr is None else f"PSNR {found.psnr:.1f} dB at least"
-    print(
+    put(
         f"against PyTorch in float32, {found.pairs} {report.frames} pairs: largest difference {found.largest:.2g}, "
         f"mean {found.mean:.2g}, {psnr}; tolerance: {found.tolerance}"
     )
-    print(f"use it with --checkpoint {report.out}")
+    put(f"use it with --checkpoint {report.out}/" + " --allow-code" * (report.format == "torch"))

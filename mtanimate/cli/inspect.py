@@ -11,6 +11,7 @@ from mtanimate.cli.terminal import (
     QUIET,
     print_json,
     progress_bar,
+    put,
     remark,
     reports_errors,
 )
@@ -56,4 +57,4 @@ def command(
         print_json(result.as_dict())
     elif not quiet:
         of = f"{result.frames} frames" if result.frame is None else f"frame {result.frame}"
-        print(f"{result.out}: {of}, {result.width} x {result.height}")
+        put(f"{result.out}: {of}, {result.width} x {result.height}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, reports_errors
+from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.models.capacity import Capacity
@@ -30,7 +30,6 @@ def command(
 
 
 def _print_table(rows: "list[Capacity]", resolution: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"Parameters, and multiply-adds at {resolution} x {resolution}", box=None)
@@ -46,4 +45,4 @@ def _print_table(rows: "list[Capacity]", resolution: int) -> None:
             f"{row.multiply_adds / 1e9:.2f} G",
             f"{row.paper_multiply_adds:.2f} G" if row.paper_multiply_adds else "",
         )
-    Console().print(table)
+    console().print(table)

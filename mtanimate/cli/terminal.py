@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from mtanimate.cli.explaining import explained
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Precision(str, Enum):
@@ -118,7 +121,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def tell(line: str) -> None:
     """A line on stderr. Where it cannot be written nobody reads it, and the work goes on."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
     except OSError:
         _to_nowhere(sys.stderr)
 
@@ -130,9 +133,33 @@ def _to_nowhere(stream: TextIO) -> None:
     os.close(nowhere)
 
 
+def printable(text: str) -> str:
+    """Text from anywhere as a terminal may get it: what it would obey, or cannot show, as JSON escapes it."""
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def put(line: str) -> None:
+    """A line of a result, on stdout. All that a command prints goes through here, `tell` or `console`: names and
+    notes come out of strangers' files."""
+    print(printable(line))
+
+
+def console(stderr: bool = False) -> "Console":
+    """Rich's, for tables: it shows text as `put` does, and takes nothing in it for markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Printable(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+    return Printable(stderr=stderr, markup=False, emoji=False)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """One object; numbers that are not finite, which JSON has not, become null."""
-    print(json.dumps(_with_nulls(result), ensure_ascii=False, allow_nan=False))
+    # What is escaped once more is inside of a string, and stays JSON.
+    put(json.dumps(_with_nulls(result), ensure_ascii=False, allow_nan=False))
 
 
 def _with_nulls(value: Any) -> Any:
@@ -162,7 +189,6 @@ def progress_bar(what: str, unit: str, quiet: bool) -> Iterator[Callable[..., No
 
 @contextmanager
 def _rich_bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [
@@ -173,7 +199,7 @@ def _rich_bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         task = bar.add_task(what, total=None, note="")
         started = time.monotonic()
 
@@ -241,11 +267,10 @@ def staged_progress(shares: Mapping[str, float], unit: str, quiet: bool) -> Iter
 
 @contextmanager
 def _rich_stages(stages: Stages, unit: str) -> Iterator[Callable[[int, int, str], None]]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(done: int, total: int, stage: str) -> None:

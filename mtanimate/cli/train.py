@@ -7,7 +7,18 @@ from typing import Any
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, DEVICE, JSON, QUIET, Estimator, Precision, print_json, reports_errors
+from mtanimate.cli.terminal import (
+    DEBUG,
+    DEVICE,
+    JSON,
+    QUIET,
+    Estimator,
+    Precision,
+    print_json,
+    put,
+    reports_errors,
+    tell,
+)
 from mtanimate.cli.training_display import training_display
 
 EXAMPLE = "Example: mtanimate train --dataset videos/ --out runs/mine"
@@ -95,6 +106,6 @@ def command(
     elif not quiet and first:
         best = result["best_validation_error"]
         score = f"; lowest validation L1 {best:.4f} (best.safetensors)" if best is not None else ""
-        print(f"{result['checkpoint']}: {result['steps']} steps, {result['samples']} samples{score}")
+        put(f"{result['checkpoint']}: {result['steps']} steps, {result['samples']} samples{score}")
         if result["skipped"]:
-            print(f"{len(result['skipped'])} clips could not be read and were skipped", file=sys.stderr)
+            tell(f"{len(result['skipped'])} clips could not be read and were skipped")

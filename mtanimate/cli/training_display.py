@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from mtanimate.cli.terminal import progress_bar, remark
+from mtanimate.cli.terminal import console, progress_bar, remark, tell
 
 SMOOTH = 0.95  # of the losses that are shown
 
@@ -67,24 +67,24 @@ def _plain() -> Callable[[Any], None]:
             return
         last = now
         line = ", ".join(f"{name} {value}" for name, value in rows)
-        print(f"step {at.step} of {at.steps}: {line}", file=sys.stderr, flush=True)
+        tell(f"step {at.step} of {at.steps}: {line}")
 
     return report
 
 
 @contextmanager
 def _live() -> Iterator[Display]:
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Table
 
-    console = Console(stderr=True)
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console)
+    screen = console(stderr=True)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=screen)
     task = bar.add_task("reading clips", total=None)
     smoothed = Smoothed()
 
-    with Live(bar, console=console, refresh_per_second=4) as live:
+    with Live(bar, console=screen, refresh_per_second=4) as live:
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
@@ -97,6 +97,6 @@ def _live() -> Iterator[Display]:
             live.update(Group(bar, table))
 
         def say(line: str) -> None:
-            console.print(line, markup=False, highlight=False)
+            screen.print(line, highlight=False)
 
         yield Display(progress, report, say)

@@ -13,7 +13,7 @@ def find_test_clips(dataset: str | Path, data: str | Path | None) -> tuple[Path,
     dataset: a folder of clips, of which its folder `test` is taken where there is one; or a preset's name, whose
     clips are in `data` (default `data/NAME`). Raises InputError where there are none, or two have one name.
     """
-    if str(dataset) in preset_names() and not Path(dataset).is_dir():
+    if str(dataset) in preset_names():  # `./NAME` is a folder
         folder = Path(data).expanduser() if data else Path("data") / str(dataset)
     else:
         folder = Path(data or dataset).expanduser()

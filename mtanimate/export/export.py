@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtanimate.backends.exported import Exported
 from mtanimate.backends.graphs import SUFFIXES, graphs_of
-from mtanimate.backends.manifest import NAME, Manifest
+from mtanimate.backends.manifest import NAME, Manifest, digests
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
@@ -76,7 +76,8 @@ def export(
         with replacing_folder(out, overwrite) as folder:
             written = _write(animator, format, precision, groups, folder, say)
             say("comparing with PyTorch")
-            differences = compare(animator, Exported(folder, format, animator.config), groups, precision)
+            files = digests(folder)
+            differences = compare(animator, Exported(folder, format, animator.config, files), groups, precision)
             if not differences.within:
                 raise MTAnimateError(_too_far(differences))
             Manifest(
@@ -87,7 +88,7 @@ def export(
                 model=animator.config,
                 shapes=written.shapes,
                 differences=differences.as_dict(),
-                files={path.name: sha256(path) for path in sorted(folder.iterdir())},
+                files=files,
             ).write(folder)
     except OSError as error:
         raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another place") from error

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtanimate.backends.exported import drive_inputs
 from mtanimate.backends.graphs import Graph, graphs_of
+from mtanimate.backends.manifest import digests
 from mtanimate.backends.runtimes import open_graph
 from mtanimate.export.comparison import DECIBELS, decibels
 from mtanimate.export.formats import save_models
@@ -80,7 +81,7 @@ def _harm(
     def run(model: "onnx.ModelProto") -> Tensor:
         with tempfile.TemporaryDirectory() as folder:
             save_models({graph.name: model}, "onnx", False, Path(folder))
-            work = open_graph("onnx", Path(folder), graph)
+            work = open_graph("onnx", Path(folder), graph, digests(Path(folder)))
             return torch.cat([work(each)[graph.outputs[0]] for each in given])
 
     wanted = run(quantiser.model)

@@ -261,7 +261,7 @@ class _Moves:
         return torch.cat([unlike, eyes, irises, mouth, mouth * place], dim=1)
 
     def _unlike(self, own: Tensor, flow: Tensor) -> Tensor:
-        """How far what the flow reads differs from what is inside the driving openings: (B, 1, h, w). own: (B, 3, h, w)."""
+        """How far what the flow reads differs from what is inside the driving openings, own."""
         read = self.source_openings.inside(transform_points(self.back[:, None, None], flow))
         less = self.source_openings.gaps / self.driving_openings.gaps.clamp_min(1e-3)
         shown = less.clamp(0, 1)[:, :, None, None] * own

@@ -61,4 +61,5 @@ def _edges(device: torch.device = CPU) -> Tensor:
     would be brought there at each use."""
     edges = [(left, middle, right) for left, *middles, right in OPENINGS for middle in middles]
     with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
-        return torch.tensor([token for vertices in zip(*edges, strict=True) for token in indices(vertices)]).to(device)
+        tokens = [token for vertices in zip(*edges, strict=True) for token in indices(vertices)]
+        return torch.tensor(tokens, device=CPU).to(device)

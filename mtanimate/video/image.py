@@ -30,6 +30,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# All that is read, by Pillow's names. It knows more: for one of them, EPS, it starts Ghostscript.
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "AVIF", "TIFF")
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Without these a PNG is no picture, or another one.
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
@@ -71,6 +73,12 @@ def opened_picture(path: Path, say: Say = lambda line: None) -> Iterator[Image.I
         raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
 
 
+def open_lazily(file: Path | BytesIO) -> Image.Image:
+    """Pillow's picture, not decoded yet; by its content, and of no format but those that are read. Raises what Pillow
+    does."""
+    return Image.open(file, formats=[*_FORMATS, *(["HEIF"] if "HEIF" in Image.OPEN else [])])
+
+
 def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
     """Any mode of Pillow -> uint8 RGB (H, W, 3), as `read_image` gives it. Raises what Pillow does."""
     profile = picture.info.get("icc_profile")
@@ -95,7 +103,7 @@ def is_animated(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            with open_lazily(path) as picture:
                 return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(picture, "is_animated", False)
     except Exception:  # as in `opened_picture`
         return False
@@ -167,7 +175,7 @@ def _loaded(file: Path | BytesIO) -> Image.Image:
     with warnings.catch_warnings():
         # Pillow only warns at 90 megapixels (a phone's photo may have 108) and refuses at 179; and of broken metadata.
         warnings.simplefilter("ignore")
-        picture = Image.open(file)
+        picture = open_lazily(file)
         try:
             picture.load()
         except BaseException:

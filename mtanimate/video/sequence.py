@@ -11,7 +11,7 @@ from PIL import Image
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import give_folder_name, hidden_beside
-from mtanimate.video.image import png_text
+from mtanimate.video.image import open_lazily, png_text
 
 _NAME = re.compile(r"\d{7,}\.png")
 _MARK = {"Software": "mtanimate"}  # in each picture: what has it may be replaced by what has it
@@ -24,7 +24,7 @@ def is_our_sequence(folder: Path) -> bool:
 
 def _is_marked(file: Path) -> bool:
     try:
-        with Image.open(file) as picture:
+        with open_lazily(file) as picture:
             return picture.info.get("Software") == _MARK["Software"]
     except OSError:
         return False

@@ -11,7 +11,7 @@ from networks import NETWORKS, PAPER, network, pictures
 
 from mtanimate.backends.exported import Exported, drive_inputs
 from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import read_manifest
+from mtanimate.backends.manifest import digests, read_manifest
 from mtanimate.backends.runtimes import open_graph, program_run
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
@@ -86,10 +86,11 @@ def test_every_network_in_every_format(kind, tmp_path):
     save_models(models, "onnx", False, tmp_path)
     needs("openvino")
     save_models(models, "openvino", False, tmp_path)
+    files = digests(tmp_path)
     for graph in graphs:
         for format in FORMATS:
             program = programs[graph.name]  # as it is: reading it from a file takes seconds
-            run = program_run(program, graph) if format == "torch" else open_graph(format, tmp_path, graph)
+            run = program_run(program, graph) if format == "torch" else open_graph(format, tmp_path, graph, files)
             for batch in (1, 2, 5):
                 given = inputs_of(animator, graph.name, batch)
                 found, wanted = run(given), wanted_of(animator, graph.name, given)
@@ -109,7 +110,7 @@ def test_a_whole_network_behaves_as_the_animator(format, exported):
     config = PAPER
     manifest = read_manifest(folder)
     assert manifest.model == config
-    ours, theirs = network(config), Exported(folder, format, config)
+    ours, theirs = network(config), Exported(folder, format, config, manifest.files)
     sources, frames = pictures(3), pictures(3, seed=1)
     motion = theirs.estimate_motion(frames)
     for source in (sources[:1], sources):
@@ -184,7 +185,8 @@ def test_the_least_harmful_parts_are_quantised():
 
 def test_openvino_gives_the_same_for_any_number_of_frames(exported):
     needs("openvino")
-    network = Exported(exported("openvino", "int8"), "openvino", PAPER)
+    folder = exported("openvino", "int8")
+    network = Exported(folder, "openvino", PAPER, read_manifest(folder).files)
     frames = pictures(5)
     with torch.inference_mode():
         source, motion = network.encode_source(frames[:1]), network.estimate_motion(frames)
@@ -206,7 +208,7 @@ def test_int8_means_the_same_to_openvino(tmp_path):
     found = []
     for format in ("onnx", "openvino"):
         save_models(models, format, False, tmp_path)
-        found.append(open_graph(format, tmp_path, graph)({"frames": frames})["keypoints"])
+        found.append(open_graph(format, tmp_path, graph, digests(tmp_path))({"frames": frames})["keypoints"])
     assert (found[0] - found[1]).abs().max() < 0.01
 
 
@@ -244,7 +246,8 @@ from mtanimate.backends.manifest import read_manifest
 folder, came = Path(sys.argv[1]), []
 signal.signal(signal.SIGUSR1, lambda *given: came.append(1))
 for _ in range(3):
-    network = Exported(folder, "openvino", read_manifest(folder).model)
+    manifest = read_manifest(folder)
+    network = Exported(folder, "openvino", manifest.model, manifest.files)
 del network
 gc.collect()
 os.kill(os.getpid(), signal.SIGUSR1)

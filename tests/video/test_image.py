@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image
+from PIL import EpsImagePlugin, ExifTags, Image
 from profiles import P3, SRGB, profile, srgb_curve
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import read_image, write_image
+from mtanimate.video.footage import open_footage
 
 GRADIENT = np.add.outer(np.arange(40) * 4, np.arange(60)).astype(np.uint8)  # grey (40, 60), 0 to 215
 
@@ -38,6 +39,30 @@ def test_any_mode_and_size_survives_a_png(tmp_path: Path, height: int, width: in
 def test_content_and_not_the_name_says_the_format(tmp_path: Path) -> None:
     Image.fromarray(_colours()).save(tmp_path / "photo", format="PNG")
     np.testing.assert_array_equal(read_image(str(tmp_path / "photo")), _colours())
+
+
+@pytest.mark.parametrize("format", ["EPS", "TGA", "PCX", "PPM", "ICO", "SGI"])
+def test_no_other_format_is_read_whatever_its_name(
+    tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an EPS, Pillow would start Ghostscript, a whole programming language."""
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: started.append(given))
+    file = tmp_path / "face.png"
+    Image.fromarray(_colours()).save(file, format=format)
+    for read in (read_image, open_footage):
+        with pytest.raises(InputError, match=r"face\.png is not a picture"):
+            read(file)
+    assert started == []
+
+
+def test_a_number_in_a_name_is_part_of_the_name(tmp_path: Path) -> None:
+    """ffmpeg would take `%03d` for a series of pictures."""
+    for name in ("face%03d.png", "face001.png", "face002.png"):
+        write_image(tmp_path / name, _colours() if "%" in name else 0 * _colours())
+    np.testing.assert_array_equal(read_image(tmp_path / "face%03d.png"), _colours())
+    np.testing.assert_array_equal(open_footage(tmp_path / "face%03d.png").frames([0])[0], _colours())
+    assert open_footage(tmp_path / "face%03d.png").frame_count == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
