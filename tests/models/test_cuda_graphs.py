@@ -37,7 +37,7 @@ def test_nothing_is_brought_to_the_device_or_waited_for(name):
     with torch.inference_mode():
         source = animator.encode_source(pictures[:1])
         background = animator.predict_background(pictures[:1], pictures)
-        animator.render(source, source.motion, background)  # tables that stay on the device come at the first call
+        animator.render(source, animator.estimate_motion(pictures), background)  # tables are kept at the first call
         with elsewhere() as found:
             rendering = animator.render(source, animator.estimate_motion(pictures), background)
     assert rendering.prediction.shape == pictures.shape
