@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -59,7 +60,7 @@ def reports_errors(command: Command) -> Command:
     """Errors as one line on stderr: exit 2 for wrong input, 1 for a failure, 130 for Ctrl-C; 0 where whoever read our
     output went away (`mtanimate models | head -1`).
 
-    With the option `debug` of `command` a traceback is shown instead.
+    With the option `debug` of `command` a traceback is shown before it.
     """
 
     @functools.wraps(command)
@@ -81,7 +82,7 @@ def reports_errors(command: Command) -> Command:
             raise SystemExit(0) from None
         except Exception as error:
             if options.get("debug"):
-                raise
+                traceback.print_exc()
             _fail(*explained(error))
 
     return wrapped  # type: ignore[return-value]
