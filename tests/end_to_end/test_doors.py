@@ -144,9 +144,12 @@ def test_any_exception(fault, code, said, capsys):
     assert ended.value.code == code
     assert said in line
     assert line.count("\n") == 1
-    with pytest.raises(Exception) as error:  # noqa: PT011 (whatever the fault is)
+    with pytest.raises(SystemExit) as ended:
         reports_errors(command)(debug=True)
-    assert not isinstance(error.value, SystemExit)
+    assert ended.value.code == code
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback")
+    assert shown.endswith(line)
 
 
 def test_torch_without_memory(capsys):
