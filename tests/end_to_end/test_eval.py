@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 from fractions import Fraction
 from pathlib import Path
@@ -144,7 +145,11 @@ def test_it_goes_on_where_it_was_ended(number, media, clips, whole, tmp_path):
     out = tmp_path / "out"
     command = ["eval", "--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", out]
     names = ["--metrics", METRICS]
-    code, stderr = interrupted(number, lambda: any(out.glob("videos/*.json")), *command, *names)
+    for _ in range(5):
+        code, stderr = interrupted(number, lambda: any(out.glob("videos/*.json")), *command, *names)
+        if code:
+            break
+        shutil.rmtree(out)  # on a busy machine it was done before the signal came
     assert code in (-signal.SIGKILL, 130)
     assert "Traceback" not in stderr
     assert not (out / "result.json").exists()
