@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Manifest:
     shapes: dict[str, dict[str, dict[str, list[int | str]]]]
     differences: dict[str, Any]
     files: dict[str, str]
-    mtanimate: str = importlib.metadata.version("mtanimate")
+    mtanimate: str = field(default_factory=lambda: importlib.metadata.version("mtanimate"))
 
     def write(self, folder: Path) -> None:
         values = {"format": FORMAT} | asdict(self) | {"model": to_mapping(self.model)}

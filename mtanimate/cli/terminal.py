@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -176,16 +176,25 @@ def remark(quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else tell
 
 
-@contextmanager
-def progress_bar(what: str, unit: str, quiet: bool) -> Iterator[Callable[..., None]]:
+Update = Callable[..., None]
+
+
+def progress_bar(what: str, unit: str, quiet: bool) -> AbstractContextManager[Update]:
     """Yields update(done, total, note=""): a Rich bar on a terminal, else a plain line every ten seconds."""
+    return _shown(quiet, lambda: _rich_bar(what, unit), lambda: _plain_lines(what, unit))
+
+
+@contextmanager
+def _shown(
+    quiet: bool, rich: Callable[[], AbstractContextManager[Update]], plain: Callable[[], Update]
+) -> Iterator[Update]:
     if quiet:
-        yield lambda done, total, note="": None
+        yield lambda done, total, text="": None
     elif sys.stderr.isatty():
-        with _rich_bar(what, unit) as update:
+        with rich() as update:
             yield update
     else:
-        yield _plain_lines(what, unit)
+        yield plain()
 
 
 @contextmanager
@@ -252,18 +261,11 @@ class Stages:
         return done / max(spent, 1e-6), whole - spent + later * whole
 
 
-@contextmanager
-def staged_progress(shares: Mapping[str, float], unit: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+def staged_progress(shares: Mapping[str, float], unit: str, quiet: bool) -> AbstractContextManager[Update]:
     """Yields update(done, total, stage): a Rich bar a stage on a terminal, else a plain line every ten seconds; with
     the time left of the whole. shares: as in `Stages`. A stage begins with done = 0."""
     stages = Stages(shares)
-    if quiet:
-        yield lambda done, total, stage: None
-    elif sys.stderr.isatty():
-        with _rich_stages(stages, unit) as update:
-            yield update
-    else:
-        yield _plain_stages(stages, unit)
+    return _shown(quiet, lambda: _rich_stages(stages, unit), lambda: _plain_stages(stages, unit))
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from mtanimate.models.face_points import (
     places,
 )
 from mtanimate.models.motion import Motion
-from mtanimate.models.openings import Openings
+from mtanimate.models.openings import Openings, inside
 
 # How wide a part's mask begins, along the eyes and across them, in a face's own coordinates; and the logit of what
 # stands still, which no Gaussian has.
@@ -59,6 +59,7 @@ _GAIN, _EDGE = 4.0, 0.012
 # Which distance each takes: to the openings' upper edges, to their lower ones, or into the openings.
 _EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
 _EDGED_PARTS = indices(_EDGED)
+# A slice: a list of numbers would be brought to a GPU at each use.
 _IRISES = slice(indices([468])[0], indices([473])[0] + 1, indices([473])[0] - indices([468])[0])
 _EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # the last: none
 STILL = -3.0
@@ -135,13 +136,14 @@ class FaceMotionNetwork(nn.Module):
         grid = coordinate_grid(2 * height, 2 * width, like=driving.keypoints)
         with full_precision(reduced.device):
             spots = moves.places(grid)
-            logits, heat = self._logits(gaussians, moves, spots), _heat(moves.middles, spots)
+            depths = moves.driving_openings.depths(spots)
+            logits, heat = self._logits(gaussians, depths, spots), _heat(moves.middles, spots)
         x = torch.cat([x + features[:, :, None, None].to(x.dtype), heat.to(x.dtype)], dim=1)
         x = F.relu(self.bn2(self.conv2(x)))
         masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
         with full_precision(reduced.device):
             flow = moves.flow(masks, grid)
-            openings = moves.openings(spots, flow)
+            openings = moves.openings(spots, inside(*depths), flow)
         occlusion = None
         if self.occlusion is not None:
             occlusion = torch.sigmoid(self.occlusion(x) - self.unlike * openings[:, :1])
@@ -162,21 +164,21 @@ class FaceMotionNetwork(nn.Module):
         spots, back = moves.places(grid), moves.back[:, None]
         of_source = _heat(transform_points(back, source.keypoints), transform_points(back[:, None], grid))
         heat = _heat(moves.middles, spots) - of_source
-        masks = torch.softmax(self._logits(gaussians, moves, spots), dim=1)
+        masks = torch.softmax(self._logits(gaussians, moves.driving_openings.depths(spots), spots), dim=1)
         flows = [moves.with_skull(grid), moves.flow(masks, grid)]
         still = reduced.float().expand(heat.shape[0], -1, -1, -1)
         moved = [sample(still, flow, exact=self.exact) for flow in flows]
         return torch.cat([still, *moved, heat], dim=1)
 
-    def _logits(self, gaussians: "_Gaussians", moves: "_Moves", spots: Tensor) -> Tensor:
-        """Of the first masks at `_Moves.places`, what stands still first: (B, K+1, h, w)."""
-        parts = gaussians(spots) + self._edges(spots, moves)
+    def _logits(self, gaussians: "_Gaussians", depths: tuple[Tensor, Tensor], spots: Tensor) -> Tensor:
+        """Of the first masks at `_Moves.places`, what stands still first: (B, K+1, h, w). depths: in the driving
+        openings, there."""
+        parts = gaussians(spots) + self._edges(*depths)
         return torch.cat([self.still.expand(parts.shape[0], 1, *spots.shape[1:3]), parts], dim=1)
 
-    def _edges(self, spots: Tensor, moves: "_Moves") -> Tensor:
-        """What lids, lips and irises gain on their own side of an opening's edge, and lose on the other: (B, K, h, w)
-        at `_Moves.places`."""
-        below_upper, above_lower = moves.driving_openings.depths(spots)
+    def _edges(self, below_upper: Tensor, above_lower: Tensor) -> Tensor:
+        """What lids, lips and irises gain on their own side of an opening's edge, and lose on the other: (B, K, h, w).
+        From `Openings.depths`."""
         depth = torch.minimum(below_upper, above_lower)
         distances = torch.cat([-below_upper, -above_lower, depth], dim=1).index_select(1, self.distances)
         edges = _GAIN * torch.tanh(distances / _EDGE)
@@ -241,14 +243,14 @@ class _Moves:
         shifted = (masks[:, 1:].flatten(2).transpose(1, 2) @ self.shifts).unflatten(1, grid.shape[:2])
         return torch.lerp(moved, grid.expand_as(moved), masks[:, 0, ..., None]) + shifted
 
-    def openings(self, spots: Tensor, flow: Tensor) -> Tensor:
-        """What a generator has to know of eyes and mouth at `places`, of the flow there: (B, 6, h, w).
+    def openings(self, spots: Tensor, own: Tensor, flow: Tensor) -> Tensor:
+        """What a generator has to know of eyes and mouth at `places`, of the flow there: (B, 6, h, w). own: how much
+        of each driving opening is there, (B, 3, h, w).
 
         Where what is read belongs to an opening and the place does not, or the other way round, or is less open than
         the driving face; the eyes, the irises and the mouth of the driving face; and the place within the mouth, x and
         y: teeth stand still in the skull.
         """
-        own = self.driving_openings.inside(spots)
         unlike = self._unlike(own, flow.detach())
         # Enlarged, a flow that reads two lids reads the eye on the way from one to the other.
         halfway = self.driving_openings.inside((spots[:, 1:] + spots[:, :-1]) / 2)

@@ -1,5 +1,6 @@
-"""Opening a file for its streams: which formats are read at all, and which stream of pictures and of sound counts."""
+"""A file's streams, packets and frames: which formats are read at all, which stream of pictures and of sound counts."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,9 @@ from mtanimate.errors import InputError
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 # What is read, by libavformat's names. Lists of other files (hls, dash, concat), text and devices are not among them.
@@ -17,6 +21,10 @@ FORMATS = (
     *("wav", "w64", "mp3", "aac", "flac", "aiff", "au", "caf", "ac3", "eac3", "dts", "amr", "ape", "tta", "wv"),
 )
 _NO_VIDEO = "attached_pic", "timed_thumbnails", "still_image"
+
+
+class Damaged(Exception):
+    """The file is cut off or damaged: a frame is missing, or was patched up."""
 
 
 def opened(path: Path) -> "InputContainer":
@@ -61,3 +69,36 @@ def sound_stream(container: "InputContainer") -> "AudioStream | None":
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
     default = (track for track in tracks if Disposition.default in Disposition(track.disposition))
     return next(default, tracks[0] if tracks else None)
+
+
+def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet]":
+    """The packets of these streams, and one without content for each that ends the decoding. Raises Damaged."""
+    import av
+
+    try:
+        for packet in container.demux(*streams):
+            if packet.is_corrupt and packet.stream.type == "video":
+                raise Damaged
+            if packet.size or packet.dts is None:  # AVI repeats a picture by an empty packet
+                yield packet
+    except av.FFmpegError as error:
+        raise Damaged from error
+
+
+def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
+    """The frames that are shown, in their order. Raises Damaged."""
+    import av
+
+    begun = False
+    for packet in packets:
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if begun or packet.is_keyframe:
+                raise Damaged from error
+            continue  # a recording that begins within a picture
+        for frame in frames:
+            if frame.is_corrupt:
+                raise Damaged
+            begun = True
+            yield frame

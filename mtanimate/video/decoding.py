@@ -1,7 +1,7 @@
 """Frames out of a file in the order they are shown, from the beginning or from a key frame on, by libav."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
@@ -11,55 +11,16 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.video.colour import Converter
-from mtanimate.video.container import opened, picture_stream
+from mtanimate.video.container import Damaged, decode, opened, packets, picture_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
-    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
     from mtanimate.video.probe import Video
 
 _WORTH_SEEKING = 8  # frames: fewer are decoded and left out in less time
-
-
-class Damaged(Exception):
-    """The file is cut off or damaged: a frame is missing, or was patched up."""
-
-
-def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet]":
-    """The packets of these streams, and one without content for each that ends the decoding. Raises Damaged."""
-    import av
-
-    try:
-        for packet in container.demux(*streams):
-            if packet.is_corrupt and packet.stream.type == "video":
-                raise Damaged
-            if packet.size or packet.dts is None:  # AVI repeats a picture by an empty packet
-                yield packet
-    except av.FFmpegError as error:
-        raise Damaged from error
-
-
-def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
-    """The frames that are shown, in their order. Raises Damaged."""
-    import av
-
-    begun = False
-    for packet in packets:
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            if begun or packet.is_keyframe:
-                raise Damaged from error
-            continue  # a recording that begins within a picture
-        for frame in frames:
-            if frame.is_corrupt:
-                raise Damaged
-            begun = True
-            yield frame
 
 
 def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int) -> Generator[np.ndarray, None, None]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtanimate.errors import InputError
 from mtanimate.video.colour import Look
-from mtanimate.video.container import opened, picture_stream, sound_stream
-from mtanimate.video.decoding import Damaged, decode, packets
+from mtanimate.video.container import Damaged, decode, opened, packets, picture_stream, sound_stream
 from mtanimate.video.ending import ends_early
 from mtanimate.video.files import check_readable
 from mtanimate.video.timing import frame_rate, joined

@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mtanimate.face_mesh import CONTOURS, IRISES
+from mtanimate.face_mesh import CONTOURS, IRISES, SKIN
 from mtanimate.face_mesh import VERTICES as MESH_VERTICES
 from mtanimate.geometry import coordinate_grid, inverse_2x2, sample, transform_points
 from mtanimate.models.face_points import VERTICES, face_frame
@@ -20,7 +20,7 @@ EYES = slice(LIPS.stop, LIPS.stop + len(CONTOURS["RIGHT_EYE"]) + len(CONTOURS["L
 _FEATURES = [(CONTOURS["LIPS"], 4.0), (CONTOURS["RIGHT_EYE"], 4.0), (CONTOURS["LEFT_EYE"], 4.0)]
 _FEATURES += [(iris, 1.5) for iris in IRISES]
 _FEATURES += [(CONTOURS["RIGHT_EYEBROW"], 1.5), (CONTOURS["LEFT_EYEBROW"], 1.5)]
-_IRISES = slice(468, MESH_VERTICES)
+_IRISES = slice(SKIN, MESH_VERTICES)
 _PLACE = 0.5
 # Edges of eyes and mouth are two places at once; what is meant is the skin beside them, so far away, in face
 # coordinates.
