@@ -1,4 +1,4 @@
-"""One command for a quarter of an hour on a GPU, without a network: it tests, measures and trains.
+"""One command for a quarter of an hour on a GPU, without a network: it trains, tests and measures.
 
     python benchmarks/on_gpu.py carry --out FOLDER [--data PACK]            # before, with a network: what travels
     python benchmarks/on_gpu.py --minutes 12 --out OUT --wheels FOLDER/wheels [--data FOLDER/pack]      # on the GPU
@@ -8,11 +8,11 @@ Five phases, each in a process of its own within its share of the minutes; one t
 others run. What it takes: Python 3.12, PyTorch with CUDA, and what pyproject.toml names, of which the missing comes as
 wheels.
 
+train: two thirds of the minutes, on the recipe in on_gpu.yaml (--recipe: another file).
 test: the tests that need a GPU; 20 steps of training, resumed, compiled.
 parity: pictures and keypoints of every precision against the CPU's float32.
 speed: the networks alone and from file to file, beside the field's way.
 decode: decord on the GPU against ffmpeg through a pipe.
-train: what is left of the minutes, on the recipe in on_gpu.yaml (--recipe: another file).
 
 OUT gets `results.json` and `log.txt`, written as it goes, and the weights of the training in parts of less than 16 MiB:
 at most eight files. --rehearse: everything on the CPU, tiny, and a reason for what only a GPU can. Exit code 1 where a
@@ -36,7 +36,7 @@ from gpu.results import Results, joined
 
 HERE = Path(__file__).resolve().parent
 # Name -> its part of the minutes that are left when it begins, and the seconds below which it is not begun.
-PHASES = {"test": (5.0, 20), "parity": (2.0, 15), "speed": (4.0, 20), "decode": (1.5, 10), "train": (8.0, 60)}
+PHASES = {"train": (30.0, 60), "test": (4.0, 20), "parity": (2.0, 15), "speed": (4.0, 20), "decode": (1.5, 10)}
 ENDING = 5  # seconds that are kept for the last words
 
 

@@ -69,6 +69,8 @@ def _check_face(config: Config) -> None:
             raise InputError(f"{name} needs motion tokens that are tied to a face: set model.estimator.tied to face")
     if config.model.dense_motion.prior and config.model.background is not None:
         raise InputError("model.background: with model.dense_motion.prior the background stands still: leave one out")
+    if config.model.dense_motion.residual and not config.model.dense_motion.prior:
+        raise InputError("model.dense_motion.residual is added to a face's flow: set model.dense_motion.prior to true")
     if config.model.generator.openings and not config.model.dense_motion.prior:
         raise InputError("model.generator.openings are read off a face's points: set model.dense_motion.prior to true")
     if config.model.dense_motion.prior and config.model.num_keypoints != FACE_POINTS:

@@ -113,6 +113,7 @@ class DenseMotionConfig:
     published networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
     prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), and come, with
     flow and occlusion, at twice the hourglass's size (`mtanimate.models.face_motion`); no keypoint_variance is used.
+    residual: the flow also gains what no part moves as, which begins as nothing (needs prior).
     """
 
     block_expansion: Width = 64
@@ -123,6 +124,7 @@ class DenseMotionConfig:
     occlusion: bool = True
     exact_sampling: bool = False
     prior: bool = False
+    residual: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class FaceMotionNetwork(nn.Module):
     A part's mask begins as a Gaussian about its driving keypoint, as wide as the part: so an eyelid has a mask before
     anything is learned, and finer than the hourglass's cells. Where a Gaussian lies, how wide and how strong it is also
     depends on the two expressions: an iris has no part in an eye that is shut. The hourglass sees the source in place,
-    moved with the skull, and moved by those first masks, where the paper's sees it moved by every part.
+    moved with the skull, and moved by those first masks, where the paper's sees it moved by every part. What then
+    moves as no part does (hair about a head that turns) is added to Eq. 2 as a residual (`DenseMotionConfig.residual`).
     """
 
     usual: Tensor
@@ -99,6 +100,7 @@ class FaceMotionNetwork(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.mask = nn.Conv2d(width, COUNT + 1, 3, padding=1)
         self.occlusion = nn.Conv2d(width, 1, 3, padding=1) if config.occlusion else None
+        self.residual = nn.Conv2d(width, 2, 3, padding=1) if config.residual else None
         self.log_sigma = nn.Parameter(torch.tensor([(math.log(along), math.log(across)) for along, across in SIGMAS]))
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
         self.still = nn.Parameter(torch.tensor(STILL))
@@ -111,7 +113,7 @@ class FaceMotionNetwork(nn.Module):
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
         if not self.still.is_meta:
-            for layer in (self.mask, self.expression2):
+            for layer in (self.mask, self.expression2, *([self.residual] if self.residual else [])):
                 nn.init.zeros_(layer.weight)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
@@ -141,8 +143,11 @@ class FaceMotionNetwork(nn.Module):
         x = torch.cat([x + features[:, :, None, None].to(x.dtype), heat.to(x.dtype)], dim=1)
         x = F.relu(self.bn2(self.conv2(x)))
         masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
+        residual = self.residual(x) if self.residual is not None else None
         with full_precision(reduced.device):
             flow = moves.flow(masks, grid)
+            if residual is not None:
+                flow = flow + moves.residual(residual.to(flow.dtype))
             openings = moves.openings(spots, inside(*depths), flow)
         occlusion = None
         if self.occlusion is not None:
@@ -224,7 +229,9 @@ class _Moves:
         self.skull = origin - transform_points(self.turn, driving_origin)
         self.origin = transform_points(self.inverse, driving_origin)
         self.driver = self.middles - self.origin[:, None]
-        self.back = inverse_2x2(source.affine[:, 0])
+        self.axes = source.affine[:, 0]
+        self.apart = (driving.keypoints - source.keypoints).detach()
+        self.back = inverse_2x2(self.axes)
         self.own = transform_points(self.back[:, None], source.keypoints - origin[:, None])
         self.driving_openings = Openings(self.middles)
         self.source_openings = Openings(transform_points(self.back[:, None], source.keypoints))
@@ -242,6 +249,15 @@ class _Moves:
         moved = transform_points(self.turn[:, None, None], grid)
         shifted = (masks[:, 1:].flatten(2).transpose(1, 2) @ self.shifts).unflatten(1, grid.shape[:2])
         return torch.lerp(moved, grid.expand_as(moved), masks[:, 0, ..., None]) + shifted
+
+    def residual(self, found: Tensor) -> Tensor:
+        """What a convolution found (B, 2, h, w), by the source face's axes and in its size, as a flow (B, h, w, 2).
+
+        There is none where both faces' points are in one place, and all of it where they are far apart.
+        """
+        apart = transform_points(self.back[:, None], self.apart).norm(dim=-1).mean(dim=1)
+        amount = _UNIT * torch.tanh(apart / _UNIT)[:, None, None, None]
+        return transform_points(self.axes[:, None, None], amount * found.permute(0, 2, 3, 1))
 
     def openings(self, spots: Tensor, own: Tensor, flow: Tensor) -> Tensor:
         """What a generator has to know of eyes and mouth at `places`, of the flow there: (B, 6, h, w). own: how much

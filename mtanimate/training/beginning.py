@@ -22,6 +22,9 @@ def make_animator(config: Config, init: Path | None) -> Animator:
         load_imagenet_weights(backbone, weights)
     if init is not None:
         weights = read_checkpoint(init).animator.state_dict()
+        if config.model.dense_motion.residual:  # a network without one begins with none: it is zero at first
+            fresh = animator.dense_motion.state_dict(prefix="dense_motion.")
+            weights = {name: value for name, value in fresh.items() if ".residual." in name} | weights
         mismatched = mismatches(animator.state_dict(), weights)
         if mismatched:
             raise InputError(f"--init {init} has another network: {mismatched}")

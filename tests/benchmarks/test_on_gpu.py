@@ -169,7 +169,7 @@ def test_a_module_that_is_missing(copied, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["--phases", "dance"], "--phases dance: there are test, parity, speed, decode, train"),
+        (["--phases", "dance"], "--phases dance: there are train, test, parity, speed, decode"),
         (["--data", "nowhere"], "--data nowhere: not there"),
         (["--recipe", "used/results.json"], "--recipe used/results.json: no YAML file with a recipe and a rehearsal, "),
         (["--out", "used"], "--out used holds results already: choose another folder"),
