@@ -110,6 +110,8 @@ def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
 
 def is_animated(path: Path) -> bool:
     """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading says why."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
