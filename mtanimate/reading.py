@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -32,10 +33,9 @@ def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
     """What the file holds. Raises InputError as `check_regular` and for more than `most` bytes, OSError where it cannot
     be read."""
     with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise InputError(f"'{path}' has more than {most} bytes, which no file of its kind needs")
-    return content
+        if os.fstat(file.fileno()).st_size > most:
+            raise InputError(f"'{path}' has more than {most} bytes, which no file of its kind needs")
+        return file.read()
 
 
 def read_text(path: Path, most: int = MOST_TEXT, encoding: str = "utf-8") -> str:

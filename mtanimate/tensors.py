@@ -12,7 +12,7 @@ from torch import Tensor
 from mtanimate.errors import InputError
 from mtanimate.reading import check_regular
 
-_TIMES_SHARED = 2  # tensors that share their numbers, as tied weights do, may come to so many times what the file holds
+_TIMES_SHARED = 4  # tensors that share their numbers, as tied weights do, may come to so many times what the file holds
 
 
 def load(path: Path, again: str) -> Any:
