@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from mtanimate.errors import InputError
+from mtanimate.reading import open_regular
 
 _PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # as `hidden_beside` names them
 _SAFETENSORS_PARTIAL = ".tmp" + 6 * "[0-9A-Za-z]"  # as safetensors' save_file does, from 0.8 on
@@ -41,10 +42,11 @@ def half_written(folder: Path) -> list[Path]:
 
 
 def sha256(*paths: Path) -> str:
-    """The SHA-256 of these files' bytes, one after the other, in hexadecimal. Raises OSError for an unreadable one."""
+    """The SHA-256 of these files' bytes, one after the other, in hexadecimal. Raises OSError for an unreadable one,
+    InputError for a pipe or a device."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

@@ -27,6 +27,7 @@ from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.transfer import download, upload
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
@@ -40,6 +41,7 @@ MARK = {
 }
 # What `progress` calls the stages of the work, and about how long they take beside each other.
 STAGES = {"framing the source": 1, "looking for faces": 1, "reading the motion": 4, "animating": 12}
+_PIXELS_AT_ONCE = 400_000_000  # of a batch of frames: 48 of 4K
 Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 
@@ -108,6 +110,7 @@ def animate(
     backend: str | None = None,
     batch_size: int | None = None,
     allow_code: bool = False,
+    max_pixels: int = MAX_PIXELS,
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
     overwrite: bool = False,
@@ -119,7 +122,7 @@ def animate(
 
     source: a picture, or a video whose every frame is moved. driving: a video, a folder of frames, or a picture; or
     None and `motion`, a file that `save_motion` wrote. batch_size: frames computed at once; None: by the device.
-    allow_code: run the programs of a folder that was exported for PyTorch.
+    allow_code: run the programs of a folder that was exported for PyTorch. max_pixels: of the source, and of a frame.
     settings: the fields of `Settings`.
     progress(done, total, stage) counts the frames of each of `STAGES`; say(line) gets remarks and warnings as they
     come up.
@@ -136,7 +139,7 @@ def animate(
     def cast() -> Cast:
         return Cast(checkpoint, device, precision, backend, say, batch_size, allow_code)
 
-    return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite)
+    return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
 
 
 def perform(
@@ -148,9 +151,10 @@ def perform(
     *,
     gpu: bool,
     overwrite: bool,
+    max_pixels: int = MAX_PIXELS,
 ) -> Result:
     """One animation; `job.check` has passed. cast_of: called when the files are found good. gpu: decode on it.
-    overwrite: what `job.check` was told.
+    overwrite: what `job.check` was told. max_pixels: of the source, and of a frame.
 
     Raises as `animate`.
     """
@@ -160,8 +164,12 @@ def perform(
         warnings.append(line)
         say(f"warning: {line}")
 
-    source = open_footage(job.source) if is_moving(job.source) else read_image(job.source, warn)
-    footage = open_footage(job.driving, gpu=gpu) if job.driving else None
+    source: Footage | np.ndarray
+    if is_moving(job.source):
+        source = open_footage(job.source, max_pixels=max_pixels)
+    else:  # whole, however few of them the network sees: the result is put back into them
+        source = read_image(job.source, warn, max_pixels=max_pixels)
+    footage = open_footage(job.driving, gpu=gpu, max_pixels=max_pixels) if job.driving else None
     if isinstance(footage, VideoReader) and footage.decoder_note:
         say(footage.decoder_note)
     for shown in (source, footage):
@@ -184,6 +192,8 @@ def perform(
         )
     cast = cast_of()
     performer = cast.performer(warn)
+    largest = max((shown.width * shown.height for shown in (source, footage) if isinstance(shown, Footage)), default=1)
+    performer.batch_size = min(performer.batch_size, max(_PIXELS_AT_ONCE // largest, 1))
     say(cast.describe())
     started = time.monotonic()
     stage = _stage(source, squares, performer, settings)
@@ -209,7 +219,7 @@ def perform(
     total = min(len(performance), stage.length or len(performance))
     sound = None
     if settings.audio and footage and footage.has_audio:
-        sound = Sound(footage.path, footage.times[numbers.start])
+        sound = Sound(footage.path, footage.times[numbers.start], max_pixels)
     height, width = (cast.resolution, 3 * cast.resolution) if settings.compare else (stage.height, stage.width)
     remark = hard_to_play(job.out, settings.codec, width, height, performance.fps)
     if remark:

@@ -18,6 +18,8 @@ from mtanimate.animation.output import codec_for
 from mtanimate.animation.settings import Settings
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.pixels import MAX_PIXELS
+from mtanimate.reading import parse_json, read_bytes
 from mtanimate.table import read_table
 
 FILES = ("source", "driving", "out", "motion", "save-motion")
@@ -55,8 +57,7 @@ def read_jobs(file: Path, defaults: Settings) -> list[Row]:
     if not file.is_file():
         raise InputError(f"--jobs {file}: no such file")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            lines = [(reader.line_num, row) for reader in [read_table(opened)] for row in reader]
+        lines = [(reader.line_num, row) for reader in [read_table(file)] for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--jobs {file} is not a CSV file ({error})") from error
     if not lines:
@@ -104,6 +105,7 @@ def run_jobs(
     backend: str | None = None,
     batch_size: int | None = None,
     allow_code: bool = False,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
@@ -113,7 +115,8 @@ def run_jobs(
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others.
 
     A row is finished when its `out` is there and `FILE.report.jsonl`, which gets lines for each, says that this very
-    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code: as `Cast` has it.
+    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code, max_pixels: as
+    `animate` has them.
     workers: rows at a time; None: two on a GPU, one on a CPU, which is busy with one. progress counts rows. Raises
     InputError for a wrong file.
     """
@@ -131,7 +134,8 @@ def run_jobs(
             replace = overwrite or journal.made(row)
             row.job.check(row.settings, replace)
             journal.write(row, {"status": "begun", "new": not row.job.out.exists()})
-            options = {"gpu": cast.device.type == "cuda", "overwrite": replace}
+            options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
+            options["gpu"] = cast.device.type == "cuda"
             result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, **options)
         except Exception as error:  # whatever it is, it is this row's: the others go on
             text = str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}"
@@ -176,13 +180,13 @@ class Journal:
     def _read(self) -> list[dict[str, Any]]:
         if not self.file.exists():
             return []
-        content = self.file.read_bytes()
+        content = read_bytes(self.file)
         whole, _, torn = content.rpartition(b"\n")
         try:
-            entries: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
-            if not all({"key", "status"} <= entry.keys() for entry in entries):
+            entries: list[dict[str, Any]] = [parse_json(line) for line in whole.splitlines()]
+            if not all(isinstance(entry[name], str) for entry in entries for name in ("key", "status")):
                 raise ValueError("other keys")
-        except (ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self.file} is no report of --jobs ({error}): remove it") from error
         if torn:  # the last line of a run that was killed while it wrote
             os.truncate(self.file, len(content) - len(torn))

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import re
-import zlib
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,6 +18,8 @@ from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.models.motion import Motion
+from mtanimate.npz import read_npz
+from mtanimate.reading import check_regular, parse_fraction, parse_json
 from mtanimate.video.files import check_new_file, check_readable
 
 FORMATS = ("mtanimate-motion-1", "mtanimate-motion-2")  # the first has no background
@@ -27,8 +27,10 @@ SUFFIXES = (".safetensors", ".npz")
 
 _MOST_BYTES = 1 << 30  # of a file's arrays: six hours of a face's 34 points at 60 frames a second
 _FARTHEST = 1e6  # of a coordinate or an entry of a matrix; a picture's sides are 2. Far more, and sums are not finite
+_MOST_FRAMES = 5_000_000  # a day at 60 a second
 _FASTEST = 1000  # frames a second
-_FRACTION = re.compile(r"-?[0-9]{1,40}(/[0-9]{1,40})?")  # no exponent: 1e999999999 would be written out
+_MOST_TICKS = 10**12  # a second, of the clock that times are of: a container's has 32 bits
+_LATEST = 10**7  # seconds
 
 
 @dataclass(frozen=True)
@@ -115,22 +117,21 @@ def load_performance(path: Path, checkpoint: str, config: ModelConfig) -> Perfor
     that is damaged, foreign, or was made with other weights."""
     check_readable(path, "motion file")
     try:
-        arrays, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
+        arrays, about = _read(path)
         if about.get("format") not in FORMATS:
             raise ValueError(f"its format is {about.get('format')}, not {' or '.join(FORMATS)}")
+        frames, parts = _counts(arrays)
+        if about["checkpoint"] != checkpoint or parts != config.num_keypoints:
+            raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
         keypoints, affine = (torch.from_numpy(arrays[name]).float() for name in ("keypoints", "affine"))
         motion = Motion(keypoints, affine, config.estimator.motion_kind)
-        fps = _fraction(about["fps"])
-        given = json.loads(about["times"])
-        times = None if given is None else [_fraction(time) for time in given]
-        lost = [int(number) for number in arrays["lost"]]
+        fps = parse_fraction(about["fps"])
+        times = _times(about["times"], frames)
+        lost: list[int] = arrays["lost"].tolist()
         background = torch.from_numpy(arrays["background"]).float() if "background" in arrays else None
-        made_with = about["checkpoint"]
-        _check(motion, fps, times, background)
+        _check(motion, fps, background)
     except _UNFIT as error:
         raise InputError(f"{path} is not a motion file of mtanimate ({' '.join(str(error).split())})") from error
-    if made_with != checkpoint or motion.keypoints.shape[1] != config.num_keypoints:
-        raise InputError(f"{path} was made with another checkpoint: its keypoints mean nothing to this one")
     return Performance(motion, fps, checkpoint, times, background, lost, about.get("source", ""))
 
 
@@ -147,47 +148,69 @@ _UNFIT = (
 )
 
 
-def _fraction(text: str) -> Fraction:
-    if not _FRACTION.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is no fraction")
-    return Fraction(text)
-
-
 def _is_motion(path: Path) -> bool:
     try:
-        _, about = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
-    except _UNFIT:
+        _, about = _read(path)
+    except (*_UNFIT, InputError):
         return False
     return about.get("format") in FORMATS
 
 
-def _check(motion: Motion, fps: Fraction, times: list[Fraction] | None, background: Tensor | None) -> None:
-    frames, parts = motion.keypoints.shape[:2]
-    if motion.keypoints.shape[2:] != (2,) or motion.affine.shape != (frames, parts, 2, 2) or not frames * parts:
-        raise ValueError(f"keypoints {tuple(motion.keypoints.shape)} and affine {tuple(motion.affine.shape)}")
-    if background is not None and background.shape != (frames, 3, 3):
-        raise ValueError(f"{frames} frames, background {tuple(background.shape)}")
+def _counts(arrays: dict[str, np.ndarray]) -> tuple[int, int]:
+    """Frames and parts. Raises ValueError where the arrays do not agree on them, or are none of numbers."""
+    keypoints, lost = arrays["keypoints"], arrays["lost"]
+    frames, parts = keypoints.shape[:2]
+    shapes = {"keypoints": (frames, parts, 2), "affine": (frames, parts, 2, 2), "background": (frames, 3, 3)}
+    for name, shape in shapes.items():
+        if name in arrays and (arrays[name].shape != shape or arrays[name].dtype.kind != "f" or not frames * parts):
+            raise ValueError(f"{frames} frames, {name} {arrays[name].dtype} {arrays[name].shape}")
+    if frames > _MOST_FRAMES:
+        raise ValueError(f"{frames} frames, more than {_MOST_FRAMES}")
+    known = lost.ndim == 1 and lost.dtype.kind in "iu" and len(lost) <= frames
+    if not known or (len(lost) and not 0 <= lost.min() <= lost.max() < frames):
+        raise ValueError(f"lost {lost.dtype} {lost.shape} of {frames} frames")
+    return frames, parts
+
+
+def _times(text: str, frames: int) -> list[Fraction] | None:
+    """Raises ValueError unless they ascend, as many as frames, on a clock of a rate that there can be."""
+    given = parse_json(text)
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) != frames:
+        raise ValueError(f"{frames} frames, times of others")
+    times: list[Fraction] = []
+    ticks = 1
+    for item in given:
+        time = parse_fraction(item)
+        ticks = lcm(ticks, time.denominator)
+        if ticks > _MOST_TICKS or not (times[-1] <= time < _LATEST if times else time == 0):
+            raise ValueError(f"time {item}")
+        times.append(time)
+    return times
+
+
+def _check(motion: Motion, fps: Fraction, background: Tensor | None) -> None:
     if not motion.finite().all() or not (background is None or background.isfinite().all()):
         raise ValueError("values that are not finite")
     largest = max(values.abs().max() for values in (motion.keypoints, motion.affine, background) if values is not None)
     if largest > _FARTHEST:
         raise ValueError(f"values beyond {_FARTHEST:g}")
-    if not 0 < fps <= _FASTEST or (times is not None and len(times) != frames):
-        raise ValueError(f"{fps} frames a second, {frames} frames")
+    if not 0 < fps <= _FASTEST:
+        raise ValueError(f"{fps} frames a second")
 
 
-def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if sum(member.file_size for member in stored.zip.infolist()) > _MOST_BYTES:
-                raise ValueError("it unpacks to more than 1 GiB")
-            arrays = {name: stored[name] for name in ("keypoints", "affine", "lost")}
-            arrays |= {name: stored[name] for name in ("background",) if name in stored}
-            return arrays, json.loads(str(stored["about"]))
-    except (BadZipFile, NotImplementedError, zlib.error) as error:
-        raise ValueError(str(error)) from error
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays by name, and text. Raises what is in `_UNFIT`."""
+    if path.suffix.lower() == ".npz":
+        stored = read_npz(path, ("keypoints", "affine", "lost", "about"), _MOST_BYTES, optional=("background",))
+        about = parse_json(str(stored.pop("about")))
+        if not isinstance(about, dict) or not all(isinstance(text, str) for text in about.values()):
+            raise ValueError("what it says of itself is no text")
+        return stored, about
+    check_regular(path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES} bytes")
     with safe_open(path, framework="np") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        names = [name for name in file.keys() if name in ("keypoints", "affine", "lost", "background")]  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}

@@ -1,5 +1,6 @@
 """What can be asked of an animation besides its files; the names are those of the command's options."""
 
+import re
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ class Settings:
         for name, allowed in (("mode", ("relative", "absolute")), ("background", ("move", "lock"))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name} {getattr(self, name)}: not one of {', '.join(allowed)}")
-        if self.reference_frame not in ("best", "first") and not self.reference_frame.isdecimal():
+        if self.reference_frame not in ("best", "first") and not re.fullmatch("[0-9]{1,9}", self.reference_frame):
             raise InputError(f"--reference-frame {self.reference_frame}: not one of best, first, or a frame's number")
         for name, most in (("strength", _STRONGEST), ("smooth", _SMOOTHEST), ("start", _LATEST), ("end", _LATEST)):
             value = getattr(self, name)

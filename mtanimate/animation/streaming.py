@@ -16,6 +16,7 @@ from mtanimate.animation.sinks import Recording, Sink
 from mtanimate.animation.stage import StillStage
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.video import read_image
 from mtanimate.video.crop import resize_frames
 from mtanimate.video.framing import frame_source, parse_crop, parse_face
@@ -38,6 +39,7 @@ def animate_stream(
     backend: str | None = None,
     batch_size: int | None = None,
     allow_code: bool = False,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
     **settings: Any,
@@ -46,21 +48,21 @@ def animate_stream(
 
     driving: `webcam:N`, or `-` for standard input. out: `window`, `-` for standard output (Matroska, or Y4M by the
     codec `raw`), or a video file. settings: fields of `Settings`; those that look ahead are refused. Movement is since
-    the first frame, whose face says where the driving square is.
+    the first frame, whose face says where the driving square is. max_pixels: of the source, and of a frame.
     Raises as `perform_live`, and InputError for a wrong option or file.
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
     _check(chosen, str(Path(out).expanduser()), overwrite)
     if batch_size is not None:
         raise InputError(f"--batch-size {batch_size} needs a driving video from a file: a stream is played as it comes")
-    picture = read_image(Path(source).expanduser(), say)
+    picture = read_image(Path(source).expanduser(), say, max_pixels=max_pixels)
     squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
     check_stream(driving)
     cast = Cast(checkpoint, device, precision, backend, say, allow_code=allow_code)
     performer = cast.performer(lambda line: say(f"warning: {line}"))
     stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
     say(cast.describe())
-    with DrivingStream(driving) as stream:
+    with DrivingStream(driving, max_pixels) as stream:
         sink = _sink(str(Path(out).expanduser()), chosen, stream, stage.width, stage.height, overwrite)
         return perform_live(
             performer,

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from mtanimate.backends.graphs import feature_names, graphs_of
-from mtanimate.backends.runtimes import open_graph
+from mtanimate.backends.runtimes import Run, open_graph
 from mtanimate.config import ModelConfig
+from mtanimate.devices import out_of_memory
+from mtanimate.errors import MTAnimateError
 from mtanimate.models.animator import EncodedSource, Rendering
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
@@ -20,7 +22,7 @@ class Exported:
     files: SHA-256 by name, which every file is checked against before a runtime sees it. The backend torch runs what
     stands in them, whatever that is. device: where tensors come from and go to: the CPU.
     Raises InputError where the runtime is not installed or a file is not what `files` says, MTAnimateError where the
-    runtime does not take one.
+    runtime does not take one; so does every method where a graph fails, or gives nothing that is finite.
     """
 
     device = torch.device("cpu")
@@ -30,7 +32,10 @@ class Exported:
     ) -> None:
         """bf16: let OpenVINO compute in bfloat16."""
         self.config = config
-        self._graphs = {graph.name: open_graph(backend, folder, graph, files, bf16=bf16) for graph in graphs_of(config)}
+        self._graphs: dict[str, Run] = {}
+        for graph in graphs_of(config):
+            run = open_graph(backend, folder, graph, files, bf16=bf16)
+            self._graphs[graph.name] = _watched(run, folder / graph.files(backend)[0], _shapes(config))
 
     def estimate_motion(self, frames: Tensor) -> Motion:
         """The motion of each picture."""
@@ -70,6 +75,42 @@ class Exported:
 
     def _motion(self, given: dict[str, Tensor]) -> Motion:
         return Motion(given["keypoints"], given["affine"], self.config.estimator.motion_kind)
+
+
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Of what the graphs give, for each frame."""
+    parts, side = config.num_keypoints, config.resolution
+    return {"keypoints": (parts, 2), "affine": (parts, 2, 2), "prediction": (3, side, side), "background": (3, 3)}
+
+
+def _watched(run: Run, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> Run:
+    """The same. Raises MTAnimateError, naming the graph's file, where it fails, gives other shapes, or has never given
+    anything finite yet: single frames that are not finite are held by whoever asked for them."""
+    good = False
+
+    def watched(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        nonlocal good
+        try:
+            found = run(given)
+        except (MTAnimateError, MemoryError):
+            raise
+        except Exception as error:  # runtimes raise whatever their own errors are
+            if isinstance(error, RuntimeError) and out_of_memory(error):  # fewer frames at once may fit
+                raise
+            raise MTAnimateError(f"{file} cannot be run ({' '.join(str(error).split())[:200]})") from error
+        frames = max(map(len, given.values()))
+        for name, each in found.items():
+            if each.ndim < 2 or (name in shapes and each.shape != (frames, *shapes[name])):
+                raise MTAnimateError(f"{file} gives {name} of the shape {tuple(each.shape)}: export it again")
+        good = good or all(bool(each.isfinite().flatten(1).all(dim=1).any()) for each in found.values())
+        if not good:
+            names = [name for name, each in found.items() if not each.isfinite().all()]
+            raise MTAnimateError(
+                f"{file} gives {' and '.join(names)} that are not finite: export it again, or in another precision"
+            )
+        return found
+
+    return watched
 
 
 def drive_inputs(

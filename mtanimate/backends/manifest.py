@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from mtanimate.backends.graphs import graphs_of
-from mtanimate.config import ModelConfig, from_mapping, to_mapping
+from mtanimate.config import ModelConfig, from_checkpoint, to_mapping
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.reading import read_bytes, read_json
 
 FORMAT = "mtanimate-export-1"
 NAME = "manifest.json"
+_MOST_BYTES = 16 << 20  # of the manifest
+_LARGEST_FILE = 4 << 30  # of a graph, which is read whole: the weights of a billion parameters
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / NAME
     again = "export it again"
     try:
-        values = json.loads(file.read_text("utf-8"))
+        values = read_json(file, _MOST_BYTES)
         version, made_by = values["format"], values.get("mtanimate")
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{file} is damaged ({_line(error)}): {again}") from error
     if version != FORMAT:
         raise InputError(f"{folder} was exported by mtanimate {made_by} as {version}, this one reads {FORMAT}: {again}")
     try:
-        model = from_mapping(ModelConfig, values["model"], "model")
+        model = from_checkpoint({"model": values["model"]}).model
         manifest = Manifest(**{field.name: values[field.name] for field in fields(Manifest)} | {"model": model})
         expected = {name for graph in graphs_of(model) for name in graph.files(manifest.backend)}
         if not all(isinstance(text, str) for text in (manifest.checkpoint, manifest.checkpoint_sha256, made_by)):
@@ -86,7 +89,7 @@ def proven(file: Path, digest: str) -> bytes:
     again = "export it again"
     if not file.is_file():  # or a link to a device, which has no end
         raise InputError(f"{file} is missing: copy the whole folder, or {again}")
-    content = file.read_bytes()
+    content = read_bytes(file, _LARGEST_FILE)
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{file} is not the file that was exported (its SHA-256 differs): {again}")
     return content

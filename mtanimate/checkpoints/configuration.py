@@ -14,8 +14,9 @@ from mtanimate.config import (
     from_mapping,
     to_mapping,
 )
-from mtanimate.config.yaml_text import read_yaml
+from mtanimate.config.yaml_text import MOST_YAML, read_yaml
 from mtanimate.errors import InputError
+from mtanimate.reading import read_text
 
 _MISSING = object()
 _HOURGLASS = ("block_expansion", "max_features", "num_blocks")
@@ -30,7 +31,7 @@ class _Settings:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.values = read_yaml(path.read_text("utf-8"))
+            self.values = read_yaml(read_text(path, MOST_YAML))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the configuration '{path}' ({error})") from error
         except ValueError as error:

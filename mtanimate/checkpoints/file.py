@@ -16,7 +16,8 @@ from torch import Tensor
 from mtanimate.config import Config, from_checkpoint, to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
-from mtanimate.models.animator import Animator
+from mtanimate.models.animator import Animator, outline
+from mtanimate.reading import parse_json
 
 FORMAT = "mtanimate-1"
 KEPT = "kept."  # names of tensors that our network computes by itself and only another tool's layout has
@@ -117,8 +118,8 @@ def read_config(path: Path) -> Config:
     """The configuration that a checkpoint carries. Raises InputError where it has none that can be used."""
     metadata = read_metadata(path)
     try:
-        return from_checkpoint(json.loads(metadata["config"]))
-    except (InputError, KeyError, RecursionError, TypeError, ValueError) as error:
+        return from_checkpoint(parse_json(metadata["config"]))
+    except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' has no usable configuration in its metadata ({error})") from error
 
 
@@ -128,8 +129,10 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     Raises InputError where the file is missing, broken, foreign, or does not fit its own configuration.
     """
     metadata, config = read_metadata(path), read_config(path)
-    with torch.device("meta"):  # shapes alone: the file brings the numbers
-        animator = Animator(config.model)
+    try:
+        animator = outline(config.model)  # the file brings the numbers
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from error
     tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(KEPT)}
     mismatched = mismatches(animator.state_dict(), tensors)
     if mismatched:

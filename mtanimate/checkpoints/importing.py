@@ -15,12 +15,11 @@ from mtanimate.checkpoints.layouts import PARTS, POSITION, SIGNATURES, computed,
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.checkpoints.registry import Entry, check_name, entries, named_file
 from mtanimate.checkpoints.shapes import infer
-from mtanimate.config import Config, ModelConfig, differences, load_preset
-from mtanimate.config.consistency import check
+from mtanimate.config import Config, ModelConfig, differences, load_preset, within_limits
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.animator import Animator
+from mtanimate.models.animator import Animator, outline
 
 # What shapes do not show, and a wrong value of which loads silently and gives wrong pictures.
 UNSEEN = {
@@ -73,8 +72,7 @@ def import_checkpoint(
         )
     model = _configured(path, config, layout, weights, entry, list(published))
     state = _translated(path, weights, layout, model)
-    with torch.device("meta"):
-        animator = Animator(model)
+    animator = outline(model)
     animator.load_state_dict(state, assign=True)
     _try(path, animator.eval().requires_grad_(False))
     about = _about(path, layout, content, left_out, entry)
@@ -149,12 +147,11 @@ def _configured(
         raise InputError(f"--config {config}: no such file, nor a published checkpoint of this layout ({names})")
     else:
         told = read_configuration(Path(config).expanduser(), layout)
-    model = infer(weights, layout, told)
+    model = within_limits(infer(weights, layout, told), f"'{path}'")
     differing = _differing(told, model, of_the_tool=entry is not None)
     if differing:
         said = f"--config {config}" if entry is None else f"the published '{entry.name}'"
         raise InputError(f"'{path}' is another network than {said}: {differing}; give its own with --config")
-    check(Config(model=model))
     return model
 
 
@@ -170,8 +167,7 @@ def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
 
 def _translated(path: Path, weights: dict[str, Tensor], layout: str, model: ModelConfig) -> dict[str, Tensor]:
     """Our state dict, in float32."""
-    with torch.device("meta"):
-        names = Animator(model).state_dict()
+    names = outline(model).state_dict()
     wanted = to_layout(names, layout) | {key: t for key, t in computed(model, layout).items() if key in weights}
     found = dict(weights)
     for key in wanted:

@@ -1,6 +1,5 @@
 """What is known of checkpoints, and what of that is on this machine: `mtanimate checkpoints list`, `show`, `verify`."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from mtanimate.checkpoints.registry import (
 )
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.reading import parse_json
 
 # `mtanimate.checkpoints.file` brings PyTorch with it: functions import it, so that a list need not wait.
 
@@ -88,7 +88,7 @@ def _look(file: Path) -> tuple[dict[str, Any], str]:
 
     try:
         metadata = read_metadata(file)
-        resolution = int(json.loads(metadata["config"])["model"]["resolution"])
+        resolution = int(parse_json(metadata["config"])["model"]["resolution"])
     except InputError as error:
         return {}, str(error)
     except (KeyError, TypeError, ValueError) as error:

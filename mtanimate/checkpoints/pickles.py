@@ -2,20 +2,17 @@
 
 import pickle
 import re
-import struct
 import tarfile
 import warnings
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mtanimate.checkpoints.file import read_metadata
 from mtanimate.errors import InputError
+from mtanimate.tensors import check_archive, check_tensors, is_archive
 
 AGAIN = "download it again, and do not unpack it"
 
@@ -66,11 +63,12 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise InputError(f"no file '{path}'")
     with path.open("rb") as file:
         start = file.read(16)
-    # By its start, as torch tells its formats apart: `zipfile.is_zipfile` looks at the end, and raises on some damage.
-    archive = start.startswith(b"PK")
-    held = _check_archive(path) if archive else None
-    if not archive:
+    archive = is_archive(path)
+    if archive:
+        held = check_archive(path, AGAIN)
+    else:
         _check_no_archive(path, start)
+        held = path.stat().st_size
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that torch would write otherwise; they are read or refused
@@ -81,25 +79,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {AGAIN}") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")
-    claimed = sum({storage.data_ptr(): storage.nbytes() for storage in _storages(content)}.values())
-    if held is not None and claimed > held:
-        raise InputError(f"'{path}' claims {claimed} bytes of weights and holds {held}: it is damaged, or a trap")
+    check_tensors(path, content, held)
     return content
-
-
-def _check_archive(path: Path) -> int:
-    """Bytes of tensors in a zip archive. torch packs nothing: what unpacks to more than the file is no checkpoint."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            entries = file.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-        raise InputError(f"'{path}' is a damaged archive ({_first_line(error)}): {AGAIN}") from error
-    if not any(entry.filename.endswith("data.pkl") for entry in entries):
-        raise InputError(f"'{path}' is a zip archive, but no checkpoint: it has no data.pkl")
-    unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"'{path}' unpacks to {unpacked} bytes, more than the file has: refused")
-    return sum(entry.file_size for entry in entries if "/data/" in entry.filename)
 
 
 def _check_no_archive(path: Path, start: bytes) -> None:
@@ -128,14 +109,3 @@ def _refused(message: str) -> str:
 def _first_line(error: object) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
-
-
-def _storages(content: Any) -> Iterator[torch.UntypedStorage]:
-    if isinstance(content, Tensor):
-        yield content.untyped_storage()
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from _storages(value)
-    elif isinstance(content, (list, tuple)):
-        for value in content:
-            yield from _storages(value)

@@ -10,6 +10,7 @@ from mtanimate.cli.terminal import (
     DEBUG,
     DEVICE,
     JSON,
+    MAX_PIXELS,
     QUIET,
     Backend,
     Mode,
@@ -73,6 +74,7 @@ def command(
         None, help="A CSV file: source, driving, out and options, a row each; options beside it hold for all."
     ),
     workers: int | None = typer.Option(None, min=1, help="Jobs at a time.", show_default="1; 2 on a GPU"),
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,
     precision: Precision = typer.Option(Precision.auto, help="What the network computes in."),
@@ -97,6 +99,7 @@ def command(
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
     network |= {"backend": backend and backend.value, "batch_size": batch_size, "allow_code": allow_code}
+    network |= {"max_pixels": max_pixels}
     own: dict[str, Any] = {
         "mode": mode.value,
         "reference_frame": reference_frame,

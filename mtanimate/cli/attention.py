@@ -9,6 +9,7 @@ from mtanimate.cli.terminal import (
     DEBUG,
     DEVICE,
     JSON,
+    MAX_PIXELS,
     QUIET,
     print_json,
     progress_bar,
@@ -44,6 +45,7 @@ def command(
     crop: str = typer.Option("auto", help="Of the picture: auto (about the face), none (centre), or X,Y,W,H."),
     driving_crop: str = typer.Option("auto", help="Of the driving video, likewise."),
     face: str = typer.Option("largest", help="Which of the picture's faces: largest, or its number from the left."),
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing files."),
     device: str = DEVICE,
     json: bool = JSON,
@@ -54,7 +56,7 @@ def command(
     from mtanimate.inspection.attention import show_attention
     from mtanimate.inspection.subject import Subject
 
-    subject = Subject.of(image, source, driving, crop=crop, driving_crop=driving_crop, face=face)
+    subject = Subject.of(image, source, driving, crop=crop, driving_crop=driving_crop, face=face, max_pixels=max_pixels)
     with progress_bar("drawing", "frames", quiet) as progress:
         result = show_attention(
             subject,

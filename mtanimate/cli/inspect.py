@@ -8,6 +8,7 @@ from mtanimate.cli.terminal import (
     DEBUG,
     DEVICE,
     JSON,
+    MAX_PIXELS,
     QUIET,
     print_json,
     progress_bar,
@@ -31,6 +32,7 @@ def command(
     crop: str = typer.Option("auto", help="Of the source: auto (about the face), none (centre), or X,Y,W,H."),
     driving_crop: str = typer.Option("auto", help="Of the driving video, likewise."),
     face: str = typer.Option("largest", help="Which of the source's faces: largest, or its number from the left."),
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
     device: str = DEVICE,
     json: bool = JSON,
@@ -41,7 +43,7 @@ def command(
     from mtanimate.inspection.inspect import inspect
     from mtanimate.inspection.subject import Subject
 
-    subject = Subject.of(None, source, driving, crop=crop, driving_crop=driving_crop, face=face)
+    subject = Subject.of(None, source, driving, crop=crop, driving_crop=driving_crop, face=face, max_pixels=max_pixels)
     with progress_bar("drawing", "frames", quiet) as progress:
         result = inspect(
             subject,

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from mtanimate.cli.explaining import explained
+from mtanimate.pixels import MAX_PIXELS as _MAX_PIXELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +54,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps.")
 QUIET = typer.Option(False, "--quiet", help="No progress, no remarks.")
 JSON = typer.Option(False, "--json", help="One JSON object on stdout, nothing else there.")
+MAX_PIXELS = typer.Option(_MAX_PIXELS, min=1, help="Refuse pictures, and videos' frames, of more.")
 DEBUG = typer.Option(False, "--debug", help="A traceback where something fails.")
 
 

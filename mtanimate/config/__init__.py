@@ -11,6 +11,7 @@ from mtanimate.config.loading import (
     override,
     preset_names,
     to_mapping,
+    within_limits,
 )
 from mtanimate.config.model import (
     BACKBONES,
@@ -58,4 +59,5 @@ __all__ = [
     "override",
     "preset_names",
     "to_mapping",
+    "within_limits",
 ]

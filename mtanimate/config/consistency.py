@@ -12,6 +12,11 @@ from mtanimate.config.model import (
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
+# Far above any that is of use; a map of so many values takes 1 GiB.
+_LARGEST_MAP = 1 << 28
+_MOST_TOKENS = 4096
+_MOST_BLOCKS = 1000
+
 
 def check(config: Config) -> Config:
     """The same configuration. Raises InputError, naming the settings, where no network can be made of it."""
@@ -21,6 +26,7 @@ def check(config: Config) -> Config:
     else:
         _check_heatmaps(estimator, config)
     _check_face(config)
+    _check_room(config.model)
     _check_sizes(config.model)
     _check_loss(config)
     low, high = config.data.augmentation.window
@@ -45,6 +51,43 @@ def _check_transformer(config: MotionTransformerConfig) -> None:
         if len(found) != wanted:
             raise InputError(
                 f"model.estimator.backbone.{name}: {len(found)} numbers, not one for each of {wanted} branches"
+            )
+
+
+def _check_room(config: ModelConfig) -> None:
+    """Settings that are in range one by one can still ask, together, for more than any machine has."""
+    estimator, side = config.estimator, config.resolution
+    small = side * config.dense_motion.scale_factor
+    maps = {
+        "generator.block_expansion": (config.generator.block_expansion, side),
+        "dense_motion.block_expansion": (config.dense_motion.block_expansion, small),
+        "num_keypoints": (4 * (config.num_keypoints + 1), small),
+    }
+    if config.background is not None:
+        maps["background.block_expansion"] = (config.background.block_expansion, side)
+    if isinstance(estimator, HeatmapEstimatorConfig):
+        maps["estimator.block_expansion"] = (estimator.block_expansion, side * estimator.scale_factor)
+    else:
+        backbone, quarter = estimator.backbone, side * estimator.scale_factor / 4
+        widest = max(*backbone.widths, backbone.stem_width, 4 * backbone.layer1_width)
+        maps["estimator.backbone"] = (widest, quarter)
+        tokens = (quarter / estimator.patch_size) ** 2
+        if tokens > _MOST_TOKENS:
+            raise InputError(f"model.estimator.patch_size: {tokens:.0f} tokens, more than {_MOST_TOKENS}")
+        blocks = backbone.layer1_blocks + sum(
+            modules * sum(each)
+            for modules, each in (
+                (backbone.stage2_modules, backbone.stage2_blocks),
+                (backbone.stage3_modules, backbone.stage3_blocks),
+            )
+        )
+        if blocks > _MOST_BLOCKS:
+            raise InputError(f"model.estimator.backbone: {blocks} blocks, more than {_MOST_BLOCKS}")
+    for name, (channels, pixels) in maps.items():
+        if channels * pixels**2 > _LARGEST_MAP:
+            raise InputError(
+                f"model.{name}: {channels} channels at {pixels:g} x {pixels:g} pixels are more than {_LARGEST_MAP} "
+                "values a picture"
             )
 
 

@@ -13,10 +13,11 @@ from reprlib import repr as shown  # of a value that is wrong, the beginning
 from typing import Any, TypeVar
 
 from mtanimate.config.consistency import check
-from mtanimate.config.model import BACKBONES, HRNetConfig
+from mtanimate.config.model import BACKBONES, HRNetConfig, ModelConfig
 from mtanimate.config.training import Config
-from mtanimate.config.yaml_text import read_yaml
+from mtanimate.config.yaml_text import MOST_YAML, read_yaml
 from mtanimate.errors import InputError
+from mtanimate.reading import read_text
 
 T = TypeVar("T")
 _LONGEST_LIST = 100
@@ -51,6 +52,14 @@ def from_checkpoint(values: dict[str, Any]) -> Config:
         return from_mapping(Config, values)
     known = {name: _known(of, values[name]) for name, of in typing.get_type_hints(Config).items() if name in values}
     return check(from_mapping(Config, known | {"model": values["model"]}))
+
+
+def within_limits(model: ModelConfig, what: str) -> ModelConfig:
+    """The same. Raises InputError, naming what it is of, where a size is out of range or settings do not fit."""
+    try:
+        return check(from_mapping(Config, {"model": to_mapping(model)})).model
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
 
 
 def _known(kind: Any, values: Any) -> Any:
@@ -139,7 +148,7 @@ def load_file(path: Path) -> Config:
     Raises InputError for a file that is missing or no YAML, an unknown key or a wrong value.
     """
     try:
-        return check(from_mapping(Config, _on_its_preset(_yaml(path.read_text("utf-8"), f"'{path}'"))))
+        return check(from_mapping(Config, _on_its_preset(_yaml(read_text(path, MOST_YAML), f"'{path}'"))))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the configuration '{path}' ({error})") from error
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+MOST_YAML = 1 << 20  # bytes of a file
 _MOST_VALUES = 10_000
 _DEEPEST = 50
 

@@ -21,8 +21,12 @@ from mtanimate.data.background import MATTE
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.face_mesh import VERTICES
 from mtanimate.files import half_written, replacing
+from mtanimate.reading import parse_fraction, read_json
 
 VERSION = 1
+_LARGEST = 16_384  # pixels of a side
+_MOST_FRAMES = 1 << 40
+_FASTEST = 1000  # frames a second
 UNIT = 1 / 8192  # of a coordinate, which landmarks are kept in: a 64th of a pixel of 256
 NO_FACE = np.iinfo(np.int16).min
 
@@ -220,12 +224,30 @@ def read_index(folder: Path) -> tuple[int, list[Entry]]:
     if not file.exists():
         raise InputError(f"no cache in '{folder}': make one with mtanimate data cache VIDEOS --out '{folder}'")
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = read_json(file)
         if content["version"] != VERSION:
             raise InputError(f"the cache '{folder}' is of another version of mtanimate: make it anew")
-        return content["resolution"], [Entry(**entry) for entry in content["entries"]]
+        return _resolution(content), [_entry(entry) for entry in content["entries"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{file}' cannot be read ({error}): make the cache anew") from error
+
+
+def _resolution(content: dict[str, Any]) -> int:
+    resolution = content["resolution"]
+    if type(resolution) is not int or not 1 <= resolution <= _LARGEST:
+        raise ValueError(f"resolution {resolution}")
+    return resolution
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    entry = Entry(**values)
+    if not all(type(number) is int and 0 <= number < _MOST_FRAMES for number in (entry.first, entry.count)):
+        raise ValueError(f"frames {entry.first}, {entry.count}")
+    if not all(isinstance(text, str) for text in (entry.digest, entry.name, entry.identity, entry.split)):
+        raise ValueError("names that are no text")
+    if entry.rate and not 0 < parse_fraction(entry.rate) <= _FASTEST:
+        raise ValueError(f"rate {entry.rate}")
+    return entry
 
 
 def to_fixed_point(meshes: np.ndarray) -> np.ndarray:

@@ -14,9 +14,11 @@ from mtanimate.data.cache import NO_FACE
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.face_mesh import VERTICES
 from mtanimate.files import replacing
+from mtanimate.npz import read_npz
 
 STEPS = np.array([8, 8, 64], np.int32)  # x, y and z, in a cache's units: an eighth of a pixel of 256, and a pixel
 LEVELS = 3  # of a matte, besides none
+_MOST_BYTES = 4 << 30  # of a data set's faces
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "pb": 0}]
 
 
@@ -50,7 +52,11 @@ class FaceCode:
 
     def decompress(self, data: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
         """What `compress` made of `count` frames. Raises ValueError or LZMAError where it is something else."""
-        values = np.frombuffer(lzma.decompress(data, lzma.FORMAT_RAW, filters=_FILTERS), np.uint8)
+        size = count * (1 + VERTICES * 3 * 2 + MATTE**2)
+        unpacked = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS).decompress(data, size + 1)
+        if len(unpacked) != size:
+            raise ValueError(f"it does not unpack to {size} bytes")
+        values = np.frombuffer(unpacked, np.uint8)
         seen, bytes_apart, changes = np.split(values, [count, count + count * VERTICES * 3 * 2])
         rest = np.ascontiguousarray(bytes_apart.reshape(3, 2, -1).swapaxes(1, 2)).view("<i2")
         moves = rest.reshape(3, count, VERTICES).transpose(1, 2, 0).astype(np.int32)
@@ -89,11 +95,11 @@ class PackedFaces:
     def __init__(self, file: Path) -> None:
         self.file = file
         try:
-            with np.load(file) as content:
-                self._code = FaceCode(content["reference"])
-                digests = [digest.decode() for digest in content["digests"].tolist()]
-                data = np.split(content["data"], content["ends"][:-1])
-                counts = content["counts"].tolist()
+            content = read_npz(file, ("reference", "digests", "counts", "ends", "data"), _MOST_BYTES)
+            self._code = FaceCode(content["reference"])
+            digests = [digest.decode() for digest in content["digests"].tolist()]
+            data = np.split(content["data"], content["ends"][:-1])
+            counts = content["counts"].tolist()
             self._faces = dict(zip(digests, zip(counts, data, strict=True), strict=True))
         except Exception as error:  # whatever the damage makes numpy stumble over
             raise InputError(f"'{file}' cannot be read ({type(error).__name__}): pack the data set anew") from error

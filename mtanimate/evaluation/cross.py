@@ -210,8 +210,7 @@ def _random_pairs(count: int, sources: Mapping[str, Clip | Path], clips: dict[st
 def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Transfer]:
     """Columns `source` and `driving`, others are left alone; a source may also be a picture, found beside the CSV."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(read_table(opened))
+        rows = list(read_table(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--cross {file} is not a CSV file ({error})") from error
     if not rows or not {"source", "driving"} <= rows[0].keys():

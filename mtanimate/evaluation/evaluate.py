@@ -1,6 +1,5 @@
 """The use case `eval`: everything checked, every clip measured, the figures."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from mtanimate.checkpoints.file import read_checkpoint, read_metadata
+from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
-from mtanimate.config import from_checkpoint
 from mtanimate.data.clips import Clip, left_out, look_through
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
@@ -198,7 +196,7 @@ class Measuring:
         self.mesh, self.no_mesh = _open_mesh() if plan.gestures else (None, "")
         self.describes = "descriptors" in needs
         self.lpips = Lpips(self.device) if "lpips" in needs else None
-        self.resolution = from_checkpoint(json.loads(read_metadata(checkpoint)["config"])).model.resolution
+        self.resolution = read_config(checkpoint).model.resolution
 
     @property
     def settings(self) -> dict[str, Any]:

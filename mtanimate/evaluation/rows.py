@@ -13,6 +13,7 @@ from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.metrics.mesh_gestures import Following
+from mtanimate.reading import read_json
 
 # Bytes in a clip's name that are no text: \udce9, which JSON reads back.
 _NO_TEXT = "backslashreplace"
@@ -130,14 +131,17 @@ def write_json(file: Path, values: dict[str, Any], overwrite: bool = True) -> No
 
 def _read_row(file: Path) -> Row:
     try:
-        return Row(**_read(file))
+        row = Row(**_read(file))
     except TypeError as error:
         raise _broken(file, error) from error
+    if not isinstance(row.name, str):
+        raise _broken(file, "its name is no text")
+    return row
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(file.read_text("utf-8"))
+        values = read_json(file)
     except (OSError, ValueError) as error:
         raise _broken(file, error) from error
     if not isinstance(values, dict):

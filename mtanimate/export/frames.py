@@ -29,7 +29,8 @@ def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:
     groups = [_of_video(path, each, resolution) for path in videos]
     if pictures:
         chosen = pictures[:: -(-len(pictures) // each)]
-        groups.append(torch.cat([square_frames(read_image(path)[None], resolution) for path in chosen]))
+        read = (read_image(path, needed=resolution)[None] for path in chosen)
+        groups.append(torch.cat([square_frames(picture, resolution) for picture in read]))
     for group, path in zip(groups, [*videos, *pictures[:1]], strict=True):
         if len(group) < 2:
             raise InputError(f"--calibrate {path}: give two frames or more, so that one can drive the other")

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtanimate.errors import InputError
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.video import read_image
 from mtanimate.video.crop import resize_frames
 from mtanimate.video.folder import is_picture
@@ -29,7 +31,8 @@ BATCH = 4  # frames computed at once
 class Subject:
     """image: a picture that is its own driving; without any picture, the portrait that ships.
 
-    crop, driving_crop, face: framing, as the options of `animate` of these names say.
+    crop, driving_crop, face: framing, as the options of `animate` of these names say. max_pixels: of a picture, and of
+    a frame.
     """
 
     image: Path | None = None
@@ -38,12 +41,13 @@ class Subject:
     crop: str = "auto"
     driving_crop: str = "auto"
     face: str = "largest"
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def of(cls, image: Given = None, source: Given = None, driving: Given = None, **framing: str) -> "Subject":
+    def of(cls, image: Given = None, source: Given = None, driving: Given = None, **options: Any) -> "Subject":
         """Paths may begin with `~`. Raises InputError for files and framing that do not fit each other."""
         paths = [None if path is None else Path(path).expanduser() for path in (image, source, driving)]
-        subject = cls(paths[0], paths[1], paths[2], **framing)
+        subject = cls(paths[0], paths[1], paths[2], **options)
         subject.check()
         return subject
 
@@ -75,14 +79,14 @@ class Subject:
 
         say gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
         """
-        picture = read_image(self.image or self.source or PORTRAIT, say)
+        picture = read_image(self.image or self.source or PORTRAIT, say, max_pixels=self.max_pixels)
         # The portrait is framed already, and needs no dlib.
         crop = parse_crop(self.crop if self.image or self.source else "none")
         (square,) = frame_source(picture, crop, parse_face(self.face), say)
         source = resize_frames(square.cut(picture[None]), resolution)
         if self.driving is None:
             return Pair(source)
-        footage = open_footage(self.driving)
+        footage = open_footage(self.driving, max_pixels=self.max_pixels)
         numbers = range(footage.frame_count)
         framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, say)
         return Pair(source, footage, framing)

@@ -19,6 +19,7 @@ from mtanimate.errors import MTAnimateError
 from mtanimate.files import cache_folder, replacing
 from mtanimate.metrics.detector import Detector, Frames
 from mtanimate.metrics.detectors import Choice, open_detector
+from mtanimate.npz import read_npz
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _ctrl_c_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_MOST_BYTES = 4 << 30  # of what is kept of one clip
 _DECODED = "2"  # changes with the pixels that a file is decoded to
 _detector: Detector  # of this process
 
@@ -142,8 +144,8 @@ class TruthCache:
     def get(self, key: str, frames: int) -> Seen | None:
         """None where it is not there, or broken."""
         try:
-            with np.load(self.folder / f"{key}.npz", allow_pickle=False) as stored:
-                landmarks, descriptors = stored["landmarks"], stored["descriptors"]
+            stored = read_npz(self.folder / f"{key}.npz", ("landmarks", "descriptors"), _MOST_BYTES)
+            landmarks, descriptors = stored["landmarks"], stored["descriptors"]
             whole = len(landmarks) == len(descriptors) == frames
             return Seen(landmarks, descriptors if descriptors.shape[1] else None) if whole else None
         except Exception:  # a broken archive raises nearly anything

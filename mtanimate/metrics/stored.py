@@ -4,13 +4,14 @@
 programs. What they found is expected in the same two folders, by the clip's name.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.metrics.detector import Detector, Frames
+from mtanimate.npz import read_array
+from mtanimate.reading import open_regular, read_json
 
 
 class OpenPose:
@@ -98,7 +99,7 @@ def _points_in(files: list[Path]) -> int:
 
 def _people(file: Path) -> list[np.ndarray]:
     try:
-        people = json.loads(file.read_text("utf-8"))["people"]
+        people = read_json(file)["people"]
         return [np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3).ravel() for person in people]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not OpenPose's JSON ({type(error).__name__}: {error})") from error
@@ -107,8 +108,8 @@ def _people(file: Path) -> list[np.ndarray]:
 def _features(file: Path) -> np.ndarray:
     """(T, D) of numbers."""
     try:
-        with file.open("rb") as opened:
-            features = np.lib.format.read_array(opened, allow_pickle=False)
+        with open_regular(file) as opened:
+            features = read_array(opened, file.stat().st_size)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{file} cannot be read as features: {error}") from error
     if features.ndim != 2 or features.dtype.kind not in "fiu":

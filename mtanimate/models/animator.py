@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtanimate.config import ModelConfig
+from mtanimate.errors import InputError
 from mtanimate.models.background import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
 from mtanimate.models.face_motion import FaceMotionNetwork
@@ -50,6 +51,19 @@ class Rendering:
 
     prediction: Tensor
     motion: DenseMotion
+
+
+_MOST_PARAMETERS = 1_000_000_000  # 4 GB; the paper's networks have a tenth
+
+
+def outline(config: ModelConfig) -> "Animator":
+    """The network without its numbers, which a file brings. Raises InputError where there would be too many."""
+    with torch.device("meta"):
+        animator = Animator(config)
+    count = sum(tensor.numel() for tensor in animator.state_dict().values())
+    if count > _MOST_PARAMETERS:
+        raise InputError(f"a network of {count} parameters: more than {_MOST_PARAMETERS} are not read")
+    return animator
 
 
 class Animator(nn.Module):

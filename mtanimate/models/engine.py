@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from mtanimate.devices import DTYPES, has_bf16
+from mtanimate.errors import InputError
 from mtanimate.files import cache_folder, replacing
 from mtanimate.models.animator import Animator
 from mtanimate.models.blocks import ResidualBlock, UpBlock
 from mtanimate.models.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
 from mtanimate.models.folding import fold_batch_norms
+from mtanimate.reading import read_json
 
 # A deep, small map is all weights: there, four phases' kernels are more to read than they save in arithmetic.
 _WIDEST = 512
@@ -111,9 +113,9 @@ def fastest_precision(animator: Animator, weights: str, say: Callable[[str], Non
 def _read(kept: Path) -> dict[str, dict[str, Any]]:
     """What was measured in the last month; nothing of a file that is damaged, or of an older version."""
     try:
-        known = json.loads(kept.read_text("utf-8"))
+        known = read_json(kept)
         young = {key: found for key, found in known.items() if 0 <= time.time() - found["measured"] < _KEPT_FOR}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (OSError, InputError, ValueError, AttributeError, KeyError, TypeError):
         return {}
     return {key: found for key, found in young.items() if found.get("precision") in DTYPES}
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mtanimate.errors import InputError
+from mtanimate.tensors import load
 
 
 def read_weights(file: Path, what: str, remedy: str) -> dict[str, Tensor]:
@@ -15,7 +15,9 @@ def read_weights(file: Path, what: str, remedy: str) -> dict[str, Tensor]:
         raise InputError(f"no {what} at '{file}': {remedy}")
     try:
         safe = file.suffix == ".safetensors"
-        state = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+        state = load_file(file) if safe else load(file, remedy)
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged file makes the two readers stumble over
         raise InputError(f"cannot read {what} from '{file}' ({type(error).__name__}): {remedy}") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):

@@ -5,7 +5,7 @@ from pathlib import Path
 from mtanimate.checkpoints.file import mismatches, read_checkpoint
 from mtanimate.config import Config
 from mtanimate.errors import InputError
-from mtanimate.models.animator import Animator
+from mtanimate.models.animator import Animator, outline
 from mtanimate.models.hrnet import HRNet, load_imagenet_weights
 from mtanimate.models.weights import read_weights
 
@@ -13,6 +13,7 @@ from mtanimate.models.weights import read_weights
 def make_animator(config: Config, init: Path | None) -> Animator:
     """A new network, or one that begins with another run's weights, whose settings may differ in what does not
     show in weights. Raises InputError where they do not fit."""
+    outline(config.model)  # it says so where there would be too many weights to make
     animator = Animator(config.model)
     if config.training.backbone_file:
         file = Path(config.training.backbone_file).expanduser()

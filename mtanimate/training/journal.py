@@ -11,6 +11,7 @@ from mtanimate.config import LossConfig
 from mtanimate.drawing.scenes import draw_scene
 from mtanimate.errors import InputError
 from mtanimate.files import replacing
+from mtanimate.reading import parse_json, read_text
 from mtanimate.training.meter import Meter
 from mtanimate.training.objective import Scene
 from mtanimate.training.step import Step
@@ -63,7 +64,7 @@ class Journal:
             self._forget(step)
 
     def _forget(self, step: int) -> None:
-        kept = [line for line in self.file.read_text("utf-8").splitlines() if _step_of(line) <= step]
+        kept = [line for line in read_text(self.file).splitlines() if _step_of(line) <= step]
         with replacing(self.file) as partial:
             partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
@@ -103,9 +104,10 @@ def _no_number(value: Any) -> bool:
 def _step_of(line: str) -> float:
     """A line that was cut off by a crash is after everything."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        step = parse_json(line)["step"]
+    except (KeyError, TypeError, ValueError):
         return float("inf")
+    return step if isinstance(step, (int, float)) else float("inf")
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -10,6 +10,7 @@ from mtanimate.config import Config, differences, from_mapping, to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.models.animator import Animator
+from mtanimate.tensors import load
 
 # Settings that say how long, how often and by which means, not what is learned.
 FREE = {
@@ -122,8 +123,10 @@ class RunState:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = load(path, "choose another --out")
         missing = {"config", "clips", "model", "optimizer", "step", "pairs"} - content.keys()
+    except InputError:
+        raise
     except Exception as error:  # whatever the damage makes torch stumble over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"cannot resume from '{path}' ({reason}): it is damaged; choose another --out") from error

@@ -9,32 +9,39 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mtanimate.pixels import MAX_PIXELS, check_pixels, too_large
 from mtanimate.video.image import opened_picture, to_rgb
 from mtanimate.video.timing import frame_rate, frames_between, varies
 
 _SHORTEST = Fraction(1, 100)  # seconds; browsers show what asks for less, or says nothing, for the usual time
 _USUAL = Fraction(1, 10)
+_FINEST = 1_000_000  # ticks a second, where the frames' times agree on no coarser step
+# All frames are decoded to open the file: together they may have so many times the pixels that one may.
+_MOST_FRAMES_PIXELS = 100
 
 
 class AnimatedPicture:
     """The frames of an animated picture. Reads as a `VideoReader` does.
 
     path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset, note: as
-    a video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken.
+    a video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken or has
+    more than `max_pixels`, or all together a hundred times as many.
     """
 
     has_audio = False
     sound_offset = Fraction(0)
     note = ""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = Path(path), max_pixels
         lengths = []
         for picture in self._pictures():
             lengths.append(_seconds(picture))
             size = picture
         self.height, self.width = to_rgb(size).shape[:2]
         self.frame_count = len(lengths)
+        if lcm(*(length.denominator for length in lengths)) > _FINEST:
+            lengths = [Fraction(max(round(length * _FINEST), 1), _FINEST) for length in lengths]
         # When each frame is shown, in seconds since the first is: ascending, as many as frames.
         self.times: list[Fraction] = list(accumulate(lengths[:-1], initial=Fraction(0)))
         tick = Fraction(1, lcm(1000, *(length.denominator for length in lengths)))
@@ -75,11 +82,17 @@ class AnimatedPicture:
 
     def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
         """The frames of these ascending numbers, None for all; each decoded, and good until the next is asked for."""
-        with opened_picture(self.path) as picture:
+        with opened_picture(self.path, max_pixels=self.max_pixels) as picture:
             # A PNG may begin with a picture for those who know no animation, which is not of it.
             first = 1 if picture.info.get("default_image") else 0
-            for number in range(getattr(picture, "n_frames", 1) - first) if numbers is None else numbers:
+            if numbers is None:
+                numbers = range(getattr(picture, "n_frames", 1) - first)
+                if len(numbers) * picture.width * picture.height > _MOST_FRAMES_PIXELS * self.max_pixels:
+                    size = f"{len(numbers)} frames of {picture.width} x {picture.height} pixels"
+                    raise too_large(self.path, size, _MOST_FRAMES_PIXELS * self.max_pixels)
+            for number in numbers:
                 picture.seek(first + number)
+                check_pixels(self.path, *picture.size, self.max_pixels)  # a GIF may grow
                 picture.load()
                 yield picture
 

@@ -55,6 +55,11 @@ def picture_stream(container: "InputContainer") -> "VideoStream | None":
     return max(streams, key=_preference, default=None)
 
 
+def limit(stream: "VideoStream", max_pixels: int) -> None:
+    """Frames of more pixels are not decoded, wherever in the file they come. Say it before the first is."""
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
+
+
 def _preference(stream: "VideoStream") -> tuple[bool, bool, int]:
     from av.stream import Disposition
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.video.colour import Converter
-from mtanimate.video.container import Damaged, decode, opened, packets, picture_stream
+from mtanimate.video.container import Damaged, decode, limit, opened, packets, picture_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -52,6 +52,7 @@ def _pictures(
     with opened(path) as container:
         stream = picture_stream(container)
         assert stream is not None
+        limit(stream, video.max_pixels)
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         frames, coming = decode(packets(container, stream)), 0
         for number in numbers:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtanimate.errors import InputError
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.video.image import read_image
 from mtanimate.video.timing import frames_between
 
@@ -23,15 +24,15 @@ class FrameFolder:
     path: of the folder, or of one picture, which is a video of one frame.
     frame_count: int. width, height: pixels, of the first picture. has_audio: never.
     fps: pictures know no rate. variable, sound_offset, note: as a video's.
-    Raises InputError where the folder holds no picture, or its first is broken.
+    Raises InputError where the folder holds no picture, or its first is broken or has more than `max_pixels`.
     """
 
     variable = False
     has_audio = False
     sound_offset = Fraction(0)
 
-    def __init__(self, path: str | Path, *, fps: Fraction = Fraction(25)) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, fps: Fraction = Fraction(25), max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = Path(path), max_pixels
         self.fps = fps
         self.files = [self.path]
         if self.path.is_dir():
@@ -39,7 +40,7 @@ class FrameFolder:
         if not self.files:
             raise InputError(f"{self.path} holds no pictures: give a folder of frames")
         self.frame_count = len(self.files)
-        self.height, self.width = read_image(self.files[0]).shape[:2]
+        self.height, self.width = read_image(self.files[0], max_pixels=max_pixels).shape[:2]
         several = f"pictures know no rate: these {self.frame_count} are taken as {float(fps):g} a second"
         self.note = several if self.frame_count > 1 else ""
 
@@ -71,7 +72,7 @@ class FrameFolder:
         """
         frames = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for row, index in zip(frames, indices, strict=True):
-            picture = read_image(self.files[index])
+            picture = read_image(self.files[index], max_pixels=self.max_pixels)
             if picture.shape != row.shape:
                 raise InputError(
                     f"{self.files[index]} is {picture.shape[1]} x {picture.shape[0]}, the folder's first picture "

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.video.animated import AnimatedPicture
 from mtanimate.video.folder import FrameFolder, is_picture
 from mtanimate.video.image import is_animated
@@ -17,14 +18,14 @@ VIDEO_SUFFIXES = {
 }
 
 
-def open_footage(path: Path, *, gpu: bool = False) -> Footage:
-    """By what the name says; a GIF is a video, an animated picture too. Raises InputError where it is missing or
-    broken."""
+def open_footage(path: Path, *, gpu: bool = False, max_pixels: int = MAX_PIXELS) -> Footage:
+    """By what the name says; a GIF is a video, an animated picture too. Raises InputError where it is missing,
+    broken, or has more than `max_pixels` a frame."""
     if is_picture(path) and is_animated(path):
-        return AnimatedPicture(path)
+        return AnimatedPicture(path, max_pixels=max_pixels)
     if path.is_dir() or is_picture(path):
-        return FrameFolder(path)
-    return VideoReader(path, gpu=gpu)
+        return FrameFolder(path, max_pixels=max_pixels)
+    return VideoReader(path, gpu=gpu, max_pixels=max_pixels)
 
 
 def is_moving(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Where the network's square is cut: out of the source, and out of every driving frame."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +51,7 @@ def parse_face(text: str) -> Face:
     """`largest`, `all`, or a number from 1. Raises InputError for anything else."""
     if text in ("largest", "all"):
         return text  # type: ignore[return-value]
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise InputError(f"--face {text}: give largest, all, or a number: 1 is the leftmost face")
     return int(text)
 

@@ -1,5 +1,7 @@
 """Still pictures: any common file -> uint8 RGB, and back."""
 
+import math
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
+from mtanimate.pixels import MAX_PIXELS, check_pixels, too_large
 from mtanimate.video.files import check_folder, check_readable
 
 Say = Callable[[str], None]
@@ -35,11 +38,14 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "AVIF", "TIFF")
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Without these a PNG is no picture, or another one.
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
+_LARGEST_PROFILE = 16 << 20  # bytes; printers' largest have some
 _GREY = ("1", "L", "LA", "La")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def read_image(path: str | Path, say: Say = lambda line: None) -> np.ndarray:
+def read_image(
+    path: str | Path, say: Say = lambda line: None, *, max_pixels: int = MAX_PIXELS, needed: int | None = None
+) -> np.ndarray:
     """Reads a picture. The format is found from the content, not from the file's name.
 
     Returns uint8 RGB (H, W, 3) in sRGB, turned as its EXIF orientation says. 16 bits are scaled (65535 -> 255).
@@ -47,26 +53,30 @@ def read_image(path: str | Path, say: Say = lambda line: None) -> np.ndarray:
     as [0, 1], or as [0, 255] or [0, 65535] when a value exceeds the smaller range.
 
     say: gets a remark where something beside the picture is broken: an EXIF orientation, a colour profile, text.
-    Raises InputError for a missing, damaged or foreign file, and for one of more pixels than Pillow allows.
+    needed: where no more pixels than that are needed of the shorter side, a JPEG is decoded reduced, to twice as many
+    or more. Raises InputError for a missing, damaged or foreign file, and for one of more than `max_pixels`.
     """
     path = Path(path)
-    with opened_picture(path, say) as picture:
+    with opened_picture(path, say, max_pixels, needed) as picture:
         return to_rgb(picture, lambda line: say(f"{path}: {line}"))
 
 
 @contextmanager
-def opened_picture(path: Path, say: Say = lambda line: None) -> Iterator[Image.Image]:
+def opened_picture(
+    path: Path, say: Say = lambda line: None, max_pixels: int = MAX_PIXELS, needed: int | None = None
+) -> Iterator[Image.Image]:
     """Yields Pillow's picture, its first frame decoded. Raises InputError as `read_image`, in the block too."""
     check_readable(path, "picture")
     try:
-        with _opened(path, say) as picture:
+        with _opened(path, say, max_pixels, needed) as picture:
             yield picture
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is not a picture: give a PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF file"
         ) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has too many pixels: make the picture smaller first") from error
+        count = re.search(r"\d+", str(error))
+        raise too_large(path, f"{count[0] if count else 'too many'} pixels", max_pixels) from error
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
@@ -100,6 +110,8 @@ def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
 
 def is_animated(path: Path) -> bool:
     """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading says why."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -155,28 +167,35 @@ def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
     return {}
 
 
-def _opened(path: Path, say: Say) -> Image.Image:
+def _opened(path: Path, say: Say, max_pixels: int, needed: int | None) -> Image.Image:
     """Raises what Pillow does; InputError for HEIC where pillow-heif is missing."""
     with path.open("rb") as file:
         start = file.read(64)
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC and b"avif" not in start:
         _learn_heic(path)
     try:
-        return _loaded(path)
+        return _loaded(path, path, max_pixels, needed)
+    except InputError:
+        raise
     except Exception:  # as in `opened_picture`; what is wrong with the picture itself is wrong once more
         if not start.startswith(_PNG):
             raise
-        picture = _loaded(BytesIO(_bare_png(path.read_bytes())))
+        picture = _loaded(BytesIO(_bare_png(path.read_bytes())), path, max_pixels, needed)
     say(f"{path}: something beside the picture is broken or too long (text, EXIF or colour profile): it is left out")
     return picture
 
 
-def _loaded(file: Path | BytesIO) -> Image.Image:
+def _loaded(file: Path | BytesIO, path: Path, max_pixels: int, needed: int | None) -> Image.Image:
+    if Image.MAX_IMAGE_PIXELS is not None:  # at this Pillow warns, and at twice as many it refuses
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     with warnings.catch_warnings():
-        # Pillow only warns at 90 megapixels (a phone's photo may have 108) and refuses at 179; and of broken metadata.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of many pixels, and of broken metadata
         picture = open_lazily(file)
         try:
+            check_pixels(path, *picture.size, max_pixels)
+            if needed is not None:
+                least = 2 * needed / min(picture.size)  # a JPEG's eighths, quarters and halves are rough
+                picture.draft(None, (math.ceil(least * picture.width), math.ceil(least * picture.height)))
             picture.load()
         except BaseException:
             picture.close()
@@ -219,6 +238,9 @@ def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, say: Say) -> Imag
 
     A profile that is broken, or of another kind of colours than the picture's, is left out of account.
     """
+    if len(profile) > _LARGEST_PROFILE:
+        say(f"its colour profile is larger than {_LARGEST_PROFILE >> 20} MiB: its colours may be a little off")
+        return picture
     fitting = {"CMYK": "CMYK"} if picture.mode == "CMYK" else {"RGB": "RGB", "GRAY": "L"} if grey else {"RGB": "RGB"}
     try:
         given = ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -240,15 +262,18 @@ def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, say: Say) -> Imag
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
     """Grey of 16 or 32 bits, or float, (H, W) -> uint8 (H, W). Raises ValueError for an unknown range."""
-    values = grey.astype(np.float64)
-    low, high = values.min(), values.max()
+    low, high = float(grey.min()), float(grey.max())
     if not (low >= 0 and high <= 65535):  # also true for NaN
         raise ValueError(f"its values run from {low:g} to {high:g}, not from 0 to 65535")
+    factor, divisor = 1, 1
     if grey.dtype.kind == "f" and high <= 1:
-        values *= 255
+        factor = 255
     elif grey.dtype.kind != "f" or high > 255:
-        values /= 257
-    return np.rint(values).astype(np.uint8)
+        divisor = 257
+    result = np.empty(grey.shape, np.uint8)
+    for row, values in zip(result, grey, strict=True):  # as float64, all of it would take eight times its room
+        row[...] = np.rint(values.astype(np.float64) * factor / divisor)
+    return result
 
 
 def _line(error: Exception) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtanimate.errors import InputError
+from mtanimate.pixels import MAX_PIXELS, check_pixels
 from mtanimate.video.colour import Look
-from mtanimate.video.container import Damaged, decode, opened, packets, picture_stream, sound_stream
+from mtanimate.video.container import Damaged, decode, limit, opened, packets, picture_stream, sound_stream
 from mtanimate.video.ending import ends_early
 from mtanimate.video.files import check_readable
 from mtanimate.video.timing import frame_rate, joined
@@ -36,7 +37,8 @@ class Video:
     keys: numbers of the key frames at which decoding can begin, ascending; empty where none can be told.
     start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
     sound: when the first packet of sound comes, heard or not, on that clock; None without sound that can be decoded.
-    fps: exact; the mean where it varies. look: the shape and the colours of its pictures.
+    fps: exact; the mean where it varies. look: the shape and the colours of its pictures. max_pixels: frames that have
+    more are not decoded.
     """
 
     ticks: list[int]
@@ -47,6 +49,7 @@ class Video:
     sound: Fraction | None
     fps: Fraction
     look: Look
+    max_pixels: int
 
     @property
     def frame_count(self) -> int:
@@ -63,13 +66,15 @@ class _Picture:
     shown: bool
 
 
-def probe(path: Path) -> Video:
-    """Walks through a video file. Raises InputError when it is missing, foreign, empty or cut off."""
+def probe(path: Path, max_pixels: int = MAX_PIXELS) -> Video:
+    """Walks through a video file. Raises InputError when it is missing, foreign, empty, cut off, or of more pixels."""
     check_readable(path, "video")
     with opened(path) as container:
         stream, sound = picture_stream(container), sound_stream(container)
         if stream is None:
             raise InputError(f"{path} has no pictures, only sound or data: give a video")
+        check_pixels(path, stream.width, stream.height, max_pixels)
+        limit(stream, max_pixels)
         streams = [stream] if sound is None else [stream, sound]
         try:
             pictures, first, heard = _walk(container, stream, streams)
@@ -77,7 +82,9 @@ def probe(path: Path) -> Video:
                 raise Damaged
             if first is None:
                 raise InputError(f"{path} holds no frames: record or download the video again")
-            stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path)
+            look = Look.of(first, stream)
+            check_pixels(path, look.width, look.height, max_pixels)  # pixels that are not square are stretched
+            stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path, max_pixels)
         except Damaged as error:
             raise InputError(f"{path} is damaged or cut off: copy or download the video again") from error
         codec, tick = stream.codec_context.codec.canonical_name, Fraction(stream.time_base or 1)
@@ -93,7 +100,8 @@ def probe(path: Path) -> Video:
             start=ticks[0] * tick - zero,
             sound=None if heard is None else heard - zero,
             fps=frame_rate(ticks, tick, float(declared) if declared else None),
-            look=Look.of(first, stream),
+            look=look,
+            max_pixels=max_pixels,
         )
 
 
@@ -152,11 +160,12 @@ def _is_hidden(codec: str, packet: "Packet") -> bool:
     return not flags & 0x08 and not flags & 0x02
 
 
-def _decoded(path: Path) -> list[int | None]:
+def _decoded(path: Path, max_pixels: int) -> list[int | None]:
     """The time stamps of all frames. Raises Damaged."""
     with opened(path) as container:
         stream = picture_stream(container)
         assert stream is not None
+        limit(stream, max_pixels)
         stream.thread_type = "AUTO"
         stamps = [frame.pts for frame in decode(packets(container, stream))]
     if not stamps:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.video.decoding import pictures
 from mtanimate.video.probe import Video, probe
 from mtanimate.video.timing import frames_between, varies
@@ -31,12 +32,12 @@ class VideoReader:
     note: what users should know of how it is shown, else "".
 
     gpu: decode on the first NVIDIA GPU if this build of decord can, and shows the frames that libav shows.
-    Raises InputError when the file is missing, not a video, or cut off.
+    Raises InputError when the file is missing, not a video, cut off, or has more than `max_pixels` a frame.
     """
 
-    def __init__(self, path: str | Path, *, gpu: bool = False) -> None:
+    def __init__(self, path: str | Path, *, gpu: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         self.path = Path(path)
-        self._video: Video = probe(self.path)
+        self._video: Video = probe(self.path, max_pixels)
         video = self._video
         self.frame_count: int = video.frame_count
         self.fps: Fraction = video.fps

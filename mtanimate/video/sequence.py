@@ -19,7 +19,7 @@ _MARK = {"Software": "mtanimate"}  # in each picture: what has it may be replace
 
 def is_our_sequence(folder: Path) -> bool:
     """Whether a folder holds nothing but pictures that `PictureFolder` wrote."""
-    return all(_NAME.fullmatch(file.name) and _is_marked(file) for file in folder.iterdir())
+    return all(_NAME.fullmatch(file.name) and file.is_file() and _is_marked(file) for file in folder.iterdir())
 
 
 def _is_marked(file: Path) -> bool:

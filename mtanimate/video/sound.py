@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from mtanimate.pixels import MAX_PIXELS
 from mtanimate.video.container import opened, picture_stream, sound_stream
 from mtanimate.video.encoding import Container
 from mtanimate.video.ffmpeg import ONLY_FILES, local
@@ -24,6 +25,7 @@ class Sound:
 
     path: Path
     start: Fraction = Fraction(0)
+    max_pixels: int = MAX_PIXELS  # of a frame of the file
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def find_sound(sound: Sound) -> SoundTrack | None:
         pictures = None if shown is None else shown.index
     if pictures is None:
         return SoundTrack(path, stream, codec, begin=start, lead=start, pictures=None)
-    video = probe(path)
+    video = probe(path, sound.max_pixels)
     if video.sound is None:
         return None
     begin = video.start + start

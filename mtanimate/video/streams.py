@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.pixels import MAX_PIXELS, check_pixels
 from mtanimate.video.cameras import camera_arguments
 from mtanimate.video.colour import full_bt709_to_rgb
 from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
@@ -47,12 +48,13 @@ class DrivingStream:
 
     name: as the user gave it; see `is_stream`. width, height: pixels. fps: the rate that ffmpeg names, 25 where it
     knows none; when a frame was taken is not kept. live: frames come when they like, and old ones are worthless.
-    Waits for the first frame. Raises InputError where there is no such camera, or no video comes; MTAnimateError, as
+    Waits for the first frame. Raises InputError where there is no such camera, no video comes, or frames have more than
+    `max_pixels`; MTAnimateError, as
     `read` does, where nothing comes for a minute.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, max_pixels: int = MAX_PIXELS) -> None:
+        self.name, self._max_pixels = name, max_pixels
         self.live = name != "-"
         self._closed = self._silent = False
         arguments = ["-thread_type", "slice"]  # threads that do not delay frames
@@ -101,6 +103,7 @@ class DrivingStream:
             self._ffmpeg.finish()  # its last words are here
             raise self._no_video(self._reason())
         width, height, rate = (field[1:] for field in fields)
+        check_pixels(self.name if self.live else "standard input", int(width), int(height), self._max_pixels)
         return int(width), int(height), _rate(rate)
 
     @contextmanager

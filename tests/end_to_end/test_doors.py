@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from commands import COMMAND, run
+from commands import COMMAND, run, run_here
+from PIL import Image
 
 from mtanimate.cli.terminal import print_json, reports_errors
 from mtanimate.errors import InputError
@@ -176,3 +177,13 @@ def test_an_error_of_ours_says_what_it_says(capsys):
     with pytest.raises(SystemExit) as ended:
         reports_errors(command)(debug=False)
     assert (ended.value.code, capsys.readouterr().err) == (2, "mtanimate: one two\n")
+
+
+@pytest.mark.parametrize("command", ["animate", "inspect", "attention"])
+def test_a_picture_of_too_many_pixels_is_one_line_with_the_option(tmp_path, command):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    files = ["--source", tmp_path / "a.png", "--driving", tmp_path / "a.png", "--out", tmp_path / "out.png"]
+    done = run_here(command, *files, "--max-pixels", 64 * 48 - 1)
+    line = one_line(done, 2)
+    assert all(text in line for text in ("a.png", "64 x 48", "--max-pixels"))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
+from mtanimate.reading import parse_fraction, parse_json, read_bytes
 from mtanimate.video.square import Square
 
 _COLUMNS = ["file", "identity", "partition", "source", "first_frame", "end_frame"]
@@ -55,7 +56,9 @@ class Cut:
     @classmethod
     def from_row(cls, row: list[Any]) -> "Cut":
         file, identity, _, source, first, end, x, y, side, size, fps, _ = row
-        return cls(file, identity, source, first, end, Square(x, y, side), size, Fraction(fps))
+        if not isinstance(file, str):
+            raise ValueError("a clip's name is no text")
+        return cls(file, identity, source, first, end, Square(x, y, side), size, parse_fraction(fps))
 
 
 @dataclass(frozen=True)
@@ -141,11 +144,11 @@ class Journal:
     def _read(self) -> Iterator[Plan]:
         if not self._path.exists():
             return
-        content = self._path.read_bytes()
+        content = read_bytes(self._path)
         whole, _, torn = content.rpartition(b"\n")
         try:
             for line in whole.decode().splitlines():
-                source, source_bytes, tracked, rows, skipped = json.loads(line)
+                source, source_bytes, tracked, rows, skipped = parse_json(line)
                 yield Plan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
         except (ValueError, TypeError) as error:
             raise InputError(f"{self._path} is not from 'data prepare': remove it or choose another --out") from error

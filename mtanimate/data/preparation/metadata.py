@@ -64,8 +64,7 @@ def read_metadata(path: Path) -> list[Row]:
     """
     check_readable(path, "CSV file")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(_rows(path, read_table(file)))
+        rows = list(_rows(path, read_table(path)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file ({error}): give one with {','.join(_COLUMNS)}") from error
     if not rows:

@@ -1,0 +1,81 @@
+"""What `torch.save` wrote, read within limits: no more than the file holds comes of it."""
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtanimate.errors import InputError
+from mtanimate.reading import check_regular
+
+_TIMES_SHARED = 4  # tensors that share their numbers, as tied weights do, may come to so many times what the file holds
+
+
+def load(path: Path, again: str) -> Any:
+    """What the file holds: tensors and plain values. again: what to do where it is damaged.
+
+    Raises InputError where more would come of it than it holds, or it is no regular file; what torch does where it is
+    damaged, or wants to run something.
+    """
+    check_regular(path)
+    held = check_archive(path, again) if is_archive(path) else path.stat().st_size
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    check_tensors(path, content, held)
+    return content
+
+
+def is_archive(path: Path) -> bool:
+    """Whether it is of torch's present format, by its start, as torch tells; `zipfile.is_zipfile` looks at the end, and
+    raises on some damage. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def check_archive(path: Path, again: str) -> int:
+    """Bytes of tensors in a zip archive. torch packs nothing: what unpacks to more than the file is no checkpoint.
+
+    Raises InputError where it does, or is damaged; again: what to do then.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = file.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        raise InputError(f"'{path}' is a damaged archive ({' '.join(str(error).split())[:200]}): {again}") from error
+    if not any(entry.filename.endswith("data.pkl") for entry in entries):
+        raise InputError(f"'{path}' is a zip archive, but no checkpoint: it has no data.pkl")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > path.stat().st_size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(f"'{path}' unpacks to {unpacked} bytes, more than the file has: refused")
+    return sum(entry.file_size for entry in entries if "/data/" in entry.filename)
+
+
+def check_tensors(path: Path, content: Any, held: int) -> None:
+    """Compares the tensors in `content` with the `held` bytes of numbers in their file.
+
+    One that repeats its numbers (a stride of 0), or many that share theirs, would become larger where they are copied.
+    Raises InputError where they claim more than the file holds, or are not plain tensors.
+    """
+    claimed = 0
+    for tensor in _tensors(content):
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise InputError(f"'{path}' holds a sparse, quantised or empty tensor, which no checkpoint here needs")
+        size = tensor.numel() * tensor.element_size()
+        claimed += size
+        if size > tensor.untyped_storage().nbytes() or claimed > _TIMES_SHARED * held:
+            raise InputError(f"'{path}' claims {max(size, claimed)} bytes of weights and holds {held}: refused")
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """In containers of any depth, each container once: a pickle's may hold themselves."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, dict) else value)
