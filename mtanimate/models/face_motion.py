@@ -113,10 +113,9 @@ class FaceMotionNetwork(nn.Module):
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
         if not self.still.is_meta:
-            for layer in (self.mask, self.expression2, *([self.residual] if self.residual else [])):
-                nn.init.zeros_(layer.weight)
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias)
+            for layer in (self.mask, self.expression2, self.residual):
+                for parameter in layer.parameters() if layer is not None else ():
+                    nn.init.zeros_(parameter)
 
     def reduce(self, source: Tensor) -> Tensor:
         """The source at the size of the hourglass: (B, 3, scale * H, scale * W)."""
