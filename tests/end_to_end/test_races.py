@@ -195,7 +195,7 @@ def test_two_at_once(name: str, inputs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(20))
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("number", range(20))
 def test_twenty_times_two_at_once(name: str, number: int, inputs: Path, tmp_path: Path) -> None:
     race_once(CASES[name], inputs, tmp_path / "race")
