@@ -1,20 +1,28 @@
-"""Files that appear whole or not at all, whatever happens while they are written; and what is in them, as a number."""
+"""Files that appear whole or not at all, and never in the place of another unasked; and what is in them, as a number.
+
+Every output gets its name here. A link is what stands at its name: it is refused, wherever it points, or, where the
+user said to overwrite, replaced itself; what it points to stays.
+"""
 
 import errno
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.reading import open_regular
 
-_PARTIAL = ".*-" + 8 * "[0-9a-f]" + ".*"  # as `hidden_beside` names them
+# What may be done to what stands at an output's name: True, the user said to replace it; False, nothing; a function,
+# replace it where this says that we made it, by what is in it.
+Overwrite = bool | Callable[[Path], bool]
+
+_PARTIAL = ".{}.mtanimate-" + 8 * "[0-9a-f]" + "*"  # as `hidden_beside` names them
 _SAFETENSORS_PARTIAL = ".tmp" + 6 * "[0-9A-Za-z]"  # as safetensors' save_file does, from 0.8 on
 
 
@@ -33,12 +41,16 @@ def cache_folder() -> Path:
 
 def hidden_beside(path: Path) -> Path:
     """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
-    return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    return path.with_name(f".{path.stem[:40]}.mtanimate-{uuid.uuid4().hex[:8]}{path.suffix}")
 
 
-def half_written(folder: Path) -> list[Path]:
-    """What processes that were killed while they wrote have left in `folder`; or what others are writing there now."""
-    return [file for pattern in (_PARTIAL, _SAFETENSORS_PARTIAL) for file in folder.glob(pattern)]
+def half_written(folder: Path, stem: str = "*", *, tensors: bool = False) -> list[Path]:
+    """What processes that were killed while they wrote have left in `folder`; or what others are writing there now.
+
+    stem: of the files that they were to be. tensors: also what safetensors writes by names of its own.
+    """
+    patterns = [_PARTIAL.format(stem), *[_SAFETENSORS_PARTIAL] * tensors]
+    return [file for pattern in patterns for file in folder.glob(pattern)]
 
 
 def sha256(*paths: Path) -> str:
@@ -52,12 +64,36 @@ def sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+class CameMeanwhile(MTAnimateError):
+    """Something came to stand at an output's name while it was made. It stays; the output is given up."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} was not written: something else has come to be there since: choose another name or allow to "
+            "overwrite it"
+        )
+
+
+def exists_already(path: Path) -> InputError:
+    return InputError(f"{path} exists already: choose another name or allow to overwrite it")
+
+
+def taken(path: Path) -> bool:
+    """Whether anything stands there, be it a link to nothing."""
+    return os.path.lexists(path)
+
+
+def may_replace(path: Path, overwrite: Overwrite) -> bool:
+    """Whether what stands at `path` may be replaced."""
+    return overwrite(path) if callable(overwrite) else overwrite
+
+
 @contextmanager
-def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
+def replacing(path: Path, overwrite: Overwrite = True) -> Iterator[Path]:
     """Yields a name from `hidden_beside` to write to; then that file, on disk to the last byte, becomes `path`.
 
-    Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot, InputError
-    unless `overwrite` where there is a file by then.
+    Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot,
+    CameMeanwhile where something stands there by then that may not be replaced.
     """
     partial = hidden_beside(path)
     try:
@@ -72,44 +108,38 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
-def give_name(partial: Path, path: Path, overwrite: bool) -> None:
-    """A finished file becomes `path`: at once, and never in the place of another unless `overwrite`.
+def give_name(partial: Path, path: Path, overwrite: Overwrite) -> None:
+    """A finished file becomes `path`: at once, and only in the place of what may be replaced.
 
-    Raises InputError where there is one, however short a time since, OSError where the file cannot be renamed.
+    Raises CameMeanwhile where something else is there, however short a time since, OSError where the file cannot be
+    renamed.
     """
-    if overwrite:
+    if overwrite is True or (overwrite is not False and taken(path) and overwrite(path)):
         os.replace(partial, path)
         return
     try:
-        try:
-            os.link(partial, path)  # unlike renaming, it replaces nothing
-        except FileExistsError:
-            raise
-        except OSError:  # exFAT and many network drives have no second names: an empty file takes the place
-            path.open("x").close()
-            os.replace(partial, path)
+        _give_new_name(partial, path)
     except FileExistsError as error:
-        raise exists_already(path) from error
-    partial.unlink(missing_ok=True)
+        raise CameMeanwhile(path) from error
 
 
-def give_folder_name(partial: Path, path: Path) -> None:
-    """A finished folder becomes `path`, where nothing is, or an empty folder.
-
-    Raises InputError where there is more, however short a time since, OSError where it cannot be renamed.
-    """
+def _give_new_name(partial: Path, path: Path) -> None:
+    """Raises FileExistsError where there is anything of that name."""
+    if os.name == "nt":
+        os.rename(partial, path)  # replaces nothing there
+        return
     try:
-        with suppress(FileNotFoundError):
-            path.rmdir()  # Windows puts a folder in the place of none, not even an empty one
-        os.rename(partial, path)
-    except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise exists_already(path) from error
+        os.link(partial, path)  # unlike renaming, it replaces nothing
+    except FileExistsError:
         raise
-
-
-def exists_already(path: Path) -> InputError:
-    return InputError(f"{path} exists already: choose another name or allow to overwrite it")
+    except OSError:  # exFAT and many network drives have no second names: an empty file takes the place
+        path.open("x").close()
+        try:
+            os.replace(partial, path)
+        except OSError:
+            path.unlink()
+            raise
+    partial.unlink(missing_ok=True)
 
 
 def _sync_folder(path: Path) -> None:
@@ -124,28 +154,72 @@ def _sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+def replacing_folder(path: Path, overwrite: Overwrite) -> Iterator[Path]:
     """Yields a new hidden folder to write into; then that, every file on disk to its last byte, becomes `path`.
 
-    What stood there is removed. Where the block fails, it stays and nothing is left behind. Raises OSError where it
-    cannot, InputError unless `overwrite` where there is a folder by then with anything in it.
+    Where the block fails, what stood there stays and nothing is left behind. Raises as `give_folder_name`.
     """
-    partial, old = hidden_beside(path), hidden_beside(path)
+    partial = hidden_beside(path)
     partial.mkdir()
     try:
         yield partial
         for file in (path for path in partial.rglob("*") if path.is_file()):
             with file.open("rb+") as opened:
                 os.fsync(opened.fileno())
-        if overwrite and path.exists():  # a folder cannot replace one that holds files
-            os.replace(path, old)
-        try:
-            give_folder_name(partial, path)
-        except BaseException:
-            if old.exists():
-                os.replace(old, path)
-            raise
+        give_folder_name(partial, path, overwrite)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def give_folder_name(partial: Path, path: Path, overwrite: Overwrite) -> None:
+    """A finished folder becomes `path`, where nothing is, an empty folder, or what may be replaced, which is removed.
+
+    Raises CameMeanwhile where something else is there, however short a time since, OSError where it cannot be renamed.
+    """
+    old = _moved_away(path, overwrite) if overwrite is not False and taken(path) else None
+    try:
+        _give_new_folder_name(partial, path)
+    except BaseException:
+        if old is not None:
+            _put_back(old, path)
+        raise
+    if old is not None and old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old is not None:
+        old.unlink()
+
+
+def _give_new_folder_name(partial: Path, path: Path) -> None:
+    try:
+        with suppress(FileNotFoundError):
+            path.rmdir()  # Windows puts a folder in the place of none, not even an empty one
+        os.rename(partial, path)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise CameMeanwhile(path) from error
+        raise
+
+
+def _moved_away(path: Path, overwrite: Overwrite) -> Path:
+    """Where it is now, as a folder cannot replace a full one. It is looked at there, where nobody adds to it."""
+    old = hidden_beside(path)
+    os.rename(path, old)
+    try:
+        if not may_replace(old, overwrite):
+            raise CameMeanwhile(path)
+    except BaseException:
+        _put_back(old, path)
+        raise
+    return old
+
+
+def _put_back(old: Path, path: Path) -> None:
+    """Raises MTAnimateError where yet another came to be there: then `old` keeps its hidden name."""
+    try:
+        if old.is_dir() and not old.is_symlink():
+            os.rename(old, path)
+        else:
+            _give_new_name(old, path)
+    except OSError as error:
+        raise MTAnimateError(f"{path}: what stood there is now {old}, for it could not be put back") from error

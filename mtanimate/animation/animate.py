@@ -13,7 +13,7 @@ import torch
 from mtanimate.animation.ahead import ahead
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
-from mtanimate.animation.output import check_result, codec_for, hard_to_play, open_result
+from mtanimate.animation.output import STANDARD_OUTPUT, check_result, codec_for, hard_to_play, open_result
 from mtanimate.animation.performance import (
     Performance,
     check_motion_file,
@@ -23,11 +23,13 @@ from mtanimate.animation.performance import (
 )
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.stage import Direct, Driven, MovingStage, Stage, StillStage
+from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
 from mtanimate.models.performer import Performer
 from mtanimate.pixels import MAX_PIXELS
+from mtanimate.places import check_not_input, claim, place
 from mtanimate.transfer import download, upload
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
@@ -81,8 +83,17 @@ class Job:
     motion: Path | None = None
     save_motion: Path | None = None
 
-    def check(self, settings: Settings, overwrite: bool) -> None:
-        """Raises InputError for what can be known to be wrong before any work."""
+    @property
+    def outputs(self) -> list[Path]:
+        """The files and folders that it writes."""
+        return [path for path in (self.out, self.save_motion) if path is not None and path != STANDARD_OUTPUT]
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [path for path in (self.source, self.driving, self.motion) if path is not None]
+
+    def check(self, settings: Settings, overwrite: bool, checkpoint: Path | None = None) -> None:
+        """Raises InputError for what can be known to be wrong before any work. checkpoint: one more input."""
         settings.check()
         if (self.driving is None) == (self.motion is None):
             raise InputError("give either --driving, a video, or --motion, a file that --save-motion wrote")
@@ -93,10 +104,10 @@ class Job:
         check_result(self.out, overwrite, settings.codec, settings.crf)
         if self.save_motion:
             check_motion_file(self.save_motion, overwrite)
-        for option, path in (("--out", self.out), ("--save-motion", self.save_motion)):
-            for given in (self.source, self.driving, self.motion):
-                if given and path and path.exists() and given.exists() and path.samefile(given):
-                    raise InputError(f"{option} {path} is also an input: choose another name")
+        if len(set(map(place, self.outputs))) < len(self.outputs):
+            raise InputError(f"--save-motion {self.save_motion} is also --out: choose another name")
+        for path in self.outputs:
+            check_not_input("--out" if path == self.out else "--save-motion", path, [*self.inputs, checkpoint])
 
 
 def animate(
@@ -128,18 +139,19 @@ def animate(
     come up.
 
     Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
-    option, MTAnimateError where writing fails; then `out` is as it was before.
+    option, MTAnimateError where writing fails, or another run writes the same file; then `out` is as it was before.
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
     paths = [None if path is None else Path(path).expanduser() for path in (driving, motion, save_motion)]
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
-    job.check(chosen, overwrite)
-    gpu = choose_device(device).type == "cuda"
 
     def cast() -> Cast:
         return Cast(checkpoint, device, precision, backend, say, batch_size, allow_code)
 
-    return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
+    with claim(*job.outputs):
+        job.check(chosen, overwrite, file_given(checkpoint))
+        gpu = choose_device(device).type == "cuda"
+        return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
 
 
 def perform(

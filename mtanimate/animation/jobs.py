@@ -16,9 +16,12 @@ from mtanimate.animation.animate import Job, perform
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.output import codec_for
 from mtanimate.animation.settings import Settings
+from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import taken
 from mtanimate.pixels import MAX_PIXELS
+from mtanimate.places import check_not_input, claim, place
 from mtanimate.reading import parse_json, read_bytes
 from mtanimate.table import read_table
 
@@ -68,12 +71,21 @@ def read_jobs(file: Path, defaults: Settings) -> list[Row]:
             rows.append(_row(line, texts, file.parent, defaults))
         except InputError as error:
             raise InputError(f"--jobs {file}, line {line}: {error}") from error
-    names: dict[Path, int] = {}
+    lines_of: dict[str, int] = {}
     for row in rows:
-        if row.job.out in names:
-            raise InputError(f"--jobs {file}, line {row.line}: line {names[row.job.out]} writes {row.job.out} too")
-        names[row.job.out] = row.line
+        for path in row.job.outputs:
+            line = lines_of.setdefault(place(path), row.line)
+            if line != row.line:
+                raise InputError(f"--jobs {file}, line {row.line}: line {line} writes {path} too")
     return rows
+
+
+def _check_inputs(file: Path, left: list[Row], rows: list[Row]) -> None:
+    """Raises InputError where a row that is left to do would write over what another row reads."""
+    inputs = {path for row in rows for path in row.job.inputs}
+    for row in left:
+        for path in row.job.outputs:
+            check_not_input(f"--jobs {file}, line {row.line}:", path, inputs)
 
 
 def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settings) -> Row:
@@ -118,40 +130,48 @@ def run_jobs(
     row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code, max_pixels: as
     `animate` has them.
     workers: rows at a time; None: two on a GPU, one on a CPU, which is busy with one. progress counts rows. Raises
-    InputError for a wrong file.
+    InputError for a wrong file, MTAnimateError where another run performs the same one.
     """
     path = Path(file).expanduser()
     rows = read_jobs(path, Settings(**settings))
-    journal = Journal(path.with_name(f"{path.name}.report.jsonl"))
-    finished = [row for row in rows if journal.finished(row)]
-    left = [row for row in rows if row not in finished]
-    cast = Cast(checkpoint, device, precision, backend, say, batch_size, allow_code) if left else None
-    done = failed = 0
+    report = path.with_name(f"{path.name}.report.jsonl")
+    with claim(report):
+        journal = Journal(report)
+        finished = [row for row in rows if journal.finished(row)]
+        left = [row for row in rows if row not in finished]
+        _check_inputs(path, left, rows)
+        cast = Cast(checkpoint, device, precision, backend, say, batch_size, allow_code) if left else None
+        done = failed = 0
 
-    def one(row: Row) -> bool:
-        assert cast is not None
-        try:
-            replace = overwrite or journal.made(row)
-            row.job.check(row.settings, replace)
-            journal.write(row, {"status": "begun", "new": not row.job.out.exists()})
-            options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
-            options["gpu"] = cast.device.type == "cuda"
-            result = perform(row.job, row.settings, lambda: cast, lambda *counts: None, lambda line: None, **options)
-        except Exception as error:  # whatever it is, it is this row's: the others go on
-            text = str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}"
-            text = " ".join(text.split())
-            journal.write(row, {"status": "failed", "error": text})
-            say(f"line {row.line}: {text}")
-            return False
-        journal.write(row, {"status": "done", **result.as_dict()})
-        return True
+        def one(row: Row) -> bool:
+            assert cast is not None
+            try:
+                with claim(*row.job.outputs):
+                    replace = overwrite or (journal.made(row) and row.job.save_motion is not None)
+                    row.job.check(row.settings, replace, file_given(checkpoint))
+                    journal.write(row, {"status": "begun", "new": not taken(row.job.out)})
+                    options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
+                    options["gpu"] = cast.device.type == "cuda"
+                    result = perform(row.job, row.settings, lambda: cast, _nothing, _nothing, **options)
+            except Exception as error:  # whatever it is, it is this row's: the others go on
+                text = str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}"
+                text = " ".join(text.split())
+                journal.write(row, {"status": "failed", "error": text})
+                say(f"line {row.line}: {text}")
+                return False
+            journal.write(row, {"status": "done", **result.as_dict()})
+            return True
 
-    count = workers or (2 if cast and cast.device.type == "cuda" else 1)
-    progress(len(finished), len(rows))
-    for good in _each(one, left, count):
-        done, failed = done + good, failed + (not good)
-        progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
-    return Report(done, len(finished), failed, str(journal.file))
+        count = workers or (2 if cast and cast.device.type == "cuda" else 1)
+        progress(len(finished), len(rows))
+        for good in _each(one, left, count):
+            done, failed = done + good, failed + (not good)
+            progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
+        return Report(done, len(finished), failed, str(journal.file))
+
+
+def _nothing(*said: object) -> None:
+    """Rows run side by side: of their own progress nothing is shown."""
 
 
 def _each(work: Callable[[Row], bool], rows: list[Row], workers: int) -> Iterator[bool]:
@@ -183,6 +203,8 @@ class Journal:
         content = read_bytes(self.file)
         whole, _, torn = content.rpartition(b"\n")
         try:
+            if torn and not whole:  # nothing shows that this is ours
+                raise ValueError("no whole line")
             entries: list[dict[str, Any]] = [parse_json(line) for line in whole.splitlines()]
             if not all(isinstance(entry[name], str) for entry in entries for name in ("key", "status")):
                 raise ValueError("other keys")
@@ -193,7 +215,7 @@ class Journal:
         return entries
 
     def made(self, row: Row) -> bool:
-        """Whether this very row, and no other, can have made its `out`."""
+        """Whether this very row, and no other, can have made its `out`, and the motion beside it."""
         return row.key in self._made
 
     def finished(self, row: Row) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import replacing, taken
 from mtanimate.models.motion import Motion
 from mtanimate.npz import read_npz
 from mtanimate.reading import check_regular, parse_fraction, parse_json
@@ -76,7 +76,7 @@ def check_motion_file(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--save-motion {path}: the name must end in {' or '.join(SUFFIXES)}")
     check_new_file(path, overwrite)
-    if path.exists() and not _is_motion(path):
+    if taken(path) and not _is_motion(path):
         raise InputError(
             f"--save-motion {path} is another file, no motion, and only that is replaced: choose another name"
         )
@@ -85,7 +85,7 @@ def check_motion_file(path: Path, overwrite: bool) -> None:
 def save_performance(path: Path, performance: Performance, overwrite: bool = False) -> None:
     """Motion alone, no picture: safetensors, or NumPy's npz without pickle. Whole or not at all.
 
-    Raises InputError as `check_motion_file`, MTAnimateError where it cannot be written.
+    Raises InputError as `check_motion_file`, MTAnimateError where it cannot be written or another file came there.
     """
     check_motion_file(path, overwrite)
     arrays = {
@@ -103,7 +103,7 @@ def save_performance(path: Path, performance: Performance, overwrite: bool = Fal
         "times": json.dumps(None if performance.times is None else [str(time) for time in performance.times]),
     }
     try:
-        with replacing(path, overwrite) as partial:
+        with replacing(path, _is_motion if overwrite else False) as partial:
             if path.suffix.lower() == ".npz":
                 np.savez_compressed(partial, allow_pickle=False, **arrays, about=np.array(json.dumps(about)))
             else:

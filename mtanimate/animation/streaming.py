@@ -1,6 +1,7 @@
 """`animate` where the driving video is a camera or standard input: no looking ahead, each frame as it comes."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from torch import Tensor
 from mtanimate.animation.animate import MARK
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.live import Report, perform_live
-from mtanimate.animation.output import check_result, codec_for, open_result
+from mtanimate.animation.output import STANDARD_OUTPUT, check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.sinks import Recording, Sink
 from mtanimate.animation.stage import StillStage
+from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
 from mtanimate.pixels import MAX_PIXELS
+from mtanimate.places import check_not_input, claim
 from mtanimate.video import read_image
 from mtanimate.video.crop import resize_frames
 from mtanimate.video.framing import frame_source, parse_crop, parse_face
@@ -24,6 +27,7 @@ from mtanimate.video.square import Square
 from mtanimate.video.streams import DrivingStream, check_stream
 from mtanimate.video.window import Window
 
+WINDOW = Path("window")
 # What needs the whole performance before its first frame, or a file.
 _NOT_LIVE = ("smooth", "start", "end", "compare", "track")
 
@@ -49,21 +53,28 @@ def animate_stream(
     driving: `webcam:N`, or `-` for standard input. out: `window`, `-` for standard output (Matroska, or Y4M by the
     codec `raw`), or a video file. settings: fields of `Settings`; those that look ahead are refused. Movement is since
     the first frame, whose face says where the driving square is. max_pixels: of the source, and of a frame.
-    Raises as `perform_live`, and InputError for a wrong option or file.
+    Raises as `perform_live`, InputError for a wrong option or file, and MTAnimateError where another run writes `out`.
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
-    _check(chosen, str(Path(out).expanduser()), overwrite)
-    if batch_size is not None:
-        raise InputError(f"--batch-size {batch_size} needs a driving video from a file: a stream is played as it comes")
-    picture = read_image(Path(source).expanduser(), say, max_pixels=max_pixels)
-    squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
-    check_stream(driving)
-    cast = Cast(checkpoint, device, precision, backend, say, allow_code=allow_code)
-    performer = cast.performer(lambda line: say(f"warning: {line}"))
-    stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
-    say(cast.describe())
-    with DrivingStream(driving, max_pixels) as stream:
-        sink = _sink(str(Path(out).expanduser()), chosen, stream, stage.width, stage.height, overwrite)
+    source, out = Path(source).expanduser(), Path(out).expanduser()
+    with ExitStack() as stack:
+        if out not in (WINDOW, STANDARD_OUTPUT):
+            stack.enter_context(claim(out))
+            check_not_input("--out", out, [source, file_given(checkpoint)])
+        _check(chosen, out, overwrite)
+        if batch_size is not None:
+            raise InputError(
+                f"--batch-size {batch_size} is for a driving video from a file: a stream plays as it comes"
+            )
+        picture = read_image(source, say, max_pixels=max_pixels)
+        squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
+        check_stream(driving)
+        cast = Cast(checkpoint, device, precision, backend, say, allow_code=allow_code)
+        performer = cast.performer(lambda line: say(f"warning: {line}"))
+        stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
+        say(cast.describe())
+        stream = stack.enter_context(DrivingStream(driving, max_pixels))
+        sink = _sink(out, chosen, stream, stage.width, stage.height, overwrite)
         return perform_live(
             performer,
             stage,
@@ -77,23 +88,23 @@ def animate_stream(
         )
 
 
-def _check(settings: Settings, out: str, overwrite: bool) -> None:
+def _check(settings: Settings, out: Path, overwrite: bool) -> None:
     settings.check()
     for name in _NOT_LIVE:
         if getattr(settings, name) != getattr(Settings(), name):
             raise InputError(f"--{name} needs a driving video from a file: a stream is played as it comes")
     if settings.reference_frame not in ("best", "first"):
         raise InputError(f"--reference-frame {settings.reference_frame}: of a stream the first frame is the reference")
-    if out != "window":
-        check_result(Path(out), overwrite, settings.codec, settings.crf)
+    if out != WINDOW:
+        check_result(out, overwrite, settings.codec, settings.crf)
 
 
-def _sink(out: str, settings: Settings, stream: DrivingStream, width: int, height: int, overwrite: bool) -> Sink:
-    if out == "window":
+def _sink(out: Path, settings: Settings, stream: DrivingStream, width: int, height: int, overwrite: bool) -> Sink:
+    if out == WINDOW:
         return Window()
     options: dict[str, Any] = {"fps": stream.fps, "width": width, "height": height, "codec": settings.codec}
     options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": overwrite}
-    writer = open_result(Path(out), frames=2, **options, **(MARK if settings.mark else {}))
+    writer = open_result(out, frames=2, **options, **(MARK if settings.mark else {}))
     return Recording(writer, stream.fps, live=stream.live)
 
 

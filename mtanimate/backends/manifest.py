@@ -13,7 +13,8 @@ from mtanimate.errors import InputError
 from mtanimate.files import sha256
 from mtanimate.reading import read_bytes, read_json
 
-FORMAT = "mtanimate-export-1"
+_FORMATS = "mtanimate-export-"  # of any version
+FORMAT = f"{_FORMATS}1"
 NAME = "manifest.json"
 _MOST_BYTES = 16 << 20  # of the manifest
 _LARGEST_FILE = 4 << 30  # of a graph, which is read whole: the weights of a billion parameters
@@ -47,6 +48,19 @@ class Manifest:
 def is_exported(path: Path) -> bool:
     """Whether this is an exported folder, whole or not."""
     return (path / NAME).is_file()
+
+
+def foreign_in(folder: Path) -> str:
+    """The name of something there that the folder's manifest, of whatever version, does not name; the folder's own
+    where it has none; nothing where all is of an export, or the folder is empty."""
+    try:
+        values = json.loads((folder / NAME).read_text("utf-8"))
+        ours = {NAME, *values["files"]} if values["format"].startswith(_FORMATS) else set()
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, OSError):
+        ours = set()
+    if not ours:
+        return "" if folder.is_dir() and not any(folder.iterdir()) else folder.name
+    return next((path.name for path in sorted(folder.iterdir()) if path.name not in ours or path.is_dir()), "")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -13,6 +13,7 @@ import requests
 from mtanimate.checkpoints.registry import Entry, by_hand, downloads_folder, fault
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import half_written, replacing, sha256
+from mtanimate.places import claim
 
 TIMEOUT = 30.0  # seconds that a server may take to be reached, or say nothing
 WAITS = (1.0, 4.0)  # seconds before an address is tried again
@@ -59,12 +60,13 @@ def download(
         raise InputError(f"'{entry.name}' has no address to download from: {by_hand(entry)}")
     path = downloads_folder() / entry.published
     try:
-        if not _already_there(entry, path, say):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_lost(path.parent)
-            _check_room(entry, path.parent)
-            with replacing(path) as partial:
-                _fetch(entry, partial, progress, say)
+        with claim(path):
+            if not _already_there(entry, path, say):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_lost(path.parent)
+                _check_room(entry, path.parent)
+                with replacing(path) as partial:
+                    _fetch(entry, partial, progress, say)
         if not entry.sha256:
             say(f"it could not be verified, for no SHA-256 of it is known; it has {sha256(path)}")
     except OSError as error:

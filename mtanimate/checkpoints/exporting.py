@@ -12,7 +12,8 @@ from mtanimate.checkpoints.layouts import PARTS, computed, to_layout
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import HeatmapEstimatorConfig, HRNetConfig, ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import replacing, taken
+from mtanimate.places import check_not_input, claim
 
 _STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's configuration has no words for
 
@@ -31,14 +32,21 @@ def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = Non
 
     out: `NAME.pth.tar` in the current folder, if it is not given; the configuration is `NAME.yaml`.
     Weights that were imported come back to the bit. Raises InputError where the layout cannot hold the network or a
-    file is there already, MTAnimateError where it cannot be written.
+    file is there already, MTAnimateError where it cannot be written or another run writes it.
     """
     file = resolve(checkpoint)
     out = Path(out).expanduser() if out is not None else Path(f"{file.stem}.pth.tar")
     settings = out.with_name(out.name.removesuffix(".tar").removesuffix(".pth") + ".yaml")
-    for path in (out, settings):
-        if path.exists() and not overwrite:
-            raise InputError(f"--out {path} exists already: choose another, or --overwrite")
+    with claim(out, settings):
+        for path in (out, settings):
+            check_not_input("--out", path, [file])
+            if taken(path) and not overwrite:
+                raise InputError(f"--out {path} exists already: choose another, or --overwrite")
+        _export(checkpoint, file, layout, out, settings, overwrite)
+    return Exported(out, settings, layout)
+
+
+def _export(checkpoint: str, file: Path, layout: str, out: Path, settings: Path, overwrite: bool) -> None:
     read = read_checkpoint(file)
     model = read.config.model
     obstacle = unfit(model, layout)
@@ -47,15 +55,20 @@ def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = Non
     kept = {name.removeprefix(KEPT): t for name, t in read_tensors(file).items() if name.startswith(KEPT)}
     theirs = to_layout(read.animator.state_dict(), layout) | computed(model, layout) | kept
     epoch = read.about.get("epoch", "0")
+    alone = False  # whether the settings would stay without weights
     try:
-        with replacing(out, overwrite) as partial:
+        with replacing(out, overwrite) as weights:
             # The format that PyTorch of 2019, which FOMM asks for, can read; every later one does, too.
-            torch.save(_parts(theirs) | {"epoch": int(epoch)}, partial, _use_new_zipfile_serialization=False)
-        with replacing(settings, overwrite) as partial:
-            partial.write_text(write_configuration(model, layout), "utf-8")
+            torch.save(_parts(theirs) | {"epoch": int(epoch)}, weights, _use_new_zipfile_serialization=False)
+            with replacing(settings, overwrite) as partial:
+                partial.write_text(write_configuration(model, layout), "utf-8")
+            alone = not overwrite
+        alone = False
     except (OSError, RuntimeError) as error:
         raise MTAnimateError(f"cannot write '{out}': {getattr(error, 'strerror', None) or error}") from error
-    return Exported(out, settings, layout)
+    finally:
+        if alone:
+            settings.unlink()
 
 
 def unfit(model: ModelConfig, layout: str) -> str:

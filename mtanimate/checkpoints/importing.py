@@ -17,9 +17,10 @@ from mtanimate.checkpoints.registry import Entry, check_name, entries, named_fil
 from mtanimate.checkpoints.shapes import infer
 from mtanimate.config import Config, ModelConfig, differences, load_preset, within_limits
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import sha256
+from mtanimate.files import sha256, taken
 from mtanimate.geometry import coordinate_grid
 from mtanimate.models.animator import Animator, outline
+from mtanimate.places import check_not_input, claim
 
 # What shapes do not show, and a wrong value of which loads silently and gives wrong pictures.
 UNSEEN = {
@@ -53,10 +54,17 @@ def import_checkpoint(
     checkpoint that it is; not needed where the name is a published one's. Nothing in the file is run; the network
     is, once.
     Raises InputError for a file that is no checkpoint, damaged, of an unknown network or not all finite, a name that
-    is taken, or where `config` is needed or is another network's; MTAnimateError where it cannot be written.
+    is taken, or where `config` is needed or is another network's; MTAnimateError where it cannot be written, or
+    another run writes it.
     """
     path = path.expanduser()
-    name = _free_name(path, name, overwrite)
+    name = _name_for(path, name)
+    with claim(named_file(name)):
+        _check_free(path, name, overwrite)
+        return _import(path, name, config, overwrite)
+
+
+def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Imported:
     content = read_pickle(path)
     layout, weights = _recognised(path, content)
     left_out = [key for key in content if key not in (*PARTS, "epoch")]
@@ -87,23 +95,26 @@ def import_checkpoint(
     return Imported(name, target, layout, model, parameters, left_out, remarks, about)
 
 
-def _free_name(path: Path, name: str | None, overwrite: bool) -> str:
-    """The given name, or the file's without its endings."""
+def _name_for(path: Path, name: str | None) -> str:
+    """The given name, or the file's without its endings. Raises InputError where it can be no checkpoint's."""
     if name is None:
         stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin))+$", "", path.name, flags=re.IGNORECASE)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
         if not name:
             raise InputError(f"'{path.name}' makes no name for a checkpoint: give one with --name")
-    check_name(name)
+    return check_name(name)
+
+
+def _check_free(path: Path, name: str, overwrite: bool) -> None:
     known = entries().get(name)
     if known is not None and known.file is not None:
         raise InputError(f"'{name}' is the name of a checkpoint that ships: choose another with --name")
-    if named_file(name).exists() and not overwrite:
+    if taken(named_file(name)) and not overwrite:
         raise InputError(
             f"there is a checkpoint '{name}' already ({named_file(name)}): choose another name with --name, or "
             "replace it with --overwrite"
         )
-    return name
+    check_not_input("--name", named_file(name), [path])
 
 
 def _recognised(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:

@@ -121,6 +121,15 @@ def is_path(name_or_file: str) -> bool:
     return Path(name_or_file).suffix != "" and name_or_file not in entries().keys() | imported().keys()
 
 
+def file_given(name_or_file: str) -> Path | None:
+    """The file or folder that `--checkpoint` means, None where there is none (whoever opens it says why)."""
+    path = Path(name_or_file).expanduser()
+    if is_path(name_or_file):
+        return path if path.exists() else None
+    entry = entries().get(default_name() if name_or_file == "default" else name_or_file)
+    return entry.file if entry is not None and entry.file is not None else imported().get(name_or_file)
+
+
 def resolve(name_or_file: str) -> Path:
     """The file of a named checkpoint (`default`: the one that ships), or the file itself, as `is_path` tells them.
 

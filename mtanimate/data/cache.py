@@ -20,10 +20,13 @@ from filelock import FileLock, Timeout
 from mtanimate.data.background import MATTE
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.face_mesh import VERTICES
-from mtanimate.files import half_written, replacing
+from mtanimate.files import half_written, replacing, taken
+from mtanimate.places import refuse_foreign
 from mtanimate.reading import parse_fraction, read_json
 
 VERSION = 1
+_BEGINNING = b'{\n"version": '  # of an index
+_FILES = ("frames.bin", "landmarks.bin", "mattes.bin")
 _LARGEST = 16_384  # pixels of a side
 _MOST_FRAMES = 1 << 40
 _FASTEST = 1000  # frames a second
@@ -160,8 +163,8 @@ class Filling:
             "entries": [asdict(entry) for entry in self.entries.values()],
         }
         try:
-            with replacing(self.folder / "index.json") as partial:
-                partial.write_text(json.dumps(content, indent=0), "utf-8")
+            with replacing(self.folder / "index.json", _is_index) as partial:
+                partial.write_text(json.dumps(content, indent=0), "utf-8", newline="\n")
         except OSError as error:
             raise _unwritable(self.folder, error) from error
 
@@ -181,20 +184,34 @@ class Filling:
 def filling(folder: Path, resolution: int) -> Iterator[Filling]:
     """A new cache, or one that is there, to add to; nobody else can meanwhile.
 
-    Raises InputError where one of another resolution is there, or where the folder cannot be written in.
+    Raises InputError where one of another resolution is there, or files that are of none; MTAnimateError where
+    another process is filling it, or the folder cannot be written in.
     """
     lock = FileLock(folder / "lock")
     try:
+        _refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"another process is filling the cache '{folder}': wait for its end") from error
+        raise MTAnimateError(f"another process is filling the cache '{folder}': wait for its end") from error
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
         yield _open(folder, resolution)
     finally:
         lock.release()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises InputError where there is no index, but a file of a name that a cache would write over.
+
+    An empty lock is there from the first moment on.
+    """
+    if not taken(folder / "index.json"):
+        lock = folder / "lock"
+        refuse_foreign(
+            "--out", [folder / name for name in _FILES] + [lock] * (lock.is_file() and lock.stat().st_size > 0)
+        )
 
 
 def _open(folder: Path, resolution: int) -> Filling:
@@ -206,9 +223,11 @@ def _open(folder: Path, resolution: int) -> Filling:
                 f"the cache '{folder}' is of {there} x {there} pixels, not {resolution} x {resolution}: choose another"
             )
     try:
-        for file in half_written(folder):
+        for file in half_written(folder, "index"):
             file.unlink()
-        for name in ("frames.bin", "landmarks.bin", "mattes.bin"):
+        if not (folder / "index.json").exists():  # before all else: what there is without it is not ours
+            Filling(folder, resolution, []).write_index()
+        for name in _FILES:
             (folder / name).touch()
         begun = Filling(folder, resolution, _present(folder, resolution, entries))
         begun.write_index()  # before anything is written where lost frames were
@@ -216,6 +235,12 @@ def _open(folder: Path, resolution: int) -> Filling:
     except OSError as error:
         raise _unwritable(folder, error) from error
     return begun
+
+
+def _is_index(file: Path) -> bool:
+    """By its beginning: it is written once for every clip."""
+    with file.open("rb") as opened:
+        return opened.read(len(_BEGINNING)) == _BEGINNING
 
 
 def read_index(folder: Path) -> tuple[int, list[Entry]]:

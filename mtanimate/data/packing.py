@@ -18,7 +18,8 @@ from mtanimate.data.packed_faces import FaceCode, write_faces
 from mtanimate.data.stills import find_stills
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.face_mesh import CONTOURS
-from mtanimate.files import replacing_folder
+from mtanimate.files import replacing_folder, taken
+from mtanimate.places import claim
 from mtanimate.video import VideoWriter
 
 LENGTHS = (96, 72, 48, 32, 24, 16)  # of a stretch, in frames of the pack; the last is the least that is worth it
@@ -74,10 +75,23 @@ def pack_dataset(
     most `size` bytes. All come from the cache. progress(KiB so far, KiB in all).
 
     Raises InputError where `out` is there, where the cache lacks the clips, and where the size is too small, naming the
-    least; MTAnimateError where it cannot be written.
+    least; MTAnimateError where it cannot be written or another run writes it.
     """
-    if out.exists():
-        raise InputError(f"--out: '{out}' is there already: choose another folder, or remove it")
+    with claim(out):
+        if taken(out):
+            raise InputError(f"--out: '{out}' is there already: choose another folder, or remove it")
+        return _pack(videos, cache, out, size, stills, progress, say)
+
+
+def _pack(
+    videos: Path,
+    cache: Path,
+    out: Path,
+    size: int,
+    stills: Path | None,
+    progress: Callable[..., None],
+    say: Callable[[str], None],
+) -> Result:
     source = Cache(cache)
     clips = _known(source, _clips(videos), say)
     pictures = _known(source, {still: Path("stills", still.path.name) for still in _stills(stills)}, say)

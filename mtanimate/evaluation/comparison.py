@@ -10,14 +10,17 @@ import numpy as np
 from mtanimate.drawing.grids import labelled_grid
 from mtanimate.errors import InputError
 from mtanimate.evaluation.evaluate import evaluate
+from mtanimate.evaluation.keeping import MARK, is_ours
 from mtanimate.evaluation.quoted import REMARK, table_2_for
 from mtanimate.evaluation.reconstruction import GENERATED, REPEATING
-from mtanimate.evaluation.rows import Row, read_result, read_rows, write_json
+from mtanimate.evaluation.rows import Row, json_with, read_result, read_rows, write_json
 from mtanimate.evaluation.statistics import METHOD, interval, mean
 from mtanimate.metrics.measures import METRICS, Metric
+from mtanimate.places import claim, refuse_foreign
 from mtanimate.video import read_image, write_image
 
 PICTURES = 6  # rows of the grid
+_is_comparison = json_with("figures", "differences", "quoted")
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,25 @@ def compare(
     """Compare evaluations with the first of them: the figures, as `--json` prints them, and `OUT/comparison.png`.
 
     evaluations: folders that `eval` wrote, or checkpoints, which are evaluated first on `dataset`, with `options` as
-    `evaluate` has them. Raises InputError where they were measured in different ways, or have no video in common.
+    `evaluate` has them. Raises InputError where they were measured in different ways, or have no video in common;
+    MTAnimateError where something cannot be written or another run writes it.
     """
     if len(evaluations) < 2:
         raise InputError("--compare needs two or more: folders that eval wrote, or checkpoints")
+    picture = Path(out).expanduser() / "comparison.png"
+    with claim(picture):
+        refuse_foreign("--out", [picture], is_ours)
+        refuse_foreign("--out", [picture.with_name("comparison.json")], _is_comparison)
+        return _compare(evaluations, picture, dataset, say, options)
+
+
+def _compare(
+    evaluations: Sequence[str],
+    picture: Path,
+    dataset: str | Path | None,
+    say: Callable[[str], None],
+    options: dict[str, Any],
+) -> dict[str, Any]:
     every = {
         title: _finished(name, dataset, say, options)
         for title, name in zip(_titles(evaluations), evaluations, strict=True)
@@ -68,9 +86,8 @@ def compare(
     }
     values["repeating the first frame"] = _values(first, REPEATING, common)
     figures = {name: {metric: _figure(each, identities) for metric, each in of.items()} for name, of in values.items()}
-    picture = Path(out).expanduser() / "comparison.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    write_image(picture, _grid(every, _spread(values[base], common)))
+    write_image(picture, _grid(every, _spread(values[base], common)), {"Software": MARK}, is_ours)
     result = {
         "videos": len(common),
         "not_in_all": sorted({name for each in every.values() for name in each.rows} - set(common)),
@@ -81,7 +98,7 @@ def compare(
         | {"differences": f"mean over videos of a figure less that of {base} on the same video; {METHOD}"},
         "picture": str(picture),
     }
-    write_json(picture.with_name("comparison.json"), result)
+    write_json(picture.with_name("comparison.json"), result, _is_comparison)
     return result
 
 

@@ -29,6 +29,7 @@ from mtanimate.metrics.measures import DEFAULT, METRICS, Metric, parse_metrics
 from mtanimate.metrics.mesh_gestures import DEFINITION, GESTURES
 from mtanimate.metrics.observer import Observer
 from mtanimate.models.performer import Performer
+from mtanimate.places import claim
 
 Mode = Literal["relative", "absolute"]
 Progress = Callable[..., None]
@@ -97,7 +98,8 @@ def evaluate(
     every: use one of so many frames. out: where the figures go, and a row a clip, so that the same call goes on where
     it was ended. videos, frames: folders for the reconstructions beside the truth. shard: `2/4` measures the second
     of four parts only. workers: processes that look for landmarks. progress(done, total, note) counts clips.
-    Raises InputError for a wrong option or file, MTAnimateError where something cannot be written.
+    Raises InputError for a wrong option or file, MTAnimateError where something cannot be written or another run
+    measures the same part.
     """
     part = Shard.parse(shard)
     file = resolve(checkpoint)
@@ -118,24 +120,26 @@ def evaluate(
         say(f"gestures by the face mesh are left out: {measuring.no_mesh}")
     folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
     _check_videos(_folder(videos), clips)
-    rows = Rows(folder, measuring.settings)
-    keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
-    own = part.of(plan.tasks)
-    measured, skipped = measuring.run(own, rows, keeping, workers or os.cpu_count() or 1, progress, say)
-    result: dict[str, Any] = {"checkpoint": checkpoint, "dataset": str(where), "out": str(folder)}
-    if part.count > 1:
-        return result | {"shard": shard, "videos": len(measured), "skipped": skipped}
-    if not measured:
-        raise InputError(f"no clip of '{where}' could be measured: {skipped[0]}")
-    result |= {"kind": plan.kind} | summarise(measured, plan.metrics, measuring.reasons)
-    if measuring.no_mesh:
-        result["reasons"]["gestures"] = measuring.no_mesh
-    if measuring.detector and result["without_subject"]["generated"] == result["frames"]:
-        missing = measuring.detector.subject
-        say(f"warning: no {missing} in any frame: for other subjects --detector faces, bodies or none")
-    result |= {"skipped": skipped, "definitions": measuring.definitions(), "settings": rows.settings}
-    rows.write_tables(measured, plan.metrics)
-    rows.write_result(result)
+    with claim(folder if part.count == 1 else folder / f"{part.index}-of-{part.count}"):
+        own = part.of(plan.tasks)
+        keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
+        keeping.check(task.name for task in own)
+        rows = Rows(folder, measuring.settings)
+        measured, skipped = measuring.run(own, rows, keeping, workers or os.cpu_count() or 1, progress, say)
+        result: dict[str, Any] = {"checkpoint": checkpoint, "dataset": str(where), "out": str(folder)}
+        if part.count > 1:
+            return result | {"shard": shard, "videos": len(measured), "skipped": skipped}
+        if not measured:
+            raise InputError(f"no clip of '{where}' could be measured: {skipped[0]}")
+        result |= {"kind": plan.kind} | summarise(measured, plan.metrics, measuring.reasons)
+        if measuring.no_mesh:
+            result["reasons"]["gestures"] = measuring.no_mesh
+        if measuring.detector and result["without_subject"]["generated"] == result["frames"]:
+            missing = measuring.detector.subject
+            say(f"warning: no {missing} in any frame: for other subjects --detector faces, bodies or none")
+        result |= {"skipped": skipped, "definitions": measuring.definitions(), "settings": rows.settings}
+        rows.write_tables(measured, plan.metrics)
+        rows.write_result(result)
     return result
 
 

@@ -1,5 +1,6 @@
 """What an evaluation keeps to look at: a strip a clip, and on request whole videos and single frames."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,7 +9,24 @@ from types import TracebackType
 
 import numpy as np
 
+from mtanimate.errors import InputError
+from mtanimate.places import refuse_foreign
 from mtanimate.video import VideoWriter, write_image
+from mtanimate.video.container import opened
+from mtanimate.video.sequence import is_marked
+
+MARK = "mtanimate eval"  # in each picture and video: what has it may be replaced when a clip is measured once more
+
+
+def is_ours(file: Path) -> bool:
+    """Whether an evaluation made this picture or video."""
+    if file.suffix != ".mp4":
+        return is_marked(file, MARK)
+    try:
+        with opened(file) as container:
+            return bool(container.metadata.get("comment") == MARK)
+    except InputError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -19,6 +37,16 @@ class Keeping:
     strips: Path
     videos: Path | None = None
     frames: Path | None = None
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises InputError where a file of ours would take another's place."""
+        for name in names:
+            refuse_foreign("--out", [self.strips / f"{name}.png"], is_ours)
+            if self.videos:
+                refuse_foreign("--videos", [self.videos / f"{name}.mp4"], is_ours)
+            if self.frames:
+                folders = (self.frames / side / name for side in ("truth", "generated"))
+                refuse_foreign("--frames", (file for folder in folders for file in folder.glob("*.png")), is_ours)
 
     def of(self, name: str, fps: Fraction) -> "Album":
         return Album(self, name, fps)
@@ -51,14 +79,14 @@ class Album:
         if self._keeping.frames:
             for side, pictures in (("truth", truth), ("generated", generated)):
                 for number, picture in zip(numbers, pictures, strict=True):
-                    write_image(_beside(self._keeping.frames / side / self._name / f"{number:07d}.png"), picture)
+                    self._write_image(self._keeping.frames / side / self._name / f"{number:07d}.png", picture)
 
     def _write_video(self, folder: Path, frames: np.ndarray) -> None:
         if self._video is None:
             height, width = frames.shape[1:3]
             path = _beside(folder / f"{self._name}.mp4")
             self._video = self._stack.enter_context(
-                VideoWriter(path, fps=self._fps, width=width, height=height, overwrite=True)
+                VideoWriter(path, fps=self._fps, width=width, height=height, comment=MARK, overwrite=is_ours)
             )
         self._video.write(frames)
 
@@ -70,7 +98,10 @@ class Album:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
         if kind is None and self._strip is not None:
-            write_image(_beside(self._keeping.strips / f"{self._name}.png"), self._strip)
+            self._write_image(self._keeping.strips / f"{self._name}.png", self._strip)
+
+    def _write_image(self, path: Path, picture: np.ndarray) -> None:
+        write_image(_beside(path), picture, {"Software": MARK}, is_ours)
 
 
 def _beside(path: Path) -> Path:

@@ -3,16 +3,17 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import CameMeanwhile, Overwrite, replacing
 from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.metrics.mesh_gestures import Following
+from mtanimate.places import refuse_foreign
 from mtanimate.reading import read_json
 
 # Bytes in a clip's name that are no text: \udce9, which JSON reads back.
@@ -56,20 +57,22 @@ class Row:
 class Rows:
     """The folder of an evaluation: `settings.json`, and `videos/NAME.json` for each clip.
 
-    settings: everything that figures depend on. Raises InputError where the folder holds an evaluation with others,
-    MTAnimateError where it cannot be written.
+    settings: everything that figures depend on. Raises InputError where the folder holds an evaluation with others, or
+    other files of our names; MTAnimateError where it cannot be written.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
         self.out = out
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        for name, ours in _TABLES.items():
+            refuse_foreign("--out", [out / name], ours)
         self._claim()
 
     def _claim(self) -> None:
         """The folder is this evaluation's: it says so, or it is empty and will."""
         file = self.out / "settings.json"
         if not file.exists():
-            with suppress(InputError):  # another evaluation came first: it may be a part of this one
+            with suppress(CameMeanwhile):  # another evaluation came first: it may be a part of this one
                 write_json(file, self.settings, overwrite=False)
         there = _read(file)
         for name in {**self.settings, **there}:
@@ -90,21 +93,24 @@ class Rows:
     def put(self, row: Row) -> None:
         """Raises InputError where the folder has meanwhile become another evaluation's."""
         self._claim()
-        write_json(self._file(row.name), asdict(row))
+        write_json(self._file(row.name), asdict(row), _is_row)
 
     def write_tables(self, rows: Sequence[Row], metrics: Sequence[Metric]) -> None:
         """`videos.csv` and `videos.jsonl`, a line a clip."""
         lines = [row.figures(metrics) for row in rows]
-        _write(self.out / "videos.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        self._write_table("videos.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         table = io.StringIO()
         writer = csv.DictWriter(table, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-        _write(self.out / "videos.csv", table.getvalue())
+        self._write_table("videos.csv", table.getvalue())
 
     def write_result(self, result: dict[str, Any]) -> None:
         """`result.json`, as `--json` prints it."""
-        write_json(self.out / "result.json", result)
+        write_json(self.out / "result.json", result, _TABLES["result.json"])
+
+    def _write_table(self, name: str, text: str) -> None:
+        _write(self.out / name, text, _TABLES[name])
 
     def _file(self, name: str) -> Path:
         return self.out / "videos" / f"{name}.json"
@@ -123,10 +129,52 @@ def read_rows(folder: Path) -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
-def write_json(file: Path, values: dict[str, Any], overwrite: bool = True) -> None:
-    """Whole or not at all. Raises MTAnimateError where it cannot be written, InputError where it is there, unless
-    `overwrite`."""
+def write_json(file: Path, values: dict[str, Any], overwrite: Overwrite) -> None:
+    """Whole or not at all. Raises MTAnimateError where it cannot be written, or is there, unless `overwrite`."""
     _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n", overwrite)
+
+
+def json_with(*keys: str) -> Callable[[Path], bool]:
+    """What says whether a file holds a JSON object with these keys."""
+
+    def ours(file: Path) -> bool:
+        try:
+            return set(keys) <= _read(file).keys()
+        except InputError:
+            return False
+
+    return ours
+
+
+def _begins_with(*columns: str) -> Callable[[Path], bool]:
+    """What says whether a table's first line, of CSV or of JSON, has these columns first."""
+
+    def ours(file: Path) -> bool:
+        try:
+            with file.open(encoding="utf-8") as opened:
+                first = opened.readline()
+            cells = list(json.loads(first)) if first.startswith("{") else first.rstrip("\n").split(",")
+        except (OSError, ValueError):
+            return False
+        return cells[: len(columns)] == list(columns)
+
+    return ours
+
+
+def _is_row(file: Path) -> bool:
+    try:
+        _read_row(file)
+    except InputError:
+        return False
+    return True
+
+
+# What an evaluation writes over when it is finished once more, and what tells them from others' files.
+_TABLES = {
+    "result.json": json_with("checkpoint", "kind", "settings", "definitions"),
+    "videos.jsonl": _begins_with("video", "identity", "frames"),
+    "videos.csv": _begins_with("video", "identity", "frames"),
+}
 
 
 def _read_row(file: Path) -> Row:
@@ -153,7 +201,7 @@ def _broken(file: Path, why: object) -> InputError:
     return InputError(f"{file} is not from 'eval' ({why}): remove it or choose another --out")
 
 
-def _write(file: Path, text: str, overwrite: bool = True) -> None:
+def _write(file: Path, text: str, overwrite: Overwrite) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file, overwrite) as partial:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from mtanimate.backends.exported import Exported
-from mtanimate.backends.graphs import SUFFIXES, graphs_of
-from mtanimate.backends.manifest import NAME, Manifest, digests
+from mtanimate.backends.graphs import graphs_of
+from mtanimate.backends.manifest import Manifest, digests, foreign_in
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
@@ -19,8 +19,9 @@ from mtanimate.export.formats import check_format, save_models, save_programs, t
 from mtanimate.export.frames import calibration_frames, synthetic_frames
 from mtanimate.export.programs import trace
 from mtanimate.export.quantising import quantised
-from mtanimate.files import replacing_folder, sha256
+from mtanimate.files import replacing_folder, sha256, taken
 from mtanimate.models.animator import Animator
+from mtanimate.places import check_not_input, claim
 from mtanimate.video.files import check_folder
 
 
@@ -60,66 +61,71 @@ def export(
 
     precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. say: gets each step.
     Raises InputError for a wrong file or option, MTAnimateError where the network cannot be exported, is further from
-    PyTorch than the tolerance, or cannot be written; then `out` is as it was.
+    PyTorch than the tolerance, or cannot be written, or another run writes it; then `out` is as it was.
     """
     started = time.monotonic()
     out = Path(out).expanduser()
-    check_format(format, precision)
-    _check_out(out, overwrite)
-    if precision == "int8" and not calibrate:
-        raise InputError("--precision int8 needs frames to see the ranges of values on: --calibrate VIDEO_OR_PICTURES")
-    file = resolve(checkpoint)
-    animator = read_checkpoint(file).animator
-    resolution = animator.config.resolution
-    groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
-    try:
-        with replacing_folder(out, overwrite) as folder:
-            written = _write(animator, format, precision, groups, folder, say)
-            say("comparing with PyTorch")
-            files = digests(folder)
-            differences = compare(animator, Exported(folder, format, animator.config, files), groups, precision)
-            if not differences.within:
-                raise MTAnimateError(_too_far(differences))
-            Manifest(
-                backend=format,
-                precision=precision,
-                checkpoint=Path(checkpoint).name,
-                checkpoint_sha256=sha256(file),
-                model=animator.config,
-                shapes=written.shapes,
-                differences=differences.as_dict(),
-                files=files,
-            ).write(folder)
-    except OSError as error:
-        raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another place") from error
-    return Report(
-        out=str(out),
-        format=format,
-        precision=precision,
-        checkpoint=checkpoint,
-        graphs=list(written.shapes),
-        bytes=sum(path.stat().st_size for path in out.iterdir()),
-        differences=differences,
-        frames="calibration" if calibrate else "synthetic",
-        seconds=round(time.monotonic() - started, 1),
-        int8=written.int8,
-        float32=written.float32,
-    )
+    with claim(out):
+        check_format(format, precision)
+        _check_out(out, overwrite)
+        if precision == "int8" and not calibrate:
+            raise InputError("--precision int8 needs frames to see values' ranges on: --calibrate VIDEO_OR_PICTURES")
+        file = resolve(checkpoint)
+        check_not_input("--out", out, [file, *calibrate])
+        animator = read_checkpoint(file).animator
+        resolution = animator.config.resolution
+        groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
+        try:
+            with replacing_folder(out, _is_export if overwrite else False) as folder:
+                written = _write(animator, format, precision, groups, folder, say)
+                say("comparing with PyTorch")
+                files = digests(folder)
+                differences = compare(animator, Exported(folder, format, animator.config, files), groups, precision)
+                if not differences.within:
+                    raise MTAnimateError(_too_far(differences))
+                Manifest(
+                    backend=format,
+                    precision=precision,
+                    checkpoint=Path(checkpoint).name,
+                    checkpoint_sha256=sha256(file),
+                    model=animator.config,
+                    shapes=written.shapes,
+                    differences=differences.as_dict(),
+                    files=files,
+                ).write(folder)
+        except OSError as error:
+            raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another") from error
+        return Report(
+            out=str(out),
+            format=format,
+            precision=precision,
+            checkpoint=checkpoint,
+            graphs=list(written.shapes),
+            bytes=sum(path.stat().st_size for path in out.iterdir()),
+            differences=differences,
+            frames="calibration" if calibrate else "synthetic",
+            seconds=round(time.monotonic() - started, 1),
+            int8=written.int8,
+            float32=written.float32,
+        )
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
     """Raises InputError unless a folder can be written there. Of what exists, only an exported folder is replaced."""
     check_folder(out)
-    if not out.exists():
+    if not taken(out):
         return
     if not overwrite:
         raise InputError(f"--out {out} exists already: choose another, or --overwrite")
-    ours = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
-    others = (
-        [path for path in out.iterdir() if path.suffix not in ours and path.name != NAME] if out.is_dir() else [out]
-    )
-    if others:
-        raise InputError(f"--out {out} is no exported folder, and only such a one is replaced: choose another")
+    foreign = foreign_in(out)
+    if foreign:
+        raise InputError(
+            f"--out {out}: {foreign} is of no export, and only an exported folder is replaced: choose another"
+        )
+
+
+def _is_export(folder: Path) -> bool:
+    return not foreign_in(folder)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtanimate.checkpoints.file import read_checkpoint, read_config
-from mtanimate.checkpoints.registry import resolve
+from mtanimate.checkpoints.registry import file_given, resolve
 from mtanimate.config import ModelConfig, MotionTransformerConfig
 from mtanimate.devices import choose_device
 from mtanimate.drawing.attention import TokenTable
@@ -30,6 +30,7 @@ from mtanimate.inspection.raw import check_raw, open_raw
 from mtanimate.inspection.subject import Subject, as_image
 from mtanimate.models.animator import Animator
 from mtanimate.models.motion_transformer import MotionTransformer
+from mtanimate.places import claim
 from mtanimate.video.crop import resize_frames
 
 Progress = Callable[..., None]
@@ -85,49 +86,50 @@ def show_attention(
     raw: an .npz for the probabilities themselves.
 
     Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
-    option, MTAnimateError where writing fails.
+    option, MTAnimateError where writing fails or another run writes the same files.
     """
     out = Path(out or f"attention{'-rollout' * rollout}{'-motion' * motion}-layer-{layer}.png").expanduser()
     raw_file = Path(raw).expanduser() if raw else None
-    check_figure(out, overwrite, subject)
-    if raw_file:
-        check_raw(raw_file, overwrite)
-    file, target = resolve(checkpoint), choose_device(device, say)
-    config = read_config(file).model
-    view = _view(str(layer), heads, rollout, config, checkpoint)
-    chosen = _tokens(tokens, config.num_keypoints)
-    warnings: list[str] = []
+    with claim(out, raw_file):
+        check_figure(out, overwrite, subject, checkpoint)
+        if raw_file:
+            check_raw(raw_file, overwrite, [*subject.files, file_given(checkpoint)])
+        file, target = resolve(checkpoint), choose_device(device, say)
+        config = read_config(file).model
+        view = _view(str(layer), heads, rollout, config, checkpoint)
+        chosen = _tokens(tokens, config.num_keypoints)
+        warnings: list[str] = []
 
-    def warn(line: str) -> None:
-        warnings.append(line)
-        say(f"warning: {line}")
+        def warn(line: str) -> None:
+            warnings.append(line)
+            say(f"warning: {line}")
 
-    pair = subject.open(config.resolution, warn)
-    started = time.monotonic()
-    painter = AttentionPainter(read_checkpoint(file, target).animator, pair.source, view, chosen, matrices=motion)
-    middle = pair.length // 2
-    numbers = range(pair.length) if is_video(out) else range(middle, middle + 1)
-    with open_raw(raw_file, painter.raw_name, len(numbers), painter.about(numbers), overwrite) as painter.record:
-        if is_video(out):
-            write_video(out, painter.sheet, pair, painter.paint, TITLE, subject.credit, overwrite, progress)
-        else:
-            (pictures,) = painter.paint(pair.frame(middle))
-            write_figure(out, painter.sheet, pictures, TITLE, subject.credit, overwrite)
-    return Result(
-        out=str(out),
-        raw=str(raw_file) if raw_file else None,
-        layers=[index + 1 for index in view.layers],
-        tokens=[token + 1 for token in chosen],
-        heads=heads,
-        frames=len(numbers),
-        frame=None if is_video(out) or not subject.driving else middle,
-        width=painter.sheet.width,
-        height=painter.sheet.height,
-        seconds=round(time.monotonic() - started, 3),
-        device=str(target),
-        checkpoint=checkpoint,
-        warnings=warnings,
-    )
+        pair = subject.open(config.resolution, warn)
+        started = time.monotonic()
+        painter = AttentionPainter(read_checkpoint(file, target).animator, pair.source, view, chosen, matrices=motion)
+        middle = pair.length // 2
+        numbers = range(pair.length) if is_video(out) else range(middle, middle + 1)
+        with open_raw(raw_file, painter.raw_name, len(numbers), painter.about(numbers), overwrite) as painter.record:
+            if is_video(out):
+                write_video(out, painter.sheet, pair, painter.paint, TITLE, subject.credit, overwrite, progress)
+            else:
+                (pictures,) = painter.paint(pair.frame(middle))
+                write_figure(out, painter.sheet, pictures, TITLE, subject.credit, overwrite)
+        return Result(
+            out=str(out),
+            raw=str(raw_file) if raw_file else None,
+            layers=[index + 1 for index in view.layers],
+            tokens=[token + 1 for token in chosen],
+            heads=heads,
+            frames=len(numbers),
+            frame=None if is_video(out) or not subject.driving else middle,
+            width=painter.sheet.width,
+            height=painter.sheet.height,
+            seconds=round(time.monotonic() - started, 3),
+            device=str(target),
+            checkpoint=checkpoint,
+            warnings=warnings,
+        )
 
 
 def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoint: str) -> View:

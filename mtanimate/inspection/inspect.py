@@ -21,6 +21,7 @@ from mtanimate.inspection.output import check_figure, is_video, write_figure, wr
 from mtanimate.inspection.subject import Subject, as_image
 from mtanimate.models.animator import Animator
 from mtanimate.models.engine import prepare
+from mtanimate.places import claim
 
 TITLE = "Motion and its result, drawn by mtanimate"
 COMMENT = "The result is AI-generated: a picture animated with the motion of another video"
@@ -63,44 +64,45 @@ def inspect(
     subject: with source and driving. frame: of the driving video, from 0; None: the middle one. out: .png, .svg, .pdf,
     or a video of all frames. The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
 
-    Raises InputError for a wrong file or option, MTAnimateError where writing fails.
+    Raises InputError for a wrong file or option, MTAnimateError where writing fails or another run writes `out`.
     """
     out = Path(out).expanduser()
-    check_figure(out, overwrite, subject)
-    if frame is not None and is_video(out):
-        raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
-    file, target = resolve(checkpoint), choose_device(device, say)
-    config = read_config(file).model
-    warnings: list[str] = []
+    with claim(out):
+        check_figure(out, overwrite, subject, checkpoint)
+        if frame is not None and is_video(out):
+            raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
+        file, target = resolve(checkpoint), choose_device(device, say)
+        config = read_config(file).model
+        warnings: list[str] = []
 
-    def warn(line: str) -> None:
-        warnings.append(line)
-        say(f"warning: {line}")
+        def warn(line: str) -> None:
+            warnings.append(line)
+            say(f"warning: {line}")
 
-    pair = subject.open(config.resolution, warn)
-    number = pair.length // 2 if frame is None else frame
-    if number >= pair.length:
-        raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {pair.length - 1}")
-    started = time.monotonic()
-    painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
-    if is_video(out):
-        write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, overwrite, progress)
-    else:
-        (pictures,) = painter.paint(pair.frame(number))
-        write_figure(out, painter.sheet, pictures, TITLE, COMMENT, overwrite)
-    return Result(
-        out=str(out),
-        pictures=painter.titles,
-        frames=pair.length if is_video(out) else 1,
-        frame=None if is_video(out) else number,
-        width=painter.sheet.width,
-        height=painter.sheet.height,
-        seconds=round(time.monotonic() - started, 3),
-        device=str(target),
-        checkpoint=checkpoint,
-        estimator=config.estimator.name,
-        warnings=warnings,
-    )
+        pair = subject.open(config.resolution, warn)
+        number = pair.length // 2 if frame is None else frame
+        if number >= pair.length:
+            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {pair.length - 1}")
+        started = time.monotonic()
+        painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
+        if is_video(out):
+            write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, overwrite, progress)
+        else:
+            (pictures,) = painter.paint(pair.frame(number))
+            write_figure(out, painter.sheet, pictures, TITLE, COMMENT, overwrite)
+        return Result(
+            out=str(out),
+            pictures=painter.titles,
+            frames=pair.length if is_video(out) else 1,
+            frame=None if is_video(out) else number,
+            width=painter.sheet.width,
+            height=painter.sheet.height,
+            seconds=round(time.monotonic() - started, 3),
+            device=str(target),
+            checkpoint=checkpoint,
+            estimator=config.estimator.name,
+            warnings=warnings,
+        )
 
 
 class ScenePainter:

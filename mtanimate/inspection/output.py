@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mtanimate.checkpoints.registry import file_given
 from mtanimate.drawing.sheets import Sheet
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
 from mtanimate.inspection.subject import Pair, Subject
+from mtanimate.places import check_not_input
 from mtanimate.video import VideoWriter, check_output, write_image
 from mtanimate.video.encoding import CONTAINERS
 from mtanimate.video.files import check_new_file
@@ -24,14 +26,12 @@ def is_video(out: Path) -> bool:
     return out.suffix.lower() in CONTAINERS and bool(out.suffix)
 
 
-def check_figure(out: Path, overwrite: bool, subject: Subject) -> None:
+def check_figure(out: Path, overwrite: bool, subject: Subject, checkpoint: str) -> None:
     """Says before any work whether `out` can be written.
 
     Raises InputError for a format that is not written, a video of one picture, an input, and as `check_new_file`.
     """
-    for given in (subject.image, subject.source, subject.driving):
-        if given and given.exists() and out.exists() and out.samefile(given):
-            raise InputError(f"--out {out} is also an input: choose another name")
+    check_not_input("--out", out, [*subject.files, file_given(checkpoint)])
     if is_video(out):
         if not subject.is_driven:
             raise InputError(f"{out} would be a video of one picture: give a video as --driving, or end it in .png")
@@ -45,8 +45,8 @@ def check_figure(out: Path, overwrite: bool, subject: Subject) -> None:
 def write_figure(
     out: Path, sheet: Sheet, pictures: list[np.ndarray], title: str, comment: str, overwrite: bool
 ) -> None:
-    """PNG, SVG or PDF, whole or not at all; title and comment go into its metadata. Raises InputError for a file that
-    came to be there unless `overwrite`, MTAnimateError where writing fails."""
+    """PNG, SVG or PDF, whole or not at all; title and comment go into its metadata. Raises CameMeanwhile for a file
+    that came to be there unless `overwrite`, MTAnimateError where writing fails."""
     kind = out.suffix.lower()
     if kind == ".png":
         write_image(out, sheet.filled(sheet.blank(), pictures), {"Title": title, "Comment": comment}, overwrite)

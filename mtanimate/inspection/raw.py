@@ -1,7 +1,7 @@
 """Probabilities as a NumPy archive, written as they come: a video's do not fit into memory."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,13 +10,15 @@ from torch import Tensor
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
+from mtanimate.places import check_not_input
 from mtanimate.video.files import check_new_file
 
 
-def check_raw(path: Path, overwrite: bool) -> None:
-    """Raises InputError unless an NPZ file can be written there."""
+def check_raw(path: Path, overwrite: bool, inputs: Iterable[Path | None]) -> None:
+    """Raises InputError unless an NPZ file can be written there, in the place of none of the inputs."""
     if path.suffix.lower() != ".npz":
         raise InputError(f"--raw {path}: the name of NumPy's archives ends in .npz")
+    check_not_input("--raw", path, inputs)
     check_new_file(path, overwrite)
 
 
@@ -27,8 +29,8 @@ def open_raw(
     """Yields write(batch): float32 (B, ...), `count` of them in all, become the array `name`; about: arrays beside it.
     Without a path nothing is written.
 
-    What `numpy.savez` writes, without a pickle, whole or not at all. Raises InputError for a file that came to be there
-    unless `overwrite`, MTAnimateError where writing fails.
+    What `numpy.savez` writes, without a pickle, whole or not at all. Raises CameMeanwhile for a file that came to be
+    there unless `overwrite`, MTAnimateError where writing fails.
     """
     if path is None:
         yield lambda batch: None

@@ -71,6 +71,11 @@ class Subject:
         return self.driving is not None and (not is_picture(self.driving) or is_animated(self.driving))
 
     @property
+    def files(self) -> list[Path]:
+        """All that were given."""
+        return [path for path in (self.image, self.source, self.driving) if path is not None]
+
+    @property
     def credit(self) -> str:
         return "" if self.image or self.source else CREDIT
 

@@ -1,5 +1,6 @@
 """What a run leaves to go on from: its state, its latest checkpoints and the best one."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import date
@@ -12,6 +13,8 @@ from mtanimate.data.clips import Split
 from mtanimate.errors import MTAnimateError
 from mtanimate.training.state import RunState
 from mtanimate.training.validation import Score, Validation, averaged
+
+_NAME = re.compile(r"step-[0-9]{7,}\.safetensors")
 
 
 class Keeper:
@@ -66,7 +69,8 @@ class Keeper:
             self.state.best = score.error
         self._save()
         # Later ones, of a run that goes on from an older state, are replaced as it gets there.
-        kept = sorted(file for file in self.checkpoints.glob("step-*.safetensors") if file <= self.path)
+        files = (file for file in self.checkpoints.iterdir() if _NAME.fullmatch(file.name))
+        kept = sorted(file for file in files if file <= self.path)
         for old in kept[: -self.config.training.keep]:
             old.unlink(missing_ok=True)
 

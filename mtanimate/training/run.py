@@ -20,7 +20,7 @@ from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
 from mtanimate.files import half_written, replacing
 from mtanimate.training.beginning import make_animator
-from mtanimate.training.claim import unwritable
+from mtanimate.training.claim import MARK, unwritable
 from mtanimate.training.journal import Journal, Log
 from mtanimate.training.keeping import Keeper
 from mtanimate.training.meter import Meter
@@ -164,10 +164,13 @@ class Run:
         try:
             for name in (".", "pictures", "state", "checkpoints"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-                for file in half_written(self.folder / name):  # the folder is claimed: nobody is writing them
+                # The folder is claimed: nobody is writing them.
+                for file in half_written(self.folder / name, tensors=name == "checkpoints"):
                     file.unlink()
             with replacing(self.folder / "config.yaml") as partial:
-                partial.write_text(yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8")
+                partial.write_text(
+                    MARK + yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8", newline="\n"
+                )
             journal = Journal(self.folder, self.state.step, self.config.training.tensorboard)
         except OSError as error:
             raise unwritable(self.folder, error) from error

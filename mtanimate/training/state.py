@@ -121,6 +121,15 @@ class RunState:
         self.step, self.pairs, self.best = content["step"], content["pairs"], content["best"]
 
 
+def is_state(path: Path) -> bool:
+    """Whether this is the state of a run."""
+    try:
+        _read(path)
+    except InputError:
+        return False
+    return True
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = load(path, "choose another --out")

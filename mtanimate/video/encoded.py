@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtanimate.errors import MTAnimateError
-from mtanimate.files import give_name, hidden_beside
+from mtanimate.files import Overwrite, give_name, hidden_beside
 from mtanimate.video.encoding import CODECS, Encoding
 from mtanimate.video.ffmpeg import FFmpeg, local
 from mtanimate.video.sound import SoundTrack
@@ -32,7 +32,7 @@ class EncodedFile:
         times: Sequence[Fraction] | None,
         sound: SoundTrack | None,
         metadata: dict[str, str],
-        overwrite: bool,
+        overwrite: Overwrite,
     ) -> None:
         self.path = path
         self._encoding = encoding
@@ -71,7 +71,7 @@ class EncodedFile:
     def finish(self, length: Fraction) -> None:
         """Ends the encoding, adds `length` seconds of sound, and gives the file its name.
 
-        Raises InputError where that is taken by now, unless it may be overwritten.
+        Raises CameMeanwhile where that is taken by now, unless it may be overwritten.
         """
         self._end()
         if self._encoding.name == "gif":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mtanimate.errors import InputError
-from mtanimate.files import exists_already, hidden_beside
+from mtanimate.files import Overwrite, exists_already, hidden_beside, may_replace, taken
 
 
 def check_readable(path: Path, kind: str) -> None:
@@ -23,11 +23,12 @@ def check_readable(path: Path, kind: str) -> None:
         raise InputError(f"{path} is empty: copy or download the {kind} again")
 
 
-def check_new_file(path: Path, overwrite: bool) -> None:
-    """Raises InputError unless a file can be written at `path`: no folder in its place, no file unless `overwrite`."""
+def check_new_file(path: Path, overwrite: Overwrite) -> None:
+    """Raises InputError unless a file can be written at `path`: no folder in its place, and nothing else that may not
+    be replaced."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
-    if path.exists() and not overwrite:
+    if taken(path) and not may_replace(path, overwrite):
         raise exists_already(path)
     check_folder(path)
 

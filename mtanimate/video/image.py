@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 from PIL.PngImagePlugin import PngInfo
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import Overwrite, replacing
 from mtanimate.pixels import MAX_PIXELS, check_pixels, too_large
 from mtanimate.video.files import check_folder, check_readable
 
@@ -122,14 +122,14 @@ def is_animated(path: Path) -> bool:
 
 
 def write_image(
-    path: str | Path, array: np.ndarray, text: dict[str, str] | None = None, overwrite: bool = True
+    path: str | Path, array: np.ndarray, text: dict[str, str] | None = None, overwrite: Overwrite = True
 ) -> None:
     """Writes a picture whole or not at all. The extension says the format.
 
     array: uint8 RGB (H, W, 3). text: what to say of the picture, by keywords ("Title", "Comment"): PNG's text chunks;
     lines of EXIF's description in JPEG and WebP; other formats do not keep it.
-    Raises InputError for a folder or an extension that cannot be written, and for an existing file unless `overwrite`;
-    MTAnimateError when writing fails.
+    Raises InputError for a folder or an extension that cannot be written, CameMeanwhile for an existing file unless
+    `overwrite`, MTAnimateError when writing fails.
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from mtanimate.errors import InputError
+from mtanimate.files import Overwrite, exists_already, may_replace, taken
 from mtanimate.video.encoding import Encoding, choose_encoding
 from mtanimate.video.files import check_folder, check_new_file
 from mtanimate.video.sequence import is_our_sequence
 
 
-def check_output(path: str | Path, overwrite: bool, codec: str | None = None, crf: int | None = None) -> Encoding:
+def check_output(path: str | Path, overwrite: Overwrite, codec: str | None = None, crf: int | None = None) -> Encoding:
     """Says before any work whether a video can be written at `path`, and how.
 
     path: ends in the container's extension, or in a slash for a folder of PNG (as text: a Path keeps no slash;
@@ -29,13 +30,13 @@ def check_output(path: str | Path, overwrite: bool, codec: str | None = None, cr
     return encoding
 
 
-def _check_sequence(path: Path, overwrite: bool) -> None:
-    if not path.exists():
+def _check_sequence(path: Path, overwrite: Overwrite) -> None:
+    if not taken(path):
         return
     if not path.is_dir():
-        raise InputError(f"{path} is a file: choose another name for the folder of pictures")
-    if any(path.iterdir()):
-        if not is_our_sequence(path):
-            raise InputError(f"{path} holds other files: choose a new or an empty folder")
-        if not overwrite:
-            raise InputError(f"{path} exists already: choose another name or allow to overwrite it")
+        what = "a file" if path.exists() else "a link to nothing"
+        raise InputError(f"{path} is {what}: choose another name for the folder of pictures")
+    if not is_our_sequence(path):
+        raise InputError(f"{path} holds other files: choose a new or an empty folder")
+    if (path.is_symlink() or any(path.iterdir())) and not may_replace(path, overwrite):
+        raise exists_already(path)

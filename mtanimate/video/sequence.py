@@ -1,48 +1,48 @@
 """A folder of PNG out: 0000000.png and on, all of them or none."""
 
-import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import give_folder_name, hidden_beside
+from mtanimate.errors import MTAnimateError
+from mtanimate.files import Overwrite, give_folder_name, hidden_beside
 from mtanimate.video.image import open_lazily, png_text
 
 _NAME = re.compile(r"\d{7,}\.png")
-_MARK = {"Software": "mtanimate"}  # in each picture: what has it may be replaced by what has it
+_MARK = "mtanimate"  # in each picture: what has it may be replaced by what has it
 
 
 def is_our_sequence(folder: Path) -> bool:
-    """Whether a folder holds nothing but pictures that `PictureFolder` wrote."""
-    return all(_NAME.fullmatch(file.name) and file.is_file() and _is_marked(file) for file in folder.iterdir())
+    """Whether this is a folder, and holds nothing but pictures that `PictureFolder` wrote."""
+    return folder.is_dir() and all(
+        _NAME.fullmatch(file.name) and file.is_file() and is_marked(file, _MARK) for file in folder.iterdir()
+    )
 
 
-def _is_marked(file: Path) -> bool:
+def is_marked(file: Path, mark: str) -> bool:
+    """Whether this is a picture whose text says that `mark` is the software that made it."""
     try:
         with open_lazily(file) as picture:
-            return picture.info.get("Software") == _MARK["Software"]
-    except OSError:
+            return picture.info.get("Software") == mark
+    except Exception:  # whatever Pillow stumbles over: then it is none of ours
         return False
 
 
 class PictureFolder:
     """Pictures that go to a hidden folder beside `path`, which takes its name when all is well.
 
-    text: of each picture, by PNG's keywords ("Title", "Comment"). overwrite: an older sequence of ours.
+    text: of each picture, by PNG's keywords ("Title", "Comment"). overwrite: of an older sequence of ours.
     """
 
     def __init__(self, path: Path, text: dict[str, str], overwrite: bool) -> None:
         self.path = path
-        self._overwrite = overwrite
-        self._text = png_text({**text, **_MARK})
+        self._overwrite: Overwrite = is_our_sequence if overwrite else False
+        self._text = png_text({**text, "Software": _MARK})
         self._count = 0
         self._partial = hidden_beside(path.with_name(f"{path.name}.png"))
-        self._old: Path | None = None
         try:
             self._partial.mkdir()
         except OSError as error:
@@ -62,28 +62,13 @@ class PictureFolder:
     def finish(self) -> None:
         """Gives the folder its name: an empty one's place, or that of an older sequence of ours where it may."""
         try:
-            if self._overwrite and self.path.exists():
-                self._move_away()
-            give_folder_name(self._partial, self.path)
+            give_folder_name(self._partial, self.path, self._overwrite)
         except OSError as error:
             raise self._failed(error) from error
-        if self._old is not None:
-            shutil.rmtree(self._old, ignore_errors=True)
-            self._old = None
 
     def discard(self) -> None:
-        """Removes what is not finished, and puts back what stood there."""
+        """Removes what is not finished."""
         shutil.rmtree(self._partial, ignore_errors=True)
-        if self._old is not None:
-            with suppress(OSError):
-                os.replace(self._old, self.path)
-
-    def _move_away(self) -> None:
-        """A folder cannot replace a full one. Looked at once more: others may have put files there meanwhile."""
-        self._old = hidden_beside(self.path.with_name(f"{self.path.name}.png"))
-        os.replace(self.path, self._old)
-        if not self._old.is_dir() or not is_our_sequence(self._old):
-            raise InputError(f"{self.path} was not written: other files came into it meanwhile")
 
     def _failed(self, error: OSError) -> MTAnimateError:
         if error.errno in (28, 122):  # no space, no quota

@@ -8,6 +8,7 @@ from types import TracebackType
 import numpy as np
 
 from mtanimate.errors import MTAnimateError
+from mtanimate.files import Overwrite
 from mtanimate.video.encoded import EncodedFile
 from mtanimate.video.output import check_output
 from mtanimate.video.sequence import PictureFolder
@@ -27,8 +28,8 @@ class VideoWriter:
     sound: copied where the container takes it and nothing is cut off its beginning; GIF and PNG are silent.
     title, comment: written where the container has a place for them; in GIF there is none.
     audio: whether the result has sound.
-    Raises InputError as `check_output`, at the end too: others may have written there meanwhile; and for an unreadable
-    file of sound. Use it in a `with` statement.
+    Raises InputError as `check_output`, and for an unreadable file of sound; CameMeanwhile at the end, where others
+    have written there since. Use it in a `with` statement.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class VideoWriter:
         crf: int | None = None,
         title: str | None = None,
         comment: str | None = None,
-        overwrite: bool = False,
+        overwrite: Overwrite = False,
     ) -> None:
         self.path = Path(path)
         encoding = check_output(path, overwrite, codec, crf)
@@ -59,7 +60,9 @@ class VideoWriter:
         text = {name: value for name, value in said.items() if value}
         self._out: EncodedFile | PictureFolder
         if encoding.name == "png":
-            self._out = PictureFolder(self.path, {name.capitalize(): value for name, value in text.items()}, overwrite)
+            self._out = PictureFolder(
+                self.path, {name.capitalize(): value for name, value in text.items()}, bool(overwrite)
+            )
         else:
             self._out = EncodedFile(self.path, encoding, self._fps, (height, width), times, track, text, overwrite)
 

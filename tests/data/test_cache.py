@@ -189,7 +189,7 @@ def test_another_resolution_and_another_folder_are_refused(cached, data, tmp_pat
 
 
 def test_a_cache_that_is_being_filled_is_refused(cached, data):
-    with filling(cached, SIZE), pytest.raises(InputError, match="another process is filling the cache"):
+    with filling(cached, SIZE), pytest.raises(MTAnimateError, match="another process is filling the cache"):
         cache_dataset(data, cached, resolution=SIZE)
 
 

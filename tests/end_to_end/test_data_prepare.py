@@ -109,7 +109,7 @@ def test_a_run_that_is_ended_goes_on(raw, metadata, tmp_path, signal_number):
         assert (code, stderr) == (130, "mtanimate: interrupted\n")
         assert len(manifest(out)) == len(first)
         assert not list(out.rglob("*.part"))
-    (out / "train" / ".left-12345678.part").write_text("half a clip")
+    (out / "train" / ".left.mtanimate-12345678.part").write_text("half a clip")
     done = run(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

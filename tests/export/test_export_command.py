@@ -181,12 +181,20 @@ def test_a_network_that_cannot_be_traced(media, tmp_path, monkeypatch):
 def test_a_folder_is_replaced_when_told_to_and_ours(media, exported, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(exported("onnx"), out)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "weights.bin").write_text("precious")
+    (mine / "manifest.json").write_text("{}")
     assert "exists already" in export(media, out)
     (out / "notes.txt").write_text("mine")
-    assert "is no exported folder" in export(media, out, "--overwrite")
-    assert "is no exported folder" in export(tmp_path, media / "frames", "--overwrite")
-    assert (out / "notes.txt").exists()
-    (out / "notes.txt").unlink()
+    assert "notes.txt is of no export" in export(media, out, "--overwrite")
+    (out / "notes.txt").rename(out / "weights.bin")  # a suffix of ours
+    assert "weights.bin is of no export" in export(media, out, "--overwrite")
+    (out / "weights.bin").unlink()
+    for other in (media / "frames", mine):
+        assert f"{other.name} is of no export" in export(media, other, "--overwrite")
+    assert (mine / "weights.bin").read_text() == "precious"
+    shutil.rmtree(mine)
     arguments = ["export", "--checkpoint", media / "tiny.safetensors", "--format", "onnx", "--out", out, "--overwrite"]
     before = (out / "manifest.json").stat().st_ino
     done = CliRunner().invoke(app, list(map(str, arguments)))

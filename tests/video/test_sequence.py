@@ -11,6 +11,7 @@ from moving import moving, names, write
 from PIL import Image
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import CameMeanwhile
 from mtanimate.video import VideoReader, VideoWriter, check_output, read_image, write_image
 from mtanimate.video.folder import FrameFolder
 
@@ -71,7 +72,7 @@ def test_files_that_come_in_meanwhile_are_kept(tmp_path: Path) -> None:
             writer.write(NOISE[:2])
             (tmp_path / "a" / "notes.txt").write_text("precious")
 
-    with pytest.raises(InputError, match="meanwhile"):
+    with pytest.raises(CameMeanwhile):
         rewrite()
     assert (tmp_path / "a" / "notes.txt").read_text() == "precious"
     assert names(tmp_path) == ["a"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moving import FPS, moving, names, write
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import CameMeanwhile
 from mtanimate.video import Sound, VideoReader, VideoWriter, check_output
 
 X264 = ("-pix_fmt", "yuv420p", "-preset", "ultrafast")
@@ -247,7 +248,7 @@ def test_two_writers_of_one_new_name_do_not_both_succeed(
             write(f"{tmp_path}/{name}", moving(3))
             first.update(_content(tmp_path))
 
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(CameMeanwhile):
         race()
     assert _content(tmp_path) == first
     assert len(names(tmp_path)) == 1

@@ -1,6 +1,5 @@
 """Clips cut out of a raw video by ffmpeg: decoded once for many clips, each written whole or not at all."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +7,7 @@ from threading import Event, Lock
 
 from mtanimate.data.preparation.journal import Cut
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import hidden_beside
+from mtanimate.files import give_name, hidden_beside
 from mtanimate.video import VideoReader
 from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
 from mtanimate.video.ffmpeg import FFmpeg, local
@@ -61,7 +60,7 @@ class Cutter:
             for cut, file in temporary.items():
                 if probe(file).frame_count != cut.frames:
                     raise InputError(f"{video} ends before frame {cut.end}: copy or download the video again")
-                os.replace(file, out / cut.file)
+                give_name(file, out / cut.file, overwrite=False)
                 done(cut)
         except OSError as error:
             raise MTAnimateError(

@@ -10,7 +10,8 @@ from threading import Lock
 from typing import Any
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import replacing, taken
+from mtanimate.places import refuse_foreign
 from mtanimate.reading import parse_fraction, parse_json, read_bytes
 from mtanimate.video.square import Square
 
@@ -79,12 +80,12 @@ class Journal:
     """`OUT/journal.jsonl`: a line for every raw video, added before its first clip is made. Any thread may call.
 
     A clip is finished when its file exists and was last planned as the same cut of the same video.
-    Raises InputError for a file that is no journal.
+    Raises InputError for a file that is no journal, and for a manifest that none belongs to.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._path = out / "journal.jsonl"
+        self._path, self._manifest = out / "journal.jsonl", out / "manifest.csv"
         self._tracked: dict[str, Plan] = {}
         self._cuts: dict[str, tuple[Cut, int]] = {}
         self._lock = Lock()
@@ -106,9 +107,11 @@ class Journal:
     def add(self, plan: Plan) -> None:
         """Writes a plan down, unless it is known and done. Clips of its names that were cut otherwise go first.
 
-        Raises MTAnimateError when it cannot be written (a full disk).
+        Raises InputError where a file that was not made here has the name of a clip, MTAnimateError when it cannot be
+        written (a full disk).
         """
         left = self.left(plan)
+        refuse_foreign("--out", [self.out / cut.file for cut in left if cut.file not in self._cuts])
         if not left and (not plan.tracked or self._tracked.get(plan.source) == plan):
             return
         try:
@@ -125,12 +128,12 @@ class Journal:
 
     def write_manifest(self) -> Path:
         """`OUT/manifest.csv`: every finished clip, sorted by name; whole or not at all."""
-        path = self.out / "manifest.csv"
+        path = self._manifest
         rows = [
             cut.as_row() for _, (cut, source_bytes) in sorted(self._cuts.items()) if self._finished(cut, source_bytes)
         ]
         try:
-            with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            with replacing(path, _is_manifest) as partial, partial.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -142,11 +145,14 @@ class Journal:
         self._cuts |= {cut.file: (cut, plan.source_bytes) for cut in plan.cuts}
 
     def _read(self) -> Iterator[Plan]:
-        if not self._path.exists():
+        if not taken(self._path):
+            refuse_foreign("--out", [self._manifest])
             return
         content = read_bytes(self._path)
         whole, _, torn = content.rpartition(b"\n")
         try:
+            if torn and not whole:  # nothing shows that this is ours
+                raise ValueError("no whole line")
             for line in whole.decode().splitlines():
                 source, source_bytes, tracked, rows, skipped = parse_json(line)
                 yield Plan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
@@ -155,6 +161,14 @@ class Journal:
         if torn:  # the last line of a run that was ended while it wrote: the video is planned anew
             with self._path.open("r+b") as file:
                 file.truncate(len(content) - len(torn))
+
+
+def _is_manifest(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            return next(csv.reader(opened), None) == _COLUMNS
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
 
 
 def _unwritable(path: Path, error: OSError) -> MTAnimateError:

@@ -15,6 +15,8 @@ from mtanimate.data.preparation.journal import Cut, Journal, Plan
 from mtanimate.data.preparation.metadata import Row, read_metadata
 from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import half_written
+from mtanimate.places import claim
 from mtanimate.video import faces
 from mtanimate.video.files import check_folder, check_readable
 
@@ -63,20 +65,31 @@ def prepare(
     face is skipped and named. workers: raw videos at a time, by default one a processor.
     progress(done, total, note): raw videos. say(line): what is skipped, and why.
     Raises InputError for folders, options or a CSV that are wrong, and where dlib is needed and missing;
-    MTAnimateError when the disk is full, and when there is no clip in the end.
+    MTAnimateError when the disk is full, when another run writes `out`, and when there is no clip in the end.
     """
     started = time.monotonic()
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     if size < 2 or size % 2:
         raise InputError(f"--size {size}: H.264 needs an even number of pixels")
     jobs = _by_metadata(raw, out, Path(metadata), say) if metadata else _by_face(raw, out, say)
-    _make_folder(out)
-    preparation = _Preparation(raw, out, size)
+    with claim(out):
+        _make_folder(out)
+        return _prepare(_Preparation(raw, out, size), jobs, workers or os.cpu_count() or 1, started, progress, say)
+
+
+def _prepare(
+    preparation: "_Preparation",
+    jobs: list["_Job"],
+    workers: int,
+    started: float,
+    progress: Callable[..., None],
+    say: Say,
+) -> Result:
     total: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     try:
         progress(0, len(jobs))
-        with closing(preparation.outcomes(jobs, workers or os.cpu_count() or 1)) as outcomes:
+        with closing(preparation.outcomes(jobs, workers)) as outcomes:
             for done, outcome in enumerate(outcomes, 1):
                 total.update(written=outcome.written, already_there=outcome.already_there)
                 skipped.update(outcome.skipped)
@@ -90,9 +103,16 @@ def prepare(
     manifest = preparation.journal.write_manifest()
     if not total.total():
         (reason, _), *_ = skipped.most_common(1)
-        raise MTAnimateError(f"no clip came of the {len(jobs)} videos of {raw}: {reason}")
-    seconds = round(time.monotonic() - started, 1)
-    return Result(str(out), str(manifest), len(jobs), total["written"], total["already_there"], dict(skipped), seconds)
+        raise MTAnimateError(f"no clip came of the {len(jobs)} videos of {preparation.raw}: {reason}")
+    return Result(
+        out=str(preparation.out),
+        manifest=str(manifest),
+        videos=len(jobs),
+        written=total["written"],
+        already_there=total["already_there"],
+        skipped=dict(skipped),
+        seconds=round(time.monotonic() - started, 1),
+    )
 
 
 @dataclass(frozen=True)
@@ -120,10 +140,10 @@ def _by_metadata(raw: Path, out: Path, metadata: Path, say: Say) -> list[_Job]:
 
 
 def _make_folder(out: Path) -> None:
-    """Also removes what a run that was ended by force left unfinished."""
+    """Also removes what a run that was ended by force left unfinished. The folder is claimed: nobody is writing it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for unfinished in [*out.glob("t*/.*.part"), *out.glob(".manifest-*.csv")]:
+        for unfinished in [*half_written(out, "manifest"), *half_written(out / "train"), *half_written(out / "test")]:
             unfinished.unlink()
     except OSError as error:
         raise InputError(f"{out}: cannot be made a folder of clips ({error.strerror}): choose another --out") from error

@@ -1,6 +1,7 @@
 """What a run that was ended by force leaves to the next one."""
 
 import csv
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -52,12 +53,13 @@ def test_a_clip_that_was_cut_otherwise_is_left_to_do_and_removed(out):
         journal.add(plan(cut()))
 
 
-def test_a_stray_file_is_no_finished_clip(out):
+def test_a_stray_file_is_no_clip_and_stays(out):
     make(out, cut())
     journal = Journal(out)
     assert journal.left(plan(cut())) == [cut()]
-    journal.add(plan(cut()))
-    assert not (out / cut().file).exists()
+    with pytest.raises(InputError, match=re.escape(cut().file)):
+        journal.add(plan(cut()))
+    assert (out / cut().file).read_text() == "a clip"
 
 
 def test_nothing_is_written_twice(out):
@@ -84,11 +86,25 @@ def test_a_torn_line_is_forgotten(out):
         assert Journal(out).tracked("c.mp4", 7)
 
 
-@pytest.mark.parametrize("content", ["hello\n", "{}\n", "[1, 2]\n", "[1,2,3,[[1]],5]\n", "\xff\n"])
+@pytest.mark.parametrize("content", ["hello\n", "{}\n", "[1, 2]\n", "[1,2,3,[[1]],5]\n", "\xff\n", "[1", "mine"])
 def test_another_file_is_refused(out, content):
     (out / "journal.jsonl").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"journal\.jsonl"):
         Journal(out)
+    assert (out / "journal.jsonl").read_text("latin-1") == content
+
+
+def test_another_manifest_is_refused(out):
+    (out / "manifest.csv").write_text("mine\n")
+    with pytest.raises(InputError, match=r"manifest\.csv"):
+        Journal(out)
+    (out / "manifest.csv").unlink()
+    journal = Journal(out)
+    journal.add(plan(cut()))
+    (out / "manifest.csv").write_text("mine\n")
+    with pytest.raises(MTAnimateError, match=r"manifest\.csv"):
+        journal.write_manifest()
+    assert (out / "manifest.csv").read_text() == "mine\n"
 
 
 def test_the_manifest_lists_what_is_finished(out):
