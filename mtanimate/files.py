@@ -3,10 +3,14 @@
 import errno
 import hashlib
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -30,9 +34,88 @@ def cache_folder() -> Path:
         return _NOWHERE
 
 
+# Hidden names say whose they are: the machine, the process, and when that started, since numbers come again.
+_OWNED = re.compile(
+    r"\.(?P<name>.*)-mtanimate-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-(?P<started>\d+)-[0-9a-f]{8}(?P<end>\..*)?",
+    re.DOTALL,
+)
+_ASIDE = ".old"
+_LOST = 86400.0  # seconds without a change after which nobody on another machine writes any more
+
+
 def hidden_beside(path: Path) -> Path:
-    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
-    return path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once.
+
+    What processes that were killed have left in that folder is cleared before.
+    """
+    _clear(os.path.abspath(path.parent))
+    return path.with_name(f".{path.stem[:40]}-{_owner()}{path.suffix}")
+
+
+def aside(path: Path) -> Path:
+    """A new hidden name for what stands at `path`, until something else stands there. Where this process is killed
+    before, the next that writes in the folder puts it back."""
+    return path.with_name(f".{path.name}-{_owner()}{_ASIDE}")
+
+
+def owner_lives(hidden: Path) -> bool:
+    """Whether the process that made up this hidden name still runs, as far as can be told from here; False for names
+    that say no owner. Raises OSError where there is no such file."""
+    owned = _OWNED.fullmatch(hidden.name)
+    if owned is None:
+        return False
+    if owned["machine"] == _machine() and os.name == "posix":
+        return _runs(int(owned["process"]), owned["started"])
+    return time.time() - hidden.lstat().st_mtime < _LOST
+
+
+def _owner() -> str:
+    return f"mtanimate-{_machine()}-{os.getpid()}-{_started(os.getpid())}-{uuid.uuid4().hex[:8]}"
+
+
+@cache
+def _machine() -> str:
+    """This machine's, or this container's: within it, numbers of processes mean something."""
+    with suppress(OSError):
+        return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _runs(process: int, started: str) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return _started(process) in (started, "0")
+
+
+def _started(process: int) -> str:
+    """Of a process, as Linux counts, "" for a dead one that nobody has waited for; "0" where it cannot be told."""
+    try:
+        state, *numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "0"
+    return "" if state in "ZX" else numbers[18]
+
+
+@cache
+def _clear(folder: str) -> None:
+    """Once for each folder: what owners who live no more have left there goes, and what they set aside comes back."""
+    with suppress(OSError):  # what cannot be cleared is in nobody's way
+        for left in Path(folder).glob(".*-mtanimate-*"):
+            owned = _OWNED.fullmatch(left.name)
+            with suppress(OSError):  # another process clears, too
+                if owned is None or owner_lives(left):
+                    continue
+                was = left.with_name(owned["name"])
+                if owned["end"] == _ASIDE and not was.exists():
+                    os.rename(left, was)
+                elif left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -128,7 +211,7 @@ def replacing_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     What stood there is removed. Where the block fails, it stays and nothing is left behind. Raises OSError where it
     cannot, InputError unless `overwrite` where there is a folder by then with anything in it.
     """
-    partial, old = hidden_beside(path), hidden_beside(path)
+    partial, old = hidden_beside(path), aside(path)
     partial.mkdir()
     try:
         yield partial

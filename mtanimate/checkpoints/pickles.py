@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mtanimate.checkpoints.file import read_metadata
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory, is_of_memory
 
 AGAIN = "download it again, and do not unpack it"
 
@@ -78,6 +78,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise InputError(f"'{path}' {_refused(str(error))}") from error
     except Exception as error:  # whatever a damaged file makes the reader stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(f"'{path}'") from error
         raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {AGAIN}") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")

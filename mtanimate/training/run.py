@@ -134,7 +134,7 @@ class Run:
     def train(self, report: Callable[[Report], None] = lambda report: None) -> Path:
         """Take the steps that are left; returns the last checkpoint.
 
-        Raises Interrupted on Ctrl-C or SIGTERM, the state saved; MTAnimateError where losses stay not finite.
+        Raises Interrupted on Ctrl-C, SIGTERM or SIGHUP, the state saved; MTAnimateError where losses stay not finite.
         """
         journal = self._open_folder() if self.workers.first else None
         try:

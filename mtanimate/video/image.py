@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import replacing
 from mtanimate.video.files import check_folder, check_readable
 
@@ -67,9 +67,11 @@ def opened_picture(path: Path, say: Say = lambda line: None) -> Iterator[Image.I
         ) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels: make the picture smaller first") from error
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(path) from error
         raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
 
 

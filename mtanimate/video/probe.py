@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory
 from mtanimate.video.colour import Look
 from mtanimate.video.container import Damaged, decode, opened, packets, picture_stream, sound_stream
 from mtanimate.video.ending import ends_early
@@ -80,6 +80,8 @@ def probe(path: Path) -> Video:
             stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path)
         except Damaged as error:
             raise InputError(f"{path} is damaged or cut off: copy or download the video again") from error
+        except MemoryError as error:
+            raise OutOfMemory(path) from error
         codec, tick = stream.codec_context.codec.canonical_name, Fraction(stream.time_base or 1)
         declared = stream.average_rate or stream.guessed_rate
         ticks = _ascending(container, stamps, tick, pictures, declared or Fraction(25))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import give_folder_name, hidden_beside
+from mtanimate.files import aside, give_folder_name, hidden_beside
 from mtanimate.video.image import open_lazily, png_text
 
 _NAME = re.compile(r"\d{7,}\.png")
@@ -80,7 +80,7 @@ class PictureFolder:
 
     def _move_away(self) -> None:
         """A folder cannot replace a full one. Looked at once more: others may have put files there meanwhile."""
-        self._old = hidden_beside(self.path.with_name(f"{self.path.name}.png"))
+        self._old = aside(self.path)
         os.replace(self.path, self._old)
         if not self._old.is_dir() or not is_our_sequence(self._old):
             raise InputError(f"{self.path} was not written: other files came into it meanwhile")

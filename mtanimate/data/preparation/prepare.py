@@ -15,6 +15,7 @@ from mtanimate.data.preparation.journal import Cut, Journal, Plan
 from mtanimate.data.preparation.metadata import Row, read_metadata
 from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import owner_lives
 from mtanimate.video import faces
 from mtanimate.video.files import check_folder, check_readable
 
@@ -124,7 +125,8 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for unfinished in [*out.glob("t*/.*.part"), *out.glob(".manifest-*.csv")]:
-            unfinished.unlink()
+            if not owner_lives(unfinished):
+                unfinished.unlink()
     except OSError as error:
         raise InputError(f"{out}: cannot be made a folder of clips ({error.strerror}): choose another --out") from error
     check_folder(out / "manifest.csv")
