@@ -74,6 +74,12 @@ class AsCtrlC:
             self._hook(told)
 
 
+def let_signals_end() -> None:
+    """From now on they end this process at once: Python would show a traceback of Ctrl-C while it takes itself down."""
+    for number in listened_to():
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _importing(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mtanimate.animation.animate import Job, perform
 from mtanimate.animation import attending
+from mtanimate.animation.animate import Job, perform
 from mtanimate.animation.attending import Piece, Stopped, attend
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.output import codec_for
@@ -134,7 +134,9 @@ def run_jobs(
 
     def hung(row: Row) -> None:
         minutes = attending.LONGEST_SILENCE / 60
-        fail(row, f"no new frame for {minutes:g} minutes: it was given up; does a disk, a network share or a file hang?")
+        fail(
+            row, f"no new frame for {minutes:g} minutes: it was given up; does a disk, a network share or a file hang?"
+        )
 
     def one(piece: Piece[Row]) -> bool:
         assert cast is not None
