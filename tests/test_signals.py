@@ -53,9 +53,14 @@ def test_an_import_is_done_before_the_end(tmp_path, monkeypatch):
         "done = True\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Ended), AsCtrlC():
-        assert importlib.import_module("begun_by_test").done
-        wait()
+
+    def work() -> None:
+        with AsCtrlC():
+            assert importlib.import_module("begun_by_test").done
+            wait()
+
+    with pytest.raises(Ended):
+        work()
 
 
 def test_a_callback_cannot_swallow_it():
@@ -63,10 +68,14 @@ def test_a_callback_cannot_swallow_it():
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
+    def work() -> None:
+        with AsCtrlC():
+            Closing()
+            wait()
+
     hook = sys.unraisablehook
-    with pytest.raises(Ended), AsCtrlC():
-        Closing()
-        wait()
+    with pytest.raises(Ended):
+        work()
     assert sys.unraisablehook is hook
 
 
