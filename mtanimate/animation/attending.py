@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -58,7 +58,7 @@ class Piece(Generic[T]):
 
 def attend(
     work: Callable[[Piece[T]], bool], hung: Callable[[T], None], items: Sequence[T], workers: int
-) -> Iterator[bool]:
+) -> Generator[bool, None, None]:
     """The outcomes as they come; no more items are begun than there are workers.
 
     One whose work is silent for `LONGEST_SILENCE` is told to `hung`, and counts as False. Raises what the work raises.

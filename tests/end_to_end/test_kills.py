@@ -6,26 +6,30 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from commands import COMMAND, moving_disc
-from lives import load_all, write_settings
+import torch
+from commands import interrupted, moving_disc
+from lives import FORK, load_all, write_settings
 from tiny import tiny_config, write_video
 
 from mtanimate.backends.manifest import read_manifest
+from mtanimate.cli import main
 from mtanimate.data.cache import Cache
 from mtanimate.video import VideoReader
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches processes in Linux's /proc")
 
+LONG = 120.0  # seconds, on a busy machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LIVE = "lavfi:testsrc2=size=96x64:rate=25:duration=2"
 JOBS = "source,driving,out,crop,driving-crop\n" + "".join(
@@ -115,6 +119,7 @@ class Workplace:
         (folder / "jobs.csv").write_text(JOBS)
         write_settings(folder / "tiny.yaml", tiny_config(steps=6, precision="fp32", checkpoint_every=2))
         self.own = self._content()
+        self.said = folder.with_name(f"{folder.name}.txt")
         self.cache = folder.with_name(f"{folder.name} cache")
         if "o.mp4" in case.command:
             (folder / "o.mp4").write_text("the old result")
@@ -122,20 +127,19 @@ class Workplace:
     def _content(self) -> dict[Path, bytes]:
         return {file: file.read_bytes() for file in self.folder.rglob("*") if file.is_file()}
 
-    def start(self) -> subprocess.Popen:
-        environment = os.environ | {"MARK": self.mark, "OMP_NUM_THREADS": "1", "MTANIMATE_CACHE": str(self.cache)}
-        return subprocess.Popen(
-            [COMMAND, *self.case.command.split()], cwd=self.folder, env=environment, text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
+    def start(self) -> BaseProcess:
+        environment = {"MARK": self.mark, "MTANIMATE_CACHE": str(self.cache)}
+        process = FORK.Process(target=_command, args=(self.case.command.split(), self.folder, self.said, environment))
+        process.start()
+        return process
 
     def run(self) -> float:
         """To its end; what is there then is whole, and nothing is hidden. Returns the seconds."""
         began = time.monotonic()
         process = self.start()
-        said = process.communicate(timeout=120)[1]
-        assert process.returncode == 0, said
-        self.check()
+        process.join(LONG)
+        assert process.exitcode == 0, self.said.read_text()
+        self.check(process)
         hidden = [file for top in (self.folder, self.cache) for file in top.rglob(".*") if file not in self.own]
         assert hidden == []
         return time.monotonic() - began
@@ -143,39 +147,57 @@ class Workplace:
     def end(self, number: int, moment: float) -> int:
         """Begins a run and sends it the signal, so many seconds after it listens. Returns its exit code."""
         process = self.start()
-        while not _listens(process):
+        while not _listens(process.pid):
             time.sleep(0.005)
-        time.sleep(moment)
-        process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        process.join(moment)
+        with suppress(ProcessLookupError):  # it is done
+            os.kill(process.pid, number)
+        process.join(LONG)
         # Below zero: SIGKILL; or it was done, and Python was taking itself down. Shells do not tell from 128 + number.
-        assert process.returncode in (0, -number, 128 + number), said
-        assert "Traceback" not in said
-        self.check()
-        return process.returncode
+        assert process.exitcode in (0, -number, 128 + number), self.said.read_text()
+        assert "Traceback" not in self.said.read_text()
+        self.check(process)
+        return process.exitcode
 
-    def check(self) -> None:
+    def check(self, process: BaseProcess) -> None:
         content = self._content()
         assert {file: content.get(file) for file in self.own} == self.own
         self.case.whole(self.folder)
-        until = time.monotonic() + 15  # processes that decode for a training look every five seconds
-        while others := _marked(self.mark):
+        until = time.monotonic() + LONG / 4  # processes that decode for a training look every five seconds
+        while others := _left(process.pid, self.mark):
             assert time.monotonic() < until, others
             time.sleep(0.05)
 
 
-def _listens(process: subprocess.Popen) -> bool:
+def _command(arguments: list[str], folder: Path, said: Path, environment: dict[str, str]) -> None:
+    """The command as it is, but for the seconds in which it imports torch: the process is a fork of one that has."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    sys.argv = ["mtanimate", *arguments]
+    for number, name in ((1, os.devnull), (2, said)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    main()
+
+
+def _listens(process: int) -> bool:
     """Whether it has begun, or ended: handlers are there."""
-    caught = Path(f"/proc/{process.pid}/status").read_text().partition("SigCgt:")[2].split()
-    return process.poll() is not None or bool(caught and int(caught[0], 16) >> (signal.SIGTERM - 1) & 1)
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return True
+    caught = status.partition("SigCgt:")[2].split()
+    return "State:\tZ" in status or bool(caught and int(caught[0], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def _marked(mark: str) -> list[str]:
-    """The commands that run with this mark in their environment."""
+def _left(session: int, mark: str) -> list[str]:
+    """The commands that run in this session, or with this mark in the environment that they began with."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if mark.encode() in (folder / "environ").read_bytes():
+            state, *numbers = (folder / "stat").read_text().rpartition(")")[2].split()
+            if state != "Z" and (numbers[2] == str(session) or mark.encode() in (folder / "environ").read_bytes()):
                 found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:  # another user's, or it has just ended
             continue
@@ -185,6 +207,9 @@ def _marked(mark: str) -> list[str]:
 def endings(media: Path, folder: Path, name: str, count: int, runs_after: int) -> Counter[str]:
     """So many, at moments spread over a whole run; after some of them one is let run to its end. What came of them."""
     chance = random.Random(f"{name} {count}")
+    warm = FORK.Process(target=int)  # the server starts, once for all, and is no part of what is timed
+    warm.start()
+    warm.join()
     place = Workplace(media, folder / "first", CASES[name])
     seconds = place.run()
     outcomes: Counter[str] = Counter()
@@ -199,8 +224,21 @@ def endings(media: Path, folder: Path, name: str, count: int, runs_after: int) -
     return outcomes
 
 
-def test_four_endings_of_animate(media, tmp_path):
-    assert endings(media, tmp_path, "animate", 4, 4).total() == 4
+def test_eight_endings_of_animate(media, tmp_path):
+    assert endings(media, tmp_path, "animate", 8, 4).total() == 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_ending_while_torch_is_imported(number, media, tmp_path):
+    """Of the installed command, as soon as it listens."""
+    files = ["--source", media / "face.png", "--driving", media / "talk.mp4", "--out", tmp_path / "o.mp4"]
+    code, said = interrupted(number, _a_child_listens, "animate", *files, "--checkpoint", media / "tiny.safetensors")
+    assert (code, said) == (128 + number, "mtanimate: interrupted\n")
+
+
+def _a_child_listens() -> bool:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return any(b"animate" in Path(f"/proc/{child}/cmdline").read_bytes() and _listens(int(child)) for child in children)
 
 
 @pytest.mark.slow
