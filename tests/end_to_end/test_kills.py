@@ -128,15 +128,18 @@ class Workplace:
         return {file: file.read_bytes() for file in self.folder.rglob("*") if file.is_file()}
 
     def start(self) -> BaseProcess:
+        """Returns as soon as it listens to signals."""
         environment = {"MARK": self.mark, "MTANIMATE_CACHE": str(self.cache)}
         process = FORK.Process(target=_command, args=(self.case.command.split(), self.folder, self.said, environment))
         process.start()
+        while not _listens(process.pid):
+            time.sleep(0.005)
         return process
 
     def run(self) -> float:
-        """To its end; what is there then is whole, and nothing is hidden. Returns the seconds."""
-        began = time.monotonic()
+        """To its end; what is there then is whole, and nothing is hidden. Returns the seconds since it listened."""
         process = self.start()
+        began = time.monotonic()
         process.join(LONG)
         assert process.exitcode == 0, self.said.read_text()
         self.check(process)
@@ -147,8 +150,6 @@ class Workplace:
     def end(self, number: int, moment: float) -> int:
         """Begins a run and sends it the signal, so many seconds after it listens. Returns its exit code."""
         process = self.start()
-        while not _listens(process.pid):
-            time.sleep(0.005)
         process.join(moment)
         with suppress(ProcessLookupError):  # it is done
             os.kill(process.pid, number)
