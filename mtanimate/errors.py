@@ -17,8 +17,25 @@ class InputError(MTAnimateError):
     exit_code = 2
 
 
+class OutOfMemory(InputError):
+    """A file needs more memory than there is. That it is damaged nobody knows then: exit code 1."""
+
+    exit_code = 1
+
+    def __init__(self, file: object) -> None:
+        super().__init__(
+            f"{file} needs more memory than there is: close other programs; a damaged file may ask for that much, too"
+        )
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether an exception, whoever raised it, says that memory ran out."""
+    texts = ("allocate memory", "out of memory error")  # of the system and PyTorch; of Pillow
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
+
+
 class Interrupted(MTAnimateError):
-    """Ctrl-C or SIGTERM; what was done is saved. Exit code 128 + the signal's number, as shells have it."""
+    """Ctrl-C, SIGTERM or SIGHUP; what was done is saved. Exit code 128 + the signal's number, as shells have it."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

@@ -7,10 +7,14 @@ user said to overwrite, replaced itself; what it points to stays.
 import errno
 import hashlib
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -21,9 +25,6 @@ from mtanimate.reading import open_regular
 # What may be done to what stands at an output's name: True, the user said to replace it; False, nothing; a function,
 # replace it where this says that we made it, by what is in it.
 Overwrite = bool | Callable[[Path], bool]
-
-_PARTIAL = ".{}.mtanimate-" + 8 * "[0-9a-f]" + "*"  # as `hidden_beside` names them
-_SAFETENSORS_PARTIAL = ".tmp" + 6 * "[0-9A-Za-z]"  # as safetensors' save_file does, from 0.8 on
 
 
 # Where nobody has a home: a folder in which nothing is, and nothing can be made.
@@ -39,18 +40,98 @@ def cache_folder() -> Path:
         return _NOWHERE
 
 
+# Hidden names say whose they are: the machine, the process, and when that started, since numbers come again.
+_OWNED = re.compile(
+    r"\.(?P<name>.*)-mtanimate-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-(?P<started>\d+)-[0-9a-f]{8}(?P<end>\..*)?",
+    re.DOTALL,
+)
+_ASIDE = ".old"
+_LOST = 86400.0  # seconds without a change after which nobody on another machine writes any more
+
+
 def hidden_beside(path: Path) -> Path:
-    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once."""
-    return path.with_name(f".{path.stem[:40]}.mtanimate-{uuid.uuid4().hex[:8]}{path.suffix}")
+    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once.
 
-
-def half_written(folder: Path, stem: str = "*", *, tensors: bool = False) -> list[Path]:
-    """What processes that were killed while they wrote have left in `folder`; or what others are writing there now.
-
-    stem: of the files that they were to be. tensors: also what safetensors writes by names of its own.
+    What processes that were killed have left in that folder is cleared before.
     """
-    patterns = [_PARTIAL.format(stem), *[_SAFETENSORS_PARTIAL] * tensors]
-    return [file for pattern in patterns for file in folder.glob(pattern)]
+    clear_leftovers(path.parent)
+    return path.with_name(f".{path.stem[:40]}-{_owner()}{path.suffix}")
+
+
+def aside(path: Path) -> Path:
+    """A new hidden name for what stands at `path`, until something else stands there. Where this process is killed
+    before, the next that writes in the folder puts it back."""
+    return path.with_name(f".{path.name}-{_owner()}{_ASIDE}")
+
+
+def owner_lives(hidden: Path) -> bool:
+    """Whether the process that made up this hidden name still runs, as far as can be told from here; False for names
+    that say no owner. Raises OSError where there is no such file."""
+    owned = _OWNED.fullmatch(hidden.name)
+    if owned is None:
+        return False
+    if owned["machine"] == _machine() and os.name == "posix":
+        return _runs(int(owned["process"]), owned["started"])
+    return time.time() - hidden.lstat().st_mtime < _LOST
+
+
+def _owner() -> str:
+    return f"mtanimate-{_machine()}-{os.getpid()}-{_started(os.getpid())}-{uuid.uuid4().hex[:8]}"
+
+
+@cache
+def _machine() -> str:
+    """This machine's, or this container's: within it, numbers of processes mean something."""
+    with suppress(OSError):
+        return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _runs(process: int, started: str) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return _started(process) in (started, "0")
+
+
+def _started(process: int) -> str:
+    """Of a process, as Linux counts, "" for a dead one that nobody has waited for; "0" where it cannot be told."""
+    try:
+        state, *numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "0"
+    return "" if state in "ZX" else numbers[18]
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What processes that were killed while they wrote have left in `folder`; or what others are writing there now."""
+    return [file for file in folder.glob(".*-mtanimate-*") if _OWNED.fullmatch(file.name)]
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Once for each folder: what owners who live no more have left there goes, and what they set aside comes back."""
+    _clear(os.path.abspath(folder))
+
+
+@cache
+def _clear(folder: str) -> None:
+    with suppress(OSError):  # what cannot be cleared is in nobody's way
+        for left in half_written(Path(folder)):
+            with suppress(OSError):  # another process clears, too
+                if owner_lives(left):
+                    continue
+                owned = _OWNED.fullmatch(left.name)
+                assert owned is not None
+                was = left.with_name(owned["name"])
+                if owned["end"] == _ASIDE and not taken(was):
+                    os.rename(left, was)
+                elif left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
 
 
 def sha256(*paths: Path) -> str:
@@ -203,7 +284,7 @@ def _give_new_folder_name(partial: Path, path: Path) -> None:
 
 def _moved_away(path: Path, overwrite: Overwrite) -> Path:
     """Where it is now, as a folder cannot replace a full one. It is looked at there, where nobody adds to it."""
-    old = hidden_beside(path)
+    old = aside(path)
     os.rename(path, old)
     try:
         if not may_replace(old, overwrite):

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
 import random
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from serving import serving, until
@@ -218,10 +216,5 @@ def test_a_process_that_is_killed_leaves_no_final_file(server):
     process.communicate(timeout=60)
     (half,) = halves()
     assert here() == [half.name]
-    downloading.download(entry(server.url("good")))
-    assert here() == sorted([half.name, "far.pth.tar"])  # another process may still write to it
-    long_ago = time.time() - downloading.LOST - 1
-    os.utime(half, (long_ago, long_ago))
-    (downloads_folder() / "far.pth.tar").unlink()
     downloading.download(entry(server.url("good")))
     assert here() == ["far.pth.tar"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mtanimate.checkpoints.registry import imported
-from mtanimate.files import CameMeanwhile, half_written, replacing, replacing_folder
+from mtanimate.files import CameMeanwhile, _clear, half_written, hidden_beside, owner_lives, replacing, replacing_folder
 from mtanimate.metrics.observer import Seen, TruthCache
 
 WRITING = """
@@ -112,7 +112,7 @@ def test_what_a_killed_process_leaves_is_known_for_it(tmp_path):
         child.communicate()
     left = set(tmp_path.iterdir())
     assert left
-    assert left == set(half_written(tmp_path, tensors=True))
+    assert left == set(half_written(tmp_path))
 
 
 @pytest.fixture(params=["links", "no links"])
@@ -200,3 +200,62 @@ def test_a_broken_disk_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=re.escape(os.strerror(errno.EIO))), replacing(tmp_path / "a.txt") as partial:
         partial.write_text("new")
+
+
+LEAVING = """
+import sys
+from pathlib import Path
+from mtanimate.files import aside, hidden_beside
+folder = Path(sys.argv[1])
+hidden_beside(folder / "result.mp4").write_text("half")
+hidden_beside(folder / "pictures.png").mkdir()
+(folder / "kept").mkdir()
+(folder / "kept" / "old.png").write_text("old")
+(folder / "kept").rename(aside(folder / "kept"))
+print("left", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not tell which processes run")
+def test_leftovers_are_cleared_when_their_owner_is_dead(tmp_path):
+    own = tmp_path / ".result-0123abcd.mp4"
+    own.write_text("of somebody else")
+    child = subprocess.Popen(
+        [sys.executable, "-c", LEAVING, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout.readline() == b"left\n"
+        left = set(tmp_path.iterdir())
+        assert len(left) == 4
+        hidden_beside(tmp_path / "result.mp4")
+        assert set(tmp_path.iterdir()) == left  # it lives
+    finally:
+        child.kill()
+        child.communicate()
+    _clear.cache_clear()  # as in the next process
+    hidden_beside(tmp_path / "result.mp4")
+    assert set(tmp_path.iterdir()) == {own, tmp_path / "kept"}
+    assert (tmp_path / "kept" / "old.png").read_text() == "old"
+
+
+def test_of_another_machine_only_what_is_old_is_cleared(tmp_path):
+    new, old = (tmp_path / f".result-mtanimate-0123abcd-1-{number}-0123abcd.mp4" for number in (1, 2))
+    new.touch()
+    old.touch()
+    week_ago = time.time() - 7 * 86400
+    os.utime(old, (week_ago, week_ago))
+    assert owner_lives(new)
+    hidden_beside(tmp_path / "result.mp4")
+    assert list(tmp_path.iterdir()) == [new]
+
+
+def test_what_was_set_aside_gives_way_to_what_stands_there(tmp_path):
+    left = tmp_path / ".kept-mtanimate-0123abcd-1-1-0123abcd.old"
+    for folder in (left, tmp_path / "kept"):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    os.utime(left, (0, 0))
+    hidden_beside(tmp_path / "result.mp4")
+    assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
+    assert (tmp_path / "kept" / "file").read_text() == "kept"

@@ -4,15 +4,16 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from mtanimate.animation import attending
 from mtanimate.animation.animate import Job, perform
+from mtanimate.animation.attending import Piece, Stopped, attend
 from mtanimate.animation.cast import Cast
 from mtanimate.animation.output import codec_for
 from mtanimate.animation.settings import Settings
@@ -124,7 +125,8 @@ def run_jobs(
     say: Callable[[str], None] = lambda line: None,
     **settings: Any,
 ) -> Report:
-    """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others.
+    """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others, nor one
+    that hangs: without a new frame for `attending.LONGEST_SILENCE` it counts as failed.
 
     A row is finished when its `out` is there and `FILE.report.jsonl`, which gets lines for each, says that this very
     row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code, max_pixels: as
@@ -143,8 +145,18 @@ def run_jobs(
         cast = Cast(checkpoint, device, precision, backend, say, batch_size, allow_code) if left else None
         done = failed = 0
 
-        def one(row: Row) -> bool:
+        def fail(row: Row, why: str) -> None:
+            text = " ".join(why.split())
+            journal.write(row, {"status": "failed", "error": text})
+            say(f"line {row.line}: {text}")
+
+        def hung(row: Row) -> None:
+            minutes = f"{attending.LONGEST_SILENCE / 60:g} minutes"
+            fail(row, f"no new frame for {minutes}: it was given up; does a disk, a network share or a file hang?")
+
+        def one(piece: Piece[Row]) -> bool:
             assert cast is not None
+            row = piece.item
             try:
                 with claim(*row.job.outputs):
                     replace = overwrite or (journal.made(row) and row.job.save_motion is not None)
@@ -152,38 +164,26 @@ def run_jobs(
                     journal.write(row, {"status": "begun", "new": not taken(row.job.out)})
                     options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
                     options["gpu"] = cast.device.type == "cuda"
-                    result = perform(row.job, row.settings, lambda: cast, _nothing, _nothing, **options)
+                    result = perform(row.job, row.settings, lambda: cast, piece.progress, _nothing, **options)
+            except Stopped:
+                return False
             except Exception as error:  # whatever it is, it is this row's: the others go on
-                text = str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}"
-                text = " ".join(text.split())
-                journal.write(row, {"status": "failed", "error": text})
-                say(f"line {row.line}: {text}")
+                fail(row, str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}")
                 return False
             journal.write(row, {"status": "done", **result.as_dict()})
             return True
 
         count = workers or (2 if cast and cast.device.type == "cuda" else 1)
         progress(len(finished), len(rows))
-        for good in _each(one, left, count):
-            done, failed = done + good, failed + (not good)
-            progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
+        with closing(attend(one, hung, left, count)) as outcomes:
+            for good in outcomes:
+                done, failed = done + good, failed + (not good)
+                progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
         return Report(done, len(finished), failed, str(journal.file))
 
 
 def _nothing(*said: object) -> None:
-    """Rows run side by side: of their own progress nothing is shown."""
-
-
-def _each(work: Callable[[Row], bool], rows: list[Row], workers: int) -> Iterator[bool]:
-    """The outcomes as they come; no more rows are begun than there are workers."""
-    waiting = iter(rows)
-    with ThreadPoolExecutor(workers) as pool:
-        running: set[Future[bool]] = {pool.submit(work, row) for row in islice(waiting, workers)}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                yield future.result()
-                running |= {pool.submit(work, row) for row in islice(waiting, 1)}
+    """Rows run side by side: of their own remarks nothing is shown."""
 
 
 class Journal:

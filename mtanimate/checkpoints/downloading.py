@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,13 +11,12 @@ import requests
 
 from mtanimate.checkpoints.registry import Entry, by_hand, downloads_folder, fault
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import half_written, replacing, sha256
+from mtanimate.files import replacing, sha256
 from mtanimate.places import claim
 
 TIMEOUT = 30.0  # seconds that a server may take to be reached, or say nothing
 WAITS = (1.0, 4.0)  # seconds before an address is tried again
 ELSEWHERE = "make room, or set MTANIMATE_CACHE to a folder elsewhere"
-LOST = 600.0  # seconds after which nobody writes to half a file any more: TIMEOUT is far shorter
 
 
 class _Progress:
@@ -63,7 +61,6 @@ def download(
         with claim(path):
             if not _already_there(entry, path, say):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _remove_lost(path.parent)
                 _check_room(entry, path.parent)
                 with replacing(path) as partial:
                     _fetch(entry, partial, progress, say)
@@ -80,14 +77,6 @@ def _already_there(entry: Entry, path: Path, say: Callable[[str], None]) -> bool
     wrong = fault(entry, path)
     say(f"'{path}' is not the published file ({wrong}): fetched again" if wrong else f"'{path}' is there already")
     return not wrong
-
-
-def _remove_lost(folder: Path) -> None:
-    """Halves that processes which were killed left here; those of others that still run stay."""
-    for half in half_written(folder):
-        with suppress(FileNotFoundError):  # another process has just renamed or removed it
-            if time.time() - half.stat().st_mtime > LOST:
-                half.unlink()
 
 
 def _check_room(entry: Entry, folder: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mtanimate.config import Config, from_checkpoint, to_mapping
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import replacing
 from mtanimate.models.animator import Animator, outline
 from mtanimate.reading import parse_json
@@ -61,10 +61,8 @@ def write_checkpoint(
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
         with replacing(path, overwrite) as partial:
-            partial.touch()
-            mode = partial.stat().st_mode
-            save_file(tensors, partial, metadata)
-            partial.chmod(mode)  # it makes a file of its own, for its owner alone
+            # Not by its save_file: that writes under a name of its own, which would stay where it is killed.
+            partial.write_bytes(save(tensors, metadata))
     except OSError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
     except SafetensorError as error:
@@ -93,6 +91,8 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, struct.error) as error:
+        if is_of_memory(error):
+            raise OutOfMemory(f"'{path}'") from error
         raise InputError(f"'{path}' is not a whole safetensors file ({error}){_import_it(path)}") from error
     if metadata.get("format") != FORMAT:
         raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mtanimate.checkpoints.file import read_metadata
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory, is_of_memory
 from mtanimate.tensors import check_archive, check_tensors, is_archive
 
 AGAIN = "download it again, and do not unpack it"
@@ -76,6 +76,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise InputError(f"'{path}' {_refused(str(error))}") from error
     except Exception as error:  # whatever a damaged file makes the reader stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(f"'{path}'") from error
         raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {AGAIN}") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")

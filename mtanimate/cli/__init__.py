@@ -4,6 +4,7 @@ import typer
 
 from mtanimate.cli import animate, attention, checkpoints, data, doctor, eval, export, inspect, models, train
 from mtanimate.cli.terminal import Group
+from mtanimate.signals import let_signals_end
 
 app = typer.Typer(
     name="mtanimate",
@@ -42,4 +43,7 @@ app.add_typer(data.app)
 
 def main() -> None:
     """The console script."""
-    app()
+    try:
+        app()
+    finally:
+        let_signals_end()  # all is said and done

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import typer
 
-from mtanimate.errors import MTAnimateError
+from mtanimate.errors import MTAnimateError, is_of_memory
 
 _USAGE = typer.BadParameter.__bases__  # typer has no public name for all errors of options
 
@@ -35,7 +35,7 @@ def explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, _USAGE):
         return error.format_message(), 2  # type: ignore[attr-defined]
     causes = list(_causes(error))  # libraries wrap what the system said
-    if any(isinstance(cause, MemoryError) or "allocate memory" in str(cause) for cause in causes):
+    if any(map(is_of_memory, causes)):
         return "memory is short: close other programs, or take smaller pictures and a smaller --batch-size", 1
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import signal
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ from typer.core import TyperGroup
 
 from mtanimate.cli.explaining import explained
 from mtanimate.pixels import MAX_PIXELS as _MAX_PIXELS
+from mtanimate.signals import AsCtrlC, end_with_parent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,8 +61,8 @@ DEBUG = typer.Option(False, "--debug", help="A traceback where something fails."
 
 
 def reports_errors(command: Command) -> Command:
-    """Errors as one line on stderr: exit 2 for wrong input, 1 for a failure, 130 for Ctrl-C; 0 where whoever read our
-    output went away (`mtanimate models | head -1`).
+    """Errors as one line on stderr: exit 2 for wrong input, 1 for a failure, 128 + the signal for Ctrl-C and its like;
+    0 where whoever read our output went away (`mtanimate models | head -1`).
 
     With the option `debug` of `command` a traceback is shown before it.
     """
@@ -72,8 +74,8 @@ def reports_errors(command: Command) -> Command:
             if sys.stdout is not None:  # it is closed
                 sys.stdout.flush()
             return result
-        except KeyboardInterrupt:
-            _fail("interrupted", 130)
+        except KeyboardInterrupt as error:
+            _fail("interrupted", 128 + getattr(error, "number", signal.SIGINT))
         except BrokenPipeError:
             _to_nowhere(sys.stdout)
             raise SystemExit(0) from None
@@ -91,11 +93,18 @@ def reports_errors(command: Command) -> Command:
 
 
 class Group(TyperGroup):
-    """The whole command: what is wrong with its options, too, is said in one line."""
+    """The whole command: what is wrong with its options, too, is said in one line; signals end it as Ctrl-C does."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         _prepare_streams()
-        raise SystemExit(reports_errors(super().main)(*args, **options | {"standalone_mode": False}))
+        end_with_parent()
+        with AsCtrlC() as signals:
+            try:
+                code = reports_errors(super().main)(*args, **options | {"standalone_mode": False})
+            except SystemExit as ended:
+                # A failure that came of the signal, as where a child got it first, is its end, too.
+                raise SystemExit(128 + signals.number if signals.number and ended.code else ended.code) from None
+        raise SystemExit(code)
 
 
 def _prepare_streams() -> None:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from mtanimate.data.background import MATTE
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.face_mesh import VERTICES
-from mtanimate.files import half_written, replacing, taken
+from mtanimate.files import replacing, taken
 from mtanimate.places import refuse_foreign
 from mtanimate.reading import parse_fraction, read_json
 
@@ -223,8 +223,6 @@ def _open(folder: Path, resolution: int) -> Filling:
                 f"the cache '{folder}' is of {there} x {there} pixels, not {resolution} x {resolution}: choose another"
             )
     try:
-        for file in half_written(folder, "index"):
-            file.unlink()
         if not (folder / "index.json").exists():  # before all else: what there is without it is not ours
             Filling(folder, resolution, []).write_index()
         for name in _FILES:

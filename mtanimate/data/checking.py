@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from mtanimate.config import Config
 from mtanimate.data.clips import Clip, Split, identity_of, left_out, look_through, split_clips
@@ -104,20 +105,28 @@ def samples_per_second(dataset: PairDataset, processes: int) -> float:
 
 def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[Look]:
     looks: dict[Clip, Look] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # ffmpeg decodes in processes of its own
-        futures = [pool.submit(look_at, clip) for clip in clips]
-        for future in as_completed(futures):
-            look = future.result()
-            looks[look.clip] = look
-            progress(len(looks), len(clips))
+    stopped = Event()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [pool.submit(look_at, clip, stopped) for clip in clips]
+        try:
+            for future in as_completed(futures):
+                look = future.result()
+                looks[look.clip] = look
+                progress(len(looks), len(clips))
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return [looks[clip] for clip in clips]
 
 
-def look_at(clip: Clip) -> Look:
+def look_at(clip: Clip, stopped: Event) -> Look:
+    """stopped: ends it early."""
     try:
         reader = clip.open()
         for _ in reader.batches(8):
-            pass
+            if stopped.is_set():
+                return Look(clip)
     except InputError as error:
         return Look(clip, problem=str(error))
     seconds = 0.0 if isinstance(reader, FrameFolder) else float(reader.frame_count / reader.fps)

@@ -1,7 +1,6 @@
 """From pairs to batches: shuffled epochs, shared out over workers, read ahead by other processes."""
 
 import errno
-import signal
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mtanimate.data.augmentation import Recipe, augment
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.equivariance import Transform
+from mtanimate.signals import ENDING, leave_to_parent
 
 AHEAD = 4  # batches that a reading process prepares
 
@@ -187,7 +187,6 @@ def load_batches(
 
 
 def _start_process(number: int) -> None:
-    """One thread each; and Ctrl-C or SIGTERM, sent to the whole group, end the run by way of the main process."""
+    """One thread each; and signals that are sent to the whole group end the run by way of the main process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leave_to_parent(*ENDING)

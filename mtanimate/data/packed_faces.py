@@ -11,7 +11,7 @@ import numpy as np
 
 from mtanimate.data.background import MATTE
 from mtanimate.data.cache import NO_FACE
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.face_mesh import VERTICES
 from mtanimate.files import replacing
 from mtanimate.npz import read_npz
@@ -102,6 +102,8 @@ class PackedFaces:
             counts = content["counts"].tolist()
             self._faces = dict(zip(digests, zip(counts, data, strict=True), strict=True))
         except Exception as error:  # whatever the damage makes numpy stumble over
+            if is_of_memory(error):
+                raise OutOfMemory(f"'{file}'") from error
             raise InputError(f"'{file}' cannot be read ({type(error).__name__}): pack the data set anew") from error
 
     def __call__(self, digest: str, frames: int) -> tuple[np.ndarray, np.ndarray] | None:

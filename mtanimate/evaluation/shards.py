@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.signals import child_environment
 
 T = TypeVar("T")
 
@@ -41,11 +42,19 @@ def run_shards(devices: Sequence[str], arguments: Sequence[str]) -> None:
     for index, device in enumerate(devices, 1):
         own = ["--shard", f"{index}/{len(devices)}", "--device", device, *["--quiet"] * (index > 1)]
         command = [sys.executable, "-m", "mtanimate", *arguments, *own]
-        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=child_environment()))
     try:
         codes = [process.wait() for process in processes]
     finally:
         for process in processes:
             process.terminate()
+        for process in processes:
+            process.wait()
+    killed = [-code for code in codes if code < 0]
+    if killed:
+        raise MTAnimateError(
+            f"a part of the evaluation was ended by signal {killed[0]}: is memory short? What is measured is kept, "
+            " and the same command goes on"
+        )
     if any(codes):
         raise MTAnimateError("a part of the evaluation failed; what is measured is kept, and the same command goes on")

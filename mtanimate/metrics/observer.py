@@ -20,6 +20,7 @@ from mtanimate.files import cache_folder, replacing
 from mtanimate.metrics.detector import Detector, Frames
 from mtanimate.metrics.detectors import Choice, open_detector
 from mtanimate.npz import read_npz
+from mtanimate.signals import ENDING, leave_to_parent
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Observer:
         size = math.ceil(len(frames.pictures) / self._processes)
         parts = [frames[start : start + size] for start in range(0, len(frames.pictures), size)]
         try:
-            with _ctrl_c_held():  # it starts processes
+            with _terminal_held():  # it starts processes
                 found = self._pool.map(_look, parts, [self.describes] * len(parts))
             return Seen.joined(list(found))
         except BrokenProcessPool as error:
@@ -98,12 +99,12 @@ class Observer:
 
 
 @contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Ctrl-C waits, and never reaches processes that are started meanwhile; Windows has no such thing."""
+def _terminal_held() -> Iterator[None]:
+    """Ctrl-C and SIGHUP wait, and never reach processes that are started meanwhile; Windows has no such thing."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
     try:
         yield
     finally:
@@ -111,13 +112,15 @@ def _ctrl_c_held() -> Iterator[None]:
 
 
 _MOST_BYTES = 4 << 30  # of what is kept of one clip
+# SIGTERM is left to end one: so does the pool where another one is lost.
+_OF_TERMINALS = set(ENDING) - {signal.SIGTERM}
 _DECODED = "2"  # changes with the pixels that a file is decoded to
 _detector: Detector  # of this process
 
 
 def _start_worker(choice: Choice) -> None:
     global _detector
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the parent ends its workers
+    leave_to_parent(*_OF_TERMINALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _detector = open_detector(choice)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory, is_of_memory
 from mtanimate.tensors import load
 
 
@@ -19,6 +19,8 @@ def read_weights(file: Path, what: str, remedy: str) -> dict[str, Tensor]:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes the two readers stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(f"'{file}'") from error
         raise InputError(f"cannot read {what} from '{file}' ({type(error).__name__}): {remedy}") from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(f"'{file}' holds no {what}: {remedy}")

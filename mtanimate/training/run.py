@@ -18,7 +18,7 @@ from mtanimate.data.clips import Split
 from mtanimate.data.loading import RawBatch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
-from mtanimate.files import half_written, replacing
+from mtanimate.files import clear_leftovers, replacing
 from mtanimate.training.beginning import make_animator
 from mtanimate.training.claim import MARK, unwritable
 from mtanimate.training.journal import Journal, Log
@@ -134,7 +134,7 @@ class Run:
     def train(self, report: Callable[[Report], None] = lambda report: None) -> Path:
         """Take the steps that are left; returns the last checkpoint.
 
-        Raises Interrupted on Ctrl-C or SIGTERM, the state saved; MTAnimateError where losses stay not finite.
+        Raises Interrupted on Ctrl-C, SIGTERM or SIGHUP, the state saved; MTAnimateError where losses stay not finite.
         """
         journal = self._open_folder() if self.workers.first else None
         try:
@@ -164,9 +164,7 @@ class Run:
         try:
             for name in (".", "pictures", "state", "checkpoints"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
-                # The folder is claimed: nobody is writing them.
-                for file in half_written(self.folder / name, tensors=name == "checkpoints"):
-                    file.unlink()
+                clear_leftovers(self.folder / name)
             with replacing(self.folder / "config.yaml") as partial:
                 partial.write_text(
                     MARK + yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8", newline="\n"

@@ -7,7 +7,7 @@ import torch
 from torch import nn, optim
 
 from mtanimate.config import Config, differences, from_mapping, to_mapping
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import replacing
 from mtanimate.models.animator import Animator
 from mtanimate.tensors import load
@@ -137,6 +137,8 @@ def _read(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except Exception as error:  # whatever the damage makes torch stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(f"'{path}'") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"cannot resume from '{path}' ({reason}): it is damaged; choose another --out") from error
     if missing:

@@ -127,8 +127,8 @@ def train(
 
     device: auto, cpu, cuda, cuda:N or mps. workers: processes that decode ahead; None: as many as pay.
     progress(clips, of) while clips are decoded into the run's cache; report(Report) of each step; say(line).
-    Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C and
-    SIGTERM, the state saved; MTAnimateError where training fails.
+    Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C,
+    SIGTERM and SIGHUP, the state saved; MTAnimateError where training fails.
     """
     planned = plan(dataset, **options)
     with join(device) as here:

@@ -16,6 +16,7 @@ from torch import Tensor, distributed
 
 from mtanimate.devices import choose_device
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.signals import child_environment
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def run_workers(count: int, arguments: list[str]) -> int:
     # The launcher's own log of an ended worker is a page long, and comes after the worker's one line.
     logging.disable()
     warnings.filterwarnings("ignore", module="torch.distributed")
+    os.environ.update(child_environment())
     try:
         run.run(run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", "mtanimate", *arguments]))
     except ChildFailedError as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -37,7 +37,9 @@ def opened(path: Path) -> "InputContainer":
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     try:
         return av.open(f"file:{path}", container_options=options, metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:  # a damaged file may ask for more memory than there is
+    except MemoryError as error:
+        raise OutOfMemory(path) from error
+    except (av.FFmpegError, ValueError) as error:
         raise InputError(f"{path} is not a video or is cut off: give an MP4, MOV, MKV, WebM, AVI or GIF") from error
 
 
@@ -77,7 +79,8 @@ def sound_stream(container: "InputContainer") -> "AudioStream | None":
 
 
 def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet]":
-    """The packets of these streams, and one without content for each that ends the decoding. Raises Damaged."""
+    """The packets of these streams, and one without content for each that ends the decoding. Raises Damaged,
+    MemoryError."""
     import av
 
     try:
@@ -86,18 +89,22 @@ def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet
                 raise Damaged
             if packet.size or packet.dts is None:  # AVI repeats a picture by an empty packet
                 yield packet
+    except MemoryError:  # libav's, too
+        raise
     except av.FFmpegError as error:
         raise Damaged from error
 
 
 def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
-    """The frames that are shown, in their order. Raises Damaged."""
+    """The frames that are shown, in their order. Raises Damaged, MemoryError."""
     import av
 
     begun = False
     for packet in packets:
         try:
             frames = packet.decode()
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             if begun or packet.is_keyframe:
                 raise Damaged from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory
 from mtanimate.video.colour import Converter
 from mtanimate.video.container import Damaged, decode, limit, opened, packets, picture_stream
 
@@ -34,7 +34,7 @@ def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int
     done = 0
     for keys in (video.keys, []):
         with suppress(Damaged), closing(_pictures(path, video, numbers[done:], keys, threads)) as found:
-            for picture in found:
+            for picture in _had(found, path):
                 yield picture
                 done += 1
         if done == len(numbers):
@@ -42,6 +42,18 @@ def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int
     raise InputError(
         f"{path} is damaged near frame {numbers[done]}: copy it again, or re-encode it with a video editor"
     )
+
+
+def _had(found: Iterator[np.ndarray], path: Path) -> Iterator[np.ndarray]:
+    """The same pictures. Raises OutOfMemory where there is none for one."""
+    while True:
+        try:
+            picture = next(found, None)
+        except MemoryError as error:
+            raise OutOfMemory(path) from error
+        if picture is None:
+            return
+        yield picture
 
 
 def _pictures(

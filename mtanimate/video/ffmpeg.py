@@ -1,10 +1,13 @@
 """The ffmpeg program that ships inside imageio-ffmpeg, which writes what we make."""
 
+import ctypes
 import os
 import re
+import signal
 import subprocess
+import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,6 +21,8 @@ ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))
 ONLY_FILES = ("-protocol_whitelist", "file,pipe", *ONLY_FORMATS)
 
 _LONGEST_END = 3600.0  # seconds for what is left when all frames are given, as for the colours of a long GIF
+_KILLED = 9  # SIGKILL, which Windows has not
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _LONGEST_ANSWER = 60.0  # seconds for what it knows of itself
 
 # SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
@@ -44,10 +49,24 @@ def encoders() -> frozenset[str]:
     """The names of this ffmpeg's encoders. Raises MTAnimateError where it cannot be started."""
     command = [executable(), "-hide_banner", "-encoders"]
     try:
-        said = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_ANSWER).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
+        said = subprocess.run(command, capture_output=True, check=True, timeout=_LONGEST_ANSWER).stdout
+    except (OSError, subprocess.SubprocessError) as error:
         raise _unusable(error) from error
     return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w\S*)", said.decode(errors="replace"), re.MULTILINE))
+
+
+def _ending_with(parent: int) -> Callable[[], None] | None:
+    """What a new process calls to be killed when its parent is, where the system knows that: Linux."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def end_with_parent() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before
+            os._exit(1)
+
+    return end_with_parent
 
 
 def _unusable(error: Exception) -> MTAnimateError:
@@ -62,6 +81,8 @@ class FFmpeg:
     arguments: the command line after the program's name.
     stdin, stdout: a file descriptor that is ffmpeg's own to read or write; by default a pipe:
     process: its stdin takes bytes, its stdout gives them. Raises MTAnimateError where it cannot be started.
+    However this process ends, ffmpeg ends: on Linux at once, and already with the thread that started it; elsewhere
+    when it next reads or writes its pipe.
     """
 
     def __init__(self, arguments: list[str], *, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE) -> None:
@@ -74,6 +95,7 @@ class FFmpeg:
                 stderr=subprocess.PIPE,
                 env={**os.environ, **_ENVIRONMENT},
                 start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
+                preexec_fn=_ending_with(os.getpid()),
             )
         except OSError as error:
             raise _unusable(error) from error
@@ -86,7 +108,7 @@ class FFmpeg:
             self.messages.append(line.decode(errors="replace").strip())
 
     def finish(self) -> int:
-        """Closes the input, waits for the end, and returns the exit status (negative: a signal ended it).
+        """Closes the input, waits for the end, and returns the exit status: see also `ended_from_outside`.
 
         What it still writes is thrown away: a full pipe would block it. One that does not end in an hour is killed.
         """
@@ -116,8 +138,22 @@ class FFmpeg:
         """Whether one of these texts is among the messages so far."""
         return any(text in line for line in tuple(self.messages) for text in texts)
 
+    def ended_from_outside(self) -> str:
+        """What ended ffmpeg, as one line, where no file is to blame: a signal, or that memory ran out. "": neither."""
+        status = self.process.poll() or 0
+        number = -status if status < 0 else status - 128  # as shells have it, whose script may start ffmpeg
+        if number == _KILLED:
+            return "ffmpeg was killed: is memory short?"
+        if status < 0:
+            return f"ffmpeg was ended by signal {number}"
+        if self.said(["Cannot allocate memory"]):
+            return "memory ran out: close other programs"
+        return ""
+
     def reason(self) -> str:
         """Why ffmpeg failed, as one line: the message nearest to the cause that says more than "failed"."""
+        if outside := self.ended_from_outside():
+            return outside
         # "[aac @ 0x55d] text" -> "text"; what follows the first error only repeats it
         lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line) for line in self.messages]
         return next((line for line in lines if line), "it was stopped from outside")

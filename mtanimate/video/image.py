@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import Overwrite, replacing
 from mtanimate.pixels import MAX_PIXELS, check_pixels, too_large
 from mtanimate.video.files import check_folder, check_readable
@@ -77,9 +77,11 @@ def opened_picture(
     except Image.DecompressionBombError as error:
         count = re.search(r"\d+", str(error))
         raise too_large(path, f"{count[0] if count else 'too many'} pixels", max_pixels) from error
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(path) from error
         raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
 
 

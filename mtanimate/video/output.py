@@ -23,8 +23,8 @@ def check_output(path: str | Path, overwrite: Overwrite, codec: str | None = Non
     encoding = choose_encoding(path, codec, crf)
     path = Path(path)
     if encoding.name == "png":
+        check_folder(path)  # first: it puts back what a run that was killed had set aside
         _check_sequence(path, overwrite)
-        check_folder(path)
     else:
         check_new_file(path, overwrite)
     return encoding

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, OutOfMemory
 from mtanimate.pixels import MAX_PIXELS, check_pixels
 from mtanimate.video.colour import Look
 from mtanimate.video.container import Damaged, decode, limit, opened, packets, picture_stream, sound_stream
@@ -87,6 +87,8 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> Video:
             stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path, max_pixels)
         except Damaged as error:
             raise InputError(f"{path} is damaged or cut off: copy or download the video again") from error
+        except MemoryError as error:
+            raise OutOfMemory(path) from error
         codec, tick = stream.codec_context.codec.canonical_name, Fraction(stream.time_base or 1)
         declared = stream.average_rate or stream.guessed_rate
         ticks = _ascending(container, stamps, tick, pictures, declared or Fraction(25))

@@ -70,14 +70,18 @@ class DrivingStream:
             raise
 
     def read(self) -> np.ndarray | None:
-        """The next frame, uint8 RGB (H, W, 3), or None at the end. Raises MTAnimateError where a camera fails."""
+        """The next frame, uint8 RGB (H, W, 3), or None at the end. Raises MTAnimateError where a camera fails, or what
+        reads it is ended from outside."""
         planes = np.empty((3, self.height, self.width), np.uint8)
         stdout = self._stdout()
         with self._patience():
             whole = stdout.readline() == b"FRAME\n" and stdout.readinto(planes.data.cast("B")) == planes.nbytes
         if whole:
             return full_bt709_to_rgb(planes)
-        if self._ffmpeg.process.wait() != 0 and self.live and not self._closed:
+        failed = self._ffmpeg.process.wait() != 0 and not self._closed
+        if failed and (outside := self._ffmpeg.ended_from_outside()):
+            raise MTAnimateError(f"{self.name} gives no more frames: {outside}")
+        if failed and self.live:
             raise MTAnimateError(f"{self.name} gives no more frames ({self._reason()}): is it still plugged in?")
         return None
 
@@ -129,7 +133,9 @@ class DrivingStream:
         assert isinstance(stdout, io.BufferedReader)
         return stdout
 
-    def _no_video(self, reason: str) -> InputError:
+    def _no_video(self, reason: str) -> MTAnimateError:
+        if outside := self._ffmpeg.ended_from_outside():
+            return MTAnimateError(f"{self.name} gives no frames: {outside}")
         if self.live:
             return InputError(f"{self.name} cannot be opened ({reason}): is another program using it?")
         return InputError(

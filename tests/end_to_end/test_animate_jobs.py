@@ -1,10 +1,12 @@
 """`mtanimate animate --jobs`: many at once."""
 
 import json
+import threading
 
 import pytest
 from commands import run_here
 
+from mtanimate.animation import attending
 from mtanimate.animation.jobs import run_jobs
 from mtanimate.video import VideoReader
 
@@ -98,6 +100,28 @@ def test_a_row_that_fails_does_not_stop_the_others(media, jobs, tmp_path):
         *((2, "begun"), (2, "done"), (3, "begun"), (3, "failed"), (4, "begun"), (4, "done")),
     ]
     assert "broken.mp4" in next(entry["error"] for entry in report if entry["status"] == "failed")
+
+
+def test_a_row_that_hangs_does_not_stop_the_others(media, jobs, tmp_path, monkeypatch):
+    """A stand-in for a decoder that never comes back."""
+    hangs, for_ever = VideoReader.batches, threading.Event()
+
+    def batches(reader, *arguments):
+        if reader.path.name == "hangs.mp4":
+            for_ever.wait()
+        return hangs(reader, *arguments)
+
+    monkeypatch.setattr(VideoReader, "batches", batches)
+    monkeypatch.setattr(attending, "LONGEST_SILENCE", 8.0)
+    (tmp_path / "hangs.mp4").write_bytes((media / "talk.mp4").read_bytes())
+    done = perform(media, jobs(row("a.mp4"), row("b.mp4", driving="hangs.mp4"), row("c.mp4")), "--json")
+    for_ever.set()
+    assert done.returncode == 1
+    assert json.loads(done.stdout) | {"report": ""} == {"done": 2, "skipped": 0, "failed": 1, "report": ""}
+    assert "line 3: " in done.stderr
+    report = [json.loads(line) for line in (tmp_path / "jobs.csv.report.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["line"] for entry in report if entry["status"] == "failed"] == [3]
+    assert VideoReader(tmp_path / "c.mp4").frame_count == 6
 
 
 def test_a_file_that_is_there_is_not_overwritten(media, jobs, tmp_path):

@@ -109,7 +109,9 @@ def test_a_run_that_is_ended_goes_on(raw, metadata, tmp_path, signal_number):
         assert (code, stderr) == (130, "mtanimate: interrupted\n")
         assert len(manifest(out)) == len(first)
         assert not list(out.rglob("*.part"))
-    (out / "train" / ".left.mtanimate-12345678.part").write_text("half a clip")
+    left = out / "train" / ".left-mtanimate-0123abcd-1-1-12345678.part"  # another machine's, long ago
+    left.write_text("half a clip")
+    os.utime(left, (0, 0))
     done = run(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

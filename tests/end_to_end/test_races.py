@@ -182,7 +182,7 @@ def race_once(case: Case, inputs: Path, folder: Path) -> None:
         assert said.count("\n") == 1
         assert case.out in said
     case.check(folder / case.out)
-    assert [half for place in (folder, *folder.rglob("*/")) for half in half_written(place, tensors=True)] == []
+    assert [half for place in (folder, *folder.rglob("*/")) for half in half_written(place)] == []
     assert list((folder / "cache" / "claims").glob("*")) == []
     for file in inputs.rglob("*.*"):
         assert (folder / file.relative_to(inputs)).samefile(file), f"{file.name} was replaced"

@@ -112,8 +112,9 @@ def test_two_commands_do_not_train_in_one_folder(clips, settings, tmp_path):
     command = ["train", "--dataset", settings, "--data", clips, "--device", "cpu", "--steps", 100_000, "--out", folder]
     first = start(*command, "--checkpoint-every", 3)
     wait_for_steps(folder, 4, first)
-    half_written = folder / "state" / ".last.mtanimate-0123abcd.pt"
+    half_written = folder / "state" / ".last-mtanimate-0123abcd-1-1-0123abcd.pt"  # another machine's, long ago
     half_written.touch()
+    os.utime(half_written, (0, 0))
     second = run(*command, env=ONE_THREAD)
     assert second.returncode == 1
     assert second.stderr.splitlines()[-1] == (

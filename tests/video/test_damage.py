@@ -1,12 +1,15 @@
 """Files that are no videos, and videos cut off or damaged: named in one line, never shown as frames."""
 
+import errno
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from PIL import Image, ImageFile
 
-from mtanimate.errors import InputError
-from mtanimate.video import VideoReader
+from mtanimate.errors import InputError, OutOfMemory
+from mtanimate.video import VideoReader, container, read_image
 
 X264 = ("-pix_fmt", "yuv420p", "-preset", "ultrafast")
 
@@ -115,3 +118,55 @@ def test_damage_in_the_middle_is_not_shown_as_frames(make_video, name: str, opti
     path.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         _all(VideoReader(path))
+
+
+def _short_of_memory(*arguments: object, **options: object) -> None:
+    raise av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def test_where_memory_is_short_no_file_is_called_damaged(make_video, tmp_path: Path, monkeypatch) -> None:
+    """Wherever libav meets it: when it opens a file, walks through it, and decodes."""
+    path = make_video("in.mp4", options=X264)
+    reader = VideoReader(path)
+    for where, work in (
+        ("av.open", lambda: VideoReader(path)),
+        ("mtanimate.video.probe.decode", lambda: VideoReader(path)),
+        ("mtanimate.video.decoding.decode", lambda: _all(reader)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, _short_of_memory)
+            with pytest.raises(OutOfMemory) as caught:
+                work()
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert caught.value.exit_code == 1
+    for broken in (av.error.MemoryError, av.error.InvalidDataError):
+        packet = _Packet(broken(-1, ""))
+        with pytest.raises(MemoryError if broken is av.error.MemoryError else container.Damaged):
+            list(container.decode([packet]))
+
+
+class _Packet:
+    """One that cannot be decoded."""
+
+    is_keyframe = True
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def decode(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading image file")])
+def test_a_picture_that_memory_is_too_short_for(error: Exception, tmp_path: Path, monkeypatch) -> None:
+    """As Python says it, and as Pillow's decoders do."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+
+    def load(picture: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(OutOfMemory, match=r"a\.jpg") as caught:
+        read_image(tmp_path / "a.jpg")
+    assert caught.value.exit_code == 1

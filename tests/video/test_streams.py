@@ -253,7 +253,39 @@ def test_a_camera_that_hangs_is_not_waited_for(monkeypatch):
         assert stream._ffmpeg.process.wait() < 0
 
 
+def test_a_reader_that_is_killed_is_no_fault_of_the_video(stdin):
+    """Before the first frame, and after it."""
+    stdin("-re", *TEST_PICTURE, "-c:v", "ffv1", "-f", "nut")
+    with DrivingStream("-") as stream:
+        stream._ffmpeg.process.kill()
+        with pytest.raises(MTAnimateError, match="killed") as error:
+            read_all(stream)
+    assert error.value.exit_code == 1
+    reading, _ = os.pipe()
+    killed = FFmpeg(["-i", "pipe:0", "-f", "null", "-"], stdin=reading)
+    killed.process.kill()
+    killed.finish()
+    stream._ffmpeg = killed
+    assert stream._no_video("").exit_code == 1
+
+
 # The program
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script in ffmpeg's place")
+@pytest.mark.parametrize(("ending", "said"), [("kill -9 $$", "9"), ("kill -15 $$", "15"), ("exit 137", "137")])
+def test_what_ends_the_program_is_said(ending, said, tmp_path, monkeypatch):
+    """By a signal, or by one that a shell around it passed on; and its encoders are not said to be missing."""
+    script = tmp_path / "ffmpeg"
+    script.write_text(f"#!/bin/sh\n{ending}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(script))
+    ended = FFmpeg([])
+    assert ended.finish() != 0
+    assert ended.ended_from_outside() == ended.reason() != ""
+    with pytest.raises(MTAnimateError, match=said) as error:
+        program.encoders.__wrapped__()
+    assert error.value.exit_code == 1
 
 
 def test_what_is_not_read_does_not_block_the_end():

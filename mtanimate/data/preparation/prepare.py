@@ -15,7 +15,7 @@ from mtanimate.data.preparation.journal import Cut, Journal, Plan
 from mtanimate.data.preparation.metadata import Row, read_metadata
 from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import half_written
+from mtanimate.files import clear_leftovers
 from mtanimate.places import claim
 from mtanimate.video import faces
 from mtanimate.video.files import check_folder, check_readable
@@ -143,8 +143,8 @@ def _make_folder(out: Path) -> None:
     """Also removes what a run that was ended by force left unfinished. The folder is claimed: nobody is writing it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for unfinished in [*half_written(out, "manifest"), *half_written(out / "train"), *half_written(out / "test")]:
-            unfinished.unlink()
+        for folder in (out, out / "train", out / "test"):
+            clear_leftovers(folder)
     except OSError as error:
         raise InputError(f"{out}: cannot be made a folder of clips ({error.strerror}): choose another --out") from error
     check_folder(out / "manifest.csv")
