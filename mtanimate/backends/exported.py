@@ -9,6 +9,7 @@ from torch import Tensor
 from mtanimate.backends.graphs import feature_names, graphs_of
 from mtanimate.backends.runtimes import open_graph
 from mtanimate.config import ModelConfig
+from mtanimate.errors import InputError
 from mtanimate.models.animator import EncodedSource, Rendering
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
@@ -30,6 +31,7 @@ class Exported:
     ) -> None:
         """bf16: let OpenVINO compute in bfloat16."""
         self.config = config
+        self.folder = folder
         self._graphs = {graph.name: open_graph(backend, folder, graph, files, bf16=bf16) for graph in graphs_of(config)}
 
     def estimate_motion(self, frames: Tensor) -> Motion:
@@ -56,7 +58,8 @@ class Exported:
         driven = self._graphs["drive"](drive_inputs(self.config, source, motion, background))
         exact = self.config.dense_motion.exact_sampling
         dense = DenseMotion(driven["masks"], driven["flow"], driven.get("occlusion"), exact)
-        return Rendering(driven["prediction"], dense)
+        side = self.config.resolution
+        return Rendering(self._of_shape(driven["prediction"], 3, side, side), dense)
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
         """(B, 3, 3) where the network has a background predictor, else None. source: batch 1 or B."""
@@ -64,12 +67,23 @@ class Exported:
             return None
         predict = self._graphs["background"]
         if len(source) == 1:
-            return predict({"source": source, "driving": driving})["background"]
+            return self._of_shape(predict({"source": source, "driving": driving})["background"], 3, 3)
         pairs = zip(source.split(1), driving.split(1), strict=True)
-        return torch.cat([predict({"source": one, "driving": other})["background"] for one, other in pairs])
+        found = torch.cat([predict({"source": one, "driving": other})["background"] for one, other in pairs])
+        return self._of_shape(found, 3, 3)
 
     def _motion(self, given: dict[str, Tensor]) -> Motion:
-        return Motion(given["keypoints"], given["affine"], self.config.estimator.motion_kind)
+        parts = self.config.num_keypoints
+        keypoints = self._of_shape(given["keypoints"], parts, 2)
+        return Motion(keypoints, self._of_shape(given["affine"], parts, 2, 2), self.config.estimator.motion_kind)
+
+    def _of_shape(self, result: Tensor, *shape: int) -> Tensor:
+        """What a graph gave, (B, *shape). Raises InputError where it gave something else: it is another network's."""
+        if result.shape[1:] != shape:
+            raise InputError(
+                f"{self.folder} gives {tuple(result.shape)} where its manifest says {('B', *shape)}: export it again"
+            )
+        return result
 
 
 def drive_inputs(

@@ -7,6 +7,7 @@ replaced, whole, after what it names is on the disk.
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,8 @@ from mtanimate.files import half_written, replacing
 VERSION = 1
 UNIT = 1 / 8192  # of a coordinate, which landmarks are kept in: a 64th of a pixel of 256
 NO_FACE = np.iinfo(np.int16).min
+_LARGEST = 1 << 40  # frames, or pixels
+_RATE = re.compile(r"([1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?)?")  # none: a folder of frames
 
 
 @dataclass(frozen=True)
@@ -223,9 +226,22 @@ def read_index(folder: Path) -> tuple[int, list[Entry]]:
         content = json.loads(file.read_text("utf-8"))
         if content["version"] != VERSION:
             raise InputError(f"the cache '{folder}' is of another version of mtanimate: make it anew")
-        return content["resolution"], [Entry(**entry) for entry in content["entries"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entries = [Entry(**entry) for entry in content["entries"]]
+        if not _is_count(content["resolution"], 1) or not all(map(_fits, entries)):
+            raise ValueError("a value is none that is written there")
+        return content["resolution"], entries
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{file}' cannot be read ({error}): make the cache anew") from error
+
+
+def _fits(entry: Entry) -> bool:
+    texts = (entry.digest, entry.name, entry.identity, entry.split, entry.rate)
+    whole = _is_count(entry.first, 0) and _is_count(entry.count, 0)
+    return whole and all(isinstance(text, str) for text in texts) and _RATE.fullmatch(entry.rate) is not None
+
+
+def _is_count(value: object, least: int) -> bool:
+    return type(value) is int and least <= value <= _LARGEST
 
 
 def to_fixed_point(meshes: np.ndarray) -> np.ndarray:

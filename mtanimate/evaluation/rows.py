@@ -83,7 +83,7 @@ class Rows:
         file = self._file(name)
         if not file.exists():
             return None
-        row = _read_row(file)
+        row = _read_row(file, Path(f"{name}.json"))
         return row if row.digest == digest else None
 
     def put(self, row: Row) -> None:
@@ -118,7 +118,8 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> dict[str, Row]:
     """All rows of an evaluation, by name."""
-    rows = (_read_row(file) for file in sorted((folder / "videos").rglob("[!.]*.json")))
+    videos = folder / "videos"
+    rows = (_read_row(file, file.relative_to(videos)) for file in sorted(videos.rglob("[!.]*.json")))
     return {row.name: row for row in rows}
 
 
@@ -128,17 +129,35 @@ def write_json(file: Path, values: dict[str, Any], overwrite: bool = True) -> No
     _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n", overwrite)
 
 
-def _read_row(file: Path) -> Row:
+def _read_row(file: Path, place: Path) -> Row:
+    """place: of the file, below the folder of rows: the name of its clip."""
     try:
-        return Row(**_read(file))
-    except TypeError as error:
+        row = Row(**_read(file))
+        _check(row)
+    except (AttributeError, TypeError, ValueError) as error:
         raise _broken(file, error) from error
+    if Path(f"{row.name}.json") != place:  # pictures are looked for by the name
+        raise _broken(file, f"it says that it is of {row.name}")
+    return row
+
+
+def _check(row: Row) -> None:
+    """Raises AttributeError, TypeError or ValueError where a value is not of its kind."""
+    texts = (row.name, row.identity, row.digest, row.source)
+    sums = [total for metrics in row.series.values() for total in metrics.values()]
+    gestures = [value for each in row.gestures.values() for value in each.values()]
+    counts = [row.frames, *row.without_subject.values(), *(count for _, count in sums)]
+    numbers = [*row.seconds.values(), *(summed for summed, _ in sums), *(v for v in gestures if v is not None)]
+    if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
+        raise TypeError("a value is of another kind")
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise TypeError("a number is none")
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise _broken(file, error) from error
     if not isinstance(values, dict):
         raise _broken(file, "no JSON object")

@@ -63,7 +63,8 @@ class Journal:
             self._forget(step)
 
     def _forget(self, step: int) -> None:
-        kept = [line for line in self.file.read_text("utf-8").splitlines() if _step_of(line) <= step]
+        lines = self.file.read_text("utf-8", "replace").split("\n")
+        kept = [line for line in lines if _step_of(line) <= step]
         with replacing(self.file) as partial:
             partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
@@ -101,11 +102,12 @@ def _no_number(value: Any) -> bool:
 
 
 def _step_of(line: str) -> float:
-    """A line that was cut off by a crash is after everything."""
+    """A line that was cut off by a crash, or is no line of ours, is after everything."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")
+        step = json.loads(line)["step"]
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return math.inf
+    return step if type(step) is int else math.inf
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -88,6 +88,33 @@ def test_a_broken_row_is_named(tmp_path, text):
             read()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 3},
+        {"name": "../../outside"},
+        {"frames": "9"},
+        {"series": []},
+        {"series": {"generated": {"l1": [1.0]}}},
+        {"series": {"generated": {"l1": ["a", 1]}}},
+        {"series": {"generated": {"l1": [1.0, None]}}},
+        {"without_subject": {"truth": {}}},
+        {"seconds": {"metrics": "long"}},
+        {"gestures": {"blink": 1}},
+        {"gestures": {"blink": {"gain": "much"}}},
+    ],
+    ids=str,
+)
+def test_a_row_with_other_values_is_named(tmp_path, changes):
+    rows = rows_of(tmp_path)
+    rows.put(row("sub/a", l1=(1.0, 10)))
+    file = tmp_path / "out" / "videos" / "sub" / "a.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | changes), "utf-8")
+    for read in (lambda: rows.get("sub/a", "d1"), lambda: read_rows(tmp_path / "out")):
+        with pytest.raises(InputError, match=r"a.json is not from 'eval'"):
+            read()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
 def test_broken_settings_and_results_are_named(tmp_path, text):
     rows = rows_of(tmp_path)
