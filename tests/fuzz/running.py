@@ -31,6 +31,9 @@ FORKS = sys.platform == "linux"
 MOST_MEMORY = 2 << 30  # bytes, of all processes of a command together
 GRACE = 3.0  # seconds for processes to go after the command has ended
 
+# By its id where it was forked.
+Process = int | subprocess.Popen[bytes]
+
 # A class of Python's in a message is an error that nobody foresaw; so is a request to report one.
 UNFORESEEN = re.compile(r"Traceback|please report|(?:^|[\s(:])(?:[A-Z]\w*(?:Error|Exception|Warning)): ")
 # Commands whose exit code 1 says that something in their result is bad; the result says what.
@@ -168,7 +171,7 @@ def run(
     return outcome
 
 
-def _watched(process: "int | subprocess.Popen[bytes]", began: float, longest: float) -> Outcome:
+def _watched(process: Process, began: float, longest: float) -> Outcome:
     """Wait for a process, or end it where it takes too long or too much memory."""
     number = process if isinstance(process, int) else process.pid
     outcome, looked = Outcome(None, 0.0, 0), 0.0
@@ -186,16 +189,24 @@ def _watched(process: "int | subprocess.Popen[bytes]", began: float, longest: fl
         if outcome.memory > MOST_MEMORY or outcome.seconds > longest:
             large = f"it took {outcome.memory >> 20} MiB" if outcome.memory > MOST_MEMORY else ""
             outcome.faults.append(large or f"it had not ended after {longest:.0f} s")
-            for one in reversed(_family(number)):
-                with suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGKILL)
-            while _status(process) is None:
-                time.sleep(0.01)
+            _end(process)
             return outcome
         time.sleep(0.01)
 
 
-def _status(process: "int | subprocess.Popen[bytes]") -> int | None:
+def _end(process: Process) -> None:
+    """At once, with what it has started."""
+    if isinstance(process, int) or FORKS:
+        for one in reversed(_family(process if isinstance(process, int) else process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+    else:
+        process.kill()
+    while _status(process) is None:
+        time.sleep(0.01)
+
+
+def _status(process: Process) -> int | None:
     """The exit code, or minus the signal; None while it runs."""
     if not isinstance(process, int):
         return process.poll()

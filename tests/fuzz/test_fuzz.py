@@ -13,16 +13,17 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
 def test_a_few_cases(tmp_path):
+    last = 60 if running.FORKS else 8  # elsewhere each takes the seconds of a start
     done = subprocess.run(
-        [sys.executable, CAMPAIGN, "--seed", "23", "--cases", "1-60", "--longest", "60", "--keep", tmp_path],
+        [sys.executable, CAMPAIGN, "--seed", "23", "--cases", f"1-{last}", "--longest", "60", "--keep", tmp_path],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (tmp_path / "cases.jsonl").read_text("utf-8").splitlines()]
-    assert len(lines) == 60
-    assert {line["code"] for line in lines} >= {0, 2}
+    assert len(lines) == last
+    assert {line["code"] for line in lines} >= {0, 2}, "the files are all bad, or all good"
     assert not list(tmp_path.glob("case-*"))
 
 
