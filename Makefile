@@ -1,12 +1,15 @@
 # Two commands, from a bare clone with Python (3.10 or newer) and make:
 #   make demo   animate a real face with a real talking video
 #   make test   run every check and test
+# And, for an hour: make fuzz   damaged and hostile files, thousands of them (docs/security.md)
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SEED ?= 1
+CASES ?= 2000
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check fuzz clean
 
 # The versions that are tested; a user's `pip install` takes the ranges of pyproject.toml.
 $(VENV)/ready: pyproject.toml tests/constraints.txt
@@ -29,5 +32,9 @@ check: $(VENV)/ready
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --durations=10
 
+# The same seed and number are the same case: make fuzz SEED=1 CASE=17 runs it once more, and shows what it says.
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/fuzz/campaign.py --seed $(SEED) $(if $(CASE),--case $(CASE),--cases $(CASES))
+
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .demo .fuzz

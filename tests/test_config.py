@@ -133,7 +133,11 @@ def test_numbers_out_of_range_are_refused_by_name(data):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("training.batch_size=0", "training.batch_size: 0 is out of range: it must be at least 1"),
+        ("training.batch_size=0", "training.batch_size: 0 is out of range: it must be at least 1 and at most 1e+18"),
+        (
+            f"training.seed={10**30}",
+            f"training.seed: {10**30} is out of range: it must be at least 0 and at most 1e+18",
+        ),
         ("training.learning_rate=0", "training.learning_rate: 0.0 is out of range: it must be above 0"),
         ("training.ema=1", "training.ema: 1.0 is out of range: it must be at least 0 and below 1"),
         (

@@ -42,6 +42,14 @@ def test_a_line_is_one_line_without_orders(say, capsys):
     assert is_harmless(out + err)
 
 
+def test_a_very_long_line_keeps_its_beginning_and_its_end(capsys):
+    tell(f"mtanimate: '{'x' * 100_000}' is damaged: copy it again")
+    line = capsys.readouterr().err
+    assert len(line) < 2100
+    assert line.startswith("mtanimate: 'xxx")
+    assert line.endswith("' is damaged: copy it again\n")
+
+
 def test_tables_show_text_as_it_is(capsys):
     table = Table(title=HOSTILE)
     table.add_column(f"column {HOSTILE}\nsecond line")

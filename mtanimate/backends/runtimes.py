@@ -26,27 +26,37 @@ def open_graph(backend: str, folder: Path, graph: Graph, files: Mapping[str, str
     """The graph, ready to run on as many threads as PyTorch uses. The backend torch runs what stands in its file.
 
     files: SHA-256 by name. bf16: let OpenVINO compute in bfloat16. Raises InputError where the runtime is not installed
-    or a file is not what `files` says, MTAnimateError where the runtime does not take it.
+    or a file is not what `files` says, MTAnimateError where the runtime does not take it, or cannot run it.
     """
     names = graph.files(backend)
     file = folder / names[0]
     contents = [proven(folder / name, files[name]) for name in names]
-    with _loading(backend, file):
-        if backend == "onnx":
-            return _onnx(contents[0], file, graph)
-        if backend == "openvino":
-            return _openvino(contents[0], contents[1], file, graph, bf16)
-        return program_run(torch.export.load(BytesIO(contents[0])), graph)
+    with _said_of(file, f"{backend} cannot load"):
+        run = _opened(backend, contents, file, graph, bf16)
+
+    def checked(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with _said_of(file, f"{backend} cannot run"):
+            return run(given)
+
+    return checked
+
+
+def _opened(backend: str, contents: list[bytes], file: Path, graph: Graph, bf16: bool) -> Run:
+    if backend == "onnx":
+        return _onnx(contents[0], file, graph)
+    if backend == "openvino":
+        return _openvino(contents[0], contents[1], file, graph, bf16)
+    return program_run(torch.export.load(BytesIO(contents[0])), graph)
 
 
 @contextmanager
-def _loading(backend: str, file: Path) -> Iterator[None]:
+def _said_of(file: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except InputError:
+    except (MTAnimateError, MemoryError):
         raise
     except Exception as error:  # runtimes raise whatever their own errors are
-        raise MTAnimateError(f"{backend} cannot load {file} ({' '.join(str(error).split())[:200]})") from error
+        raise MTAnimateError(f"{what} {file} ({' '.join(str(error).split())[:200]})") from error
 
 
 def missing(backend: str) -> InputError:
@@ -104,6 +114,8 @@ def _openvino(content: bytes, weights: bytes, file: Path, graph: Graph, bf16: bo
     ports = {name: port for port in model.inputs for name in graph.inputs if name in port.get_names()}
     shapes = {name: port.get_partial_shape() for name, port in ports.items()}
     free = [name for name, shape in shapes.items() if shape[0].is_dynamic]
+    if not free:
+        raise InputError(f"{file} takes nothing that its network gives: export it again")
     requests: dict[int, Any] = {}
     lock = Lock()  # a request serves one caller at a time
 
@@ -112,8 +124,7 @@ def _openvino(content: bytes, weights: bytes, file: Path, graph: Graph, bf16: bo
             for name in free:
                 shapes[name][0] = frames
             model.reshape({name: shapes[name] for name in free})
-            with _loading("openvino", file):
-                compiled = openvino_core().compile_model(model, "CPU", settings)
+            compiled = openvino_core().compile_model(model, "CPU", settings)
             requests[frames] = compiled.create_infer_request()
         return requests[frames]
 

@@ -55,7 +55,7 @@ def prepare(
     metadata: Path | None = typer.Option(
         None, help="A CSV that lists the clips (video_id,start,end,bbox,fps,width,height).", show_default="by the face"
     ),
-    size: int = typer.Option(256, min=64, help="Side of the clips, in pixels."),
+    size: int = typer.Option(256, min=64, max=16_384, help="Side of the clips, in pixels."),
     workers: int | None = typer.Option(None, min=1, help="Videos at a time.", show_default="one a processor"),
     json: bool = JSON,
     quiet: bool = QUIET,
@@ -82,7 +82,9 @@ def prepare(
 def cache(
     videos: Path = typer.Argument(..., help="A folder of videos or of folders of frames.", show_default=False),
     out: Path = typer.Option(..., help="The cache's folder; what it has already is kept."),
-    resolution: int = typer.Option(256, min=64, help="Side of the frames, in pixels: what will be trained at."),
+    resolution: int = typer.Option(
+        256, min=64, max=16_384, help="Side of the frames, in pixels: what will be trained at."
+    ),
     stills: Path | None = typer.Option(
         None, help="A folder of pictures, too.", show_default="VIDEOS/stills, beside VIDEOS/train"
     ),

@@ -14,7 +14,7 @@ EXAMPLE = "Example: mtanimate models --json"
 
 @reports_errors
 def command(
-    resolution: int = typer.Option(256, min=64, help="Side of the picture that the work is counted for."),
+    resolution: int = typer.Option(256, min=64, max=16_384, help="Side of the picture that the work is counted for."),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,

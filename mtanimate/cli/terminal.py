@@ -51,6 +51,8 @@ class Estimator(str, Enum):
     monkey_net = "monkey-net"
 
 
+_LONGEST_LINE = 2000  # characters
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps.")
@@ -131,11 +133,17 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def tell(line: str) -> None:
-    """A line on stderr. Where it cannot be written nobody reads it, and the work goes on."""
+    """A line on stderr, its middle left out where it is very long: strangers' files are quoted in it. Where it cannot
+    be written nobody reads it, and the work goes on."""
     try:
-        print(printable(line), file=sys.stderr, flush=True)
+        print(_shortened(printable(line)), file=sys.stderr, flush=True)
     except OSError:
         _to_nowhere(sys.stderr)
+
+
+def _shortened(line: str) -> str:
+    """Beginning and end are kept: the end says what to do."""
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 500]} ... {line[-400:]}"
 
 
 def _to_nowhere(stream: TextIO) -> None:

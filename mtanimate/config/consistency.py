@@ -27,7 +27,7 @@ def check(config: Config) -> Config:
         _check_heatmaps(estimator, config)
     _check_face(config)
     _check_room(config.model)
-    _check_sizes(config.model)
+    check_sizes(config.model)
     _check_loss(config)
     low, high = config.data.augmentation.window
     if low > high:
@@ -150,8 +150,9 @@ def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:
         raise InputError(f"{name} has no backbone to load weights into or to freeze; motion-transformer has")
 
 
-def _check_sizes(config: ModelConfig) -> None:
-    """Each part halves its picture some times; halves must meet again on the way back."""
+def check_sizes(config: ModelConfig) -> None:
+    """Each part halves its picture some times; halves must meet again on the way back. Raises InputError where they do
+    not."""
     parts = {
         "estimator": (config.estimator.scale_factor, _estimator_unit(config.estimator)),
         "dense_motion": (config.dense_motion.scale_factor, 2**config.dense_motion.num_blocks),

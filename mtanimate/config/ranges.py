@@ -25,7 +25,8 @@ class Within:
         return f"{low} and {'below' if 'high' in self.open else 'at most'} {self.high:g}"
 
 
-Count = Annotated[int, Within(1)]
+_MOST = 10**18  # for whole numbers without another limit: 64 bits hold it
+Count = Annotated[int, Within(1, _MOST)]
 # Of a network: far above any that is of use, and low enough that what a file asks for can be built and looked at.
 Layers = Annotated[int, Within(1, 256)]
 Blocks = Annotated[int, Within(1, 12)]  # each halves the picture
@@ -35,7 +36,7 @@ OptionalWidth = Annotated[int, Within(0, 16_384)]
 Side = Annotated[int, Within(1, 16_384)]
 Parts = Annotated[int, Within(1, 1_000)]
 Reduction = Annotated[float, Within(1 / 64, 1)]
-Natural = Annotated[int, Within(0)]
+Natural = Annotated[int, Within(0, _MOST)]
 Weight = Annotated[float, Within(0, INFINITE, ("high",))]
 Positive = Annotated[float, Within(0, INFINITE, ("low", "high"))]
 Portion = Annotated[float, Within(0, 1, ("low",))]

@@ -119,11 +119,23 @@ def _finished(name: str, dataset: str | Path | None, say: Callable[[str], None],
         say(f"evaluating {name}")
         folder = Path(evaluate(name, dataset, say=say, **options)["out"])
     result, rows = read_result(folder), read_rows(folder)
-    if result["kind"] != "reconstruction":
+    if result.get("kind") != "reconstruction":
         raise InputError(
-            f"--compare {name}: it holds {result['kind']}, and only reconstructions have a truth to compare"
+            f"--compare {name}: it holds {result.get('kind')}, and only reconstructions have a truth to compare"
         )
+    if not _is_whole(result, rows):
+        raise InputError(f"--compare {name}: its files are not as eval wrote them: run eval with another --out")
     return Evaluation(folder, result, rows)
+
+
+def _is_whole(result: dict[str, Any], rows: dict[str, Row]) -> bool:
+    settings = result.get("settings")
+    if not isinstance(settings, dict) or not isinstance(result.get("definitions"), dict):
+        return False
+    metrics, subject = settings.get("metrics"), settings.get("subject", 0)
+    known = isinstance(metrics, list) and all(isinstance(name, str) and name in METRICS for name in metrics)
+    measured = all({GENERATED, REPEATING} <= row.series.keys() for row in rows.values())
+    return bool(metrics) and known and measured and (subject is None or isinstance(subject, str))
 
 
 def _check_alike(every: dict[str, Evaluation]) -> None:

@@ -87,7 +87,7 @@ class Rows:
         file = self._file(name)
         if not file.exists():
             return None
-        row = _read_row(file)
+        row = _read_row(file, Path(f"{name}.json"))
         return row if row.digest == digest else None
 
     def put(self, row: Row) -> None:
@@ -125,7 +125,8 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> dict[str, Row]:
     """All rows of an evaluation, by name."""
-    rows = (_read_row(file) for file in sorted((folder / "videos").rglob("[!.]*.json")))
+    videos = folder / "videos"
+    rows = (_read_row(file, file.relative_to(videos)) for file in sorted(videos.rglob("[!.]*.json")))
     return {row.name: row for row in rows}
 
 
@@ -163,7 +164,7 @@ def _begins_with(*columns: str) -> Callable[[Path], bool]:
 
 def _is_row(file: Path) -> bool:
     try:
-        _read_row(file)
+        _row(file)
     except InputError:
         return False
     return True
@@ -177,14 +178,34 @@ _TABLES = {
 }
 
 
-def _read_row(file: Path) -> Row:
+def _row(file: Path) -> Row:
     try:
         row = Row(**_read(file))
-    except TypeError as error:
+        _check(row)
+    except (AttributeError, TypeError, ValueError) as error:
         raise _broken(file, error) from error
-    if not isinstance(row.name, str):
-        raise _broken(file, "its name is no text")
     return row
+
+
+def _read_row(file: Path, place: Path) -> Row:
+    """place: of the file, below the folder of rows: the name of its clip."""
+    row = _row(file)
+    if Path(f"{row.name}.json") != place:  # pictures are looked for by the name
+        raise _broken(file, f"it says that it is of {row.name}")
+    return row
+
+
+def _check(row: Row) -> None:
+    """Raises AttributeError, TypeError or ValueError where a value is not of its kind."""
+    texts = (row.name, row.identity, row.digest, row.source)
+    sums = [total for metrics in row.series.values() for total in metrics.values()]
+    gestures = [value for each in row.gestures.values() for value in each.values()]
+    counts = [row.frames, *row.without_subject.values(), *(count for _, count in sums)]
+    numbers = [*row.seconds.values(), *(summed for summed, _ in sums), *(v for v in gestures if v is not None)]
+    if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
+        raise TypeError("a value is of another kind")
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise TypeError("a number is none")
 
 
 def _read(file: Path) -> dict[str, Any]:

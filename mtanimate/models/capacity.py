@@ -16,6 +16,7 @@ from mtanimate.config import (
     MotionTransformerConfig,
     load_preset,
 )
+from mtanimate.config.consistency import check_sizes
 from mtanimate.models.animator import Animator
 
 
@@ -86,7 +87,9 @@ def _measure_generator(config: ModelConfig, variant: str) -> Capacity:
 
 
 def _counted(config: ModelConfig) -> Animator:
-    """On the meta device: shapes without numbers, so that counting takes no arithmetic."""
+    """On the meta device: shapes without numbers, so that counting takes no arithmetic. Raises InputError where the
+    resolution does not suit the network."""
+    check_sizes(config)
     with torch.device("meta"):
         return Animator(config).eval().requires_grad_(False).to("meta")  # constants, too
 

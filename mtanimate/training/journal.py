@@ -11,7 +11,7 @@ from mtanimate.config import LossConfig
 from mtanimate.drawing.scenes import draw_scene
 from mtanimate.errors import InputError
 from mtanimate.files import replacing
-from mtanimate.reading import parse_json, read_text
+from mtanimate.reading import parse_json, read_bytes
 from mtanimate.training.meter import Meter
 from mtanimate.training.objective import Scene
 from mtanimate.training.step import Step
@@ -64,7 +64,8 @@ class Journal:
             self._forget(step)
 
     def _forget(self, step: int) -> None:
-        kept = [line for line in read_text(self.file).splitlines() if _step_of(line) <= step]
+        lines = read_bytes(self.file).decode("utf-8", "replace").split("\n")
+        kept = [line for line in lines if _step_of(line) <= step]
         with replacing(self.file) as partial:
             partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 
@@ -102,12 +103,12 @@ def _no_number(value: Any) -> bool:
 
 
 def _step_of(line: str) -> float:
-    """A line that was cut off by a crash is after everything."""
+    """A line that was cut off by a crash, or is no line of ours, is after everything."""
     try:
         step = parse_json(line)["step"]
     except (KeyError, TypeError, ValueError):
-        return float("inf")
-    return step if isinstance(step, (int, float)) else float("inf")
+        return math.inf
+    return step if type(step) is int else math.inf
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

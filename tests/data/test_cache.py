@@ -17,7 +17,7 @@ from lives import FORK, _die_at
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
 from mtanimate import mediapipe_models
-from mtanimate.data.cache import Cache, filling, from_fixed_point, to_fixed_point
+from mtanimate.data.cache import Cache, Entry, filling, from_fixed_point, to_fixed_point
 from mtanimate.data.caching import cache_dataset
 from mtanimate.data.clips import find_clips
 from mtanimate.data.landmarks import FaceLandmarks
@@ -199,6 +199,41 @@ def test_a_damaged_index_is_refused(cached, tmp_path, text):
     (tmp_path / "cache" / "index.json").write_text(text)
     with pytest.raises(InputError, match=r"make (the cache|it) anew"):
         Cache(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"first": "0"},
+        {"first": -1},
+        {"first": 10**400},
+        {"count": None},
+        {"count": 2.5},
+        {"rate": "1e999999999"},
+        {"rate": "1/0"},
+        {"rate": []},
+        {"digest": 3},
+        {"name": {}},
+    ],
+    ids=str,
+)
+def test_an_index_with_other_values_is_refused(tmp_path, changes):
+    entry = Entry("d", "a.mp4", "a", "train", 0, 0, "25")
+    with filling(tmp_path, SIZE) as cache:
+        cache.add(entry, [np.zeros((2, SIZE, SIZE, 3), np.uint8)])
+    index = json.loads((tmp_path / "index.json").read_text("utf-8"))
+    assert Cache(tmp_path).entries["d"].count == 2
+    index["entries"][0] |= changes
+    (tmp_path / "index.json").write_text(json.dumps(index), "utf-8")
+    with pytest.raises(InputError, match="make the cache anew"):
+        Cache(tmp_path)
+
+
+@pytest.mark.parametrize("resolution", [0, -64, "64", None, 64.5])
+def test_an_index_of_no_resolution_is_refused(tmp_path, resolution):
+    (tmp_path / "index.json").write_text(json.dumps({"version": 1, "resolution": resolution, "entries": []}), "utf-8")
+    with pytest.raises(InputError, match="make the cache anew"):
+        Cache(tmp_path)
 
 
 # Kills, cut files, full disks

@@ -62,6 +62,26 @@ def test_models():
     assert "12.23 M" in run("models").stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models", "--resolution", "64"],  # a part of the network would have half a pixel left
+        ["models", "--resolution", "129"],
+        ["models", "--resolution", "100000128"],
+        ["data", "cache", ".", "--out", "out", "--resolution", "100000000"],
+        ["data", "prepare", ".", "--out", "out", "--size", "100000000"],
+    ],
+    ids=" ".join,
+)
+def test_pictures_of_a_size_that_cannot_be(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*arguments)
+    assert done.returncode == 2
+    assert arguments[-2].strip("-") in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_doctor():
     done = run("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}

@@ -12,6 +12,7 @@ import pytest
 from handmade import AKD, L1, MISSING, PSNR, pair_row, row
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.evaluation.comparison import compare
 from mtanimate.evaluation.rows import Rows, read_result, read_rows
 
 SETTINGS = {"kind": "reconstruction", "every": 1, "metrics": ["l1", "akd"], "identity": None}
@@ -88,6 +89,33 @@ def test_a_broken_row_is_named(tmp_path, text):
             read()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 3},
+        {"name": "../../outside"},
+        {"frames": "9"},
+        {"series": []},
+        {"series": {"generated": {"l1": [1.0]}}},
+        {"series": {"generated": {"l1": ["a", 1]}}},
+        {"series": {"generated": {"l1": [1.0, None]}}},
+        {"without_subject": {"truth": {}}},
+        {"seconds": {"metrics": "long"}},
+        {"gestures": {"blink": 1}},
+        {"gestures": {"blink": {"gain": "much"}}},
+    ],
+    ids=str,
+)
+def test_a_row_with_other_values_is_named(tmp_path, changes):
+    rows = rows_of(tmp_path)
+    rows.put(row("sub/a", l1=(1.0, 10)))
+    file = tmp_path / "out" / "videos" / "sub" / "a.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | changes), "utf-8")
+    for read in (lambda: rows.get("sub/a", "d1"), lambda: read_rows(tmp_path / "out")):
+        with pytest.raises(InputError, match=r"a.json is not from 'eval'"):
+            read()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
 def test_broken_settings_and_results_are_named(tmp_path, text):
     rows = rows_of(tmp_path)
@@ -97,6 +125,30 @@ def test_broken_settings_and_results_are_named(tmp_path, text):
         rows_of(tmp_path)
     with pytest.raises(InputError, match=r"result.json is not from 'eval'"):
         read_result(rows.out)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": None},
+        {"definitions": 3},
+        {"settings": []},
+        {"settings": {"metrics": []}},
+        {"settings": {"metrics": ["colour"]}},
+        {"settings": {"metrics": [["l1"]]}},
+        {"settings": {"metrics": ["l1"], "subject": {}}},
+    ],
+    ids=str,
+)
+def test_a_result_with_other_values_cannot_be_compared(tmp_path, changes):
+    result = {"kind": "reconstruction", "settings": {"metrics": ["l1"], "subject": None}, "definitions": {}} | changes
+    for name in ("one", "other"):
+        rows = rows_of(tmp_path / name)
+        rows.put(row("a", l1=(1.0, 10)))
+        rows.write_result(result)
+    with pytest.raises(InputError, match="one"):
+        compare([str(tmp_path / name / "out") for name in ("one", "other")], tmp_path / "compared")
+    assert not (tmp_path / "compared").exists()
 
 
 def test_results(tmp_path):

@@ -17,8 +17,9 @@ from torch import nn
 from torch.export import Dim
 
 from mtanimate.animation.cast import Cast
+from mtanimate.backends.exported import Exported
 from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import Manifest
+from mtanimate.backends.manifest import Manifest, read_manifest
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
@@ -163,6 +164,33 @@ def test_openvino_is_given_its_own_format_alone(tmp_path):
     folder = write_folder(tmp_path / "folder", "openvino", b"\x08\x0a")
     with pytest.raises(InputError, match="is not OpenVINO's XML"):
         Cast(str(folder))
+
+
+def test_graphs_of_another_network_are_said(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper
+
+    names = ("frames", "keypoints", "affine")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 3, 64, 64]) for name in names]
+    nodes = [helper.make_node("Identity", ["frames"], [name]) for name in names[1:]]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    folder = write_folder(tmp_path / "folder", "onnx", model.SerializeToString())
+    exported = Exported(folder, "onnx", PAPER, read_manifest(folder).files)
+    with pytest.raises(InputError, match="export it again"):
+        exported.estimate_motion(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(MTAnimateError, match="onnx cannot run"):
+        exported.encode_source(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_graph_that_takes_nothing_is_said(tmp_path):
+    pytest.importorskip("openvino")
+    empty = b'<?xml version="1.0"?><net name="a" version="11"><layers/></net>'
+    folder = write_folder(tmp_path / "folder", "openvino", empty)
+    with pytest.raises(InputError, match="export it again"):
+        Exported(folder, "openvino", PAPER, read_manifest(folder).files)
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])

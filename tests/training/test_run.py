@@ -86,6 +86,16 @@ def test_terms_are_logged_with_and_without_their_weights(tmp_path, videos):
     assert first["loss"] == pytest.approx(first["pixel"] + first["equivariance_keypoints"])
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"step": "9"}', b'{"step": null}', b"[1]", b"\xff\xfe", b'{"step": 1', b"[" * 100_000, b'{"step": [9]}']
+)
+def test_a_line_that_is_no_line_of_the_log_is_forgotten(tmp_path, line):
+    good = b'{"step": 1, "loss": 0.5}'
+    (tmp_path / "log.jsonl").write_bytes(good + b"\n" + line + b"\n" + good + b"\n")
+    Journal(tmp_path, 2, tensorboard=False)
+    assert (tmp_path / "log.jsonl").read_bytes().splitlines() == [good, good]
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_number_that_json_has_not_is_null(tmp_path, value):
     journal = Journal(tmp_path, 0, tensorboard=False)
