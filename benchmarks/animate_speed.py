@@ -24,9 +24,8 @@ from machine import describe
 from torch import Tensor
 
 from mtanimate.animation.animate import Result, animate
-from mtanimate.animation.cast import Cast
-from mtanimate.models.network import Network
-from mtanimate.models.performer import BATCH_SIZE, Performer
+from mtanimate.inference.loading import Cast
+from mtanimate.inference.predictor import BATCH_SIZE, Network, Performer
 from mtanimate.video import VideoWriter, write_image
 
 

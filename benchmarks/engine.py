@@ -30,17 +30,17 @@ from machine import describe
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtanimate.animation.cast import Cast
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import ModelConfig, load_preset
 from mtanimate.data.clips import find_clips
 from mtanimate.devices import DTYPES, choose_device, describe_device, has_bf16
+from mtanimate.faces.detection import square_frames
+from mtanimate.inference.cuda_graphs import Recorded
+from mtanimate.inference.loading import Cast
+from mtanimate.inference.predictor import Network, Performer
+from mtanimate.inference.prefetch import to_frames
 from mtanimate.models.animator import Animator
-from mtanimate.models.cuda_graphs import Recorded
-from mtanimate.models.network import Network
-from mtanimate.models.performer import Performer
-from mtanimate.video.crop import square_frames, to_frames
 from mtanimate.video.footage import open_footage
 
 

@@ -25,12 +25,12 @@ from mtanimate.data.checking import samples_per_second
 from mtanimate.data.clips import Split, split_clips
 from mtanimate.data.pairs import PairDataset
 from mtanimate.devices import choose_device, choose_training_precision
-from mtanimate.training.meter import Meter
+from mtanimate.training.distribution import Workers
+from mtanimate.training.metrics import Meter
 from mtanimate.training.objective import Phase
-from mtanimate.training.optimisation import make_optimizer
 from mtanimate.training.run import Log, Run
+from mtanimate.training.step import make_optimizer
 from mtanimate.training.train import default_processes
-from mtanimate.training.workers import Workers
 
 
 def bare_step(run: Run) -> Callable[[], None]:

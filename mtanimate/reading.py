@@ -1,12 +1,19 @@
 """Files that are opened for reading: no pipes or devices, no more text than there can be, and JSON within limits."""
 
+import csv
+import io
 import json
 import math
 import os
 import re
+import zlib
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
 
 from mtanimate.errors import InputError
 
@@ -92,3 +99,67 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is not a finite number")
     return value
+
+
+MAX_PIXELS = 200_000_000  # what the largest phones' cameras take; 600 MB as RGB
+
+
+def check_pixels(path: Path | str, width: int, height: int, most: int) -> None:
+    """Raises InputError, naming the file and its size, for more than `most` pixels."""
+    if width * height > most:
+        raise too_large(path, f"{width} x {height} pixels", most)
+
+
+def too_large(path: Path | str, size: str, most: int) -> InputError:
+    return InputError(
+        f"{path} has {size}, and {most} is the limit: make it smaller first, or raise the limit with --max-pixels, "
+        "which animate, inspect and attention have"
+    )
+
+
+def read_array(file: IO[bytes], size: int) -> np.ndarray:
+    """An array of NumPy's format that fills `size` bytes, its header among them.
+
+    Raises ValueError where it claims to be another size, or holds Python objects, OSError where it cannot be read.
+    """
+    start = file.tell()
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"an array of NumPy's format {version[0]}.{version[1]}")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    claimed = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or claimed != size - (file.tell() - start):
+        raise ValueError(f"an array {shape} of {dtype}, which takes {claimed} bytes, in {size}")
+    file.seek(start)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of these names in an .npz file, and those of `optional` that it has.
+
+    Raises ValueError where it is no such file, damaged, or unpacks to more than `most` bytes, KeyError where an array
+    is missing, OSError where it cannot be read, InputError where it is no regular file.
+    """
+    try:
+        with open_regular(path) as file, ZipFile(file) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            if sum(member.file_size for member in members.values()) > most:
+                raise ValueError(f"it unpacks to more than {most} bytes")
+            wanted = [*names, *(name for name in optional if name in members)]
+            arrays = {}
+            for name in wanted:
+                with archive.open(members[name]) as member:
+                    arrays[name] = read_array(member, members[name].file_size)
+            return arrays
+    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:  # RuntimeError: encrypted
+        raise ValueError(str(error)) from error
+
+
+def read_table(path: Path) -> "csv.DictReader[str]":
+    """The rows of a CSV file by the names in its first line; commas, semicolons or tabs, whichever that line has most
+    of, are between the cells. Raises as `read_text`, and csv.Error."""
+    file = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
+    first = file.readline()
+    file.seek(0)
+    return csv.DictReader(file, delimiter=max(",;\t", key=first.count))

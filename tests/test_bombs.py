@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from tiny import CONFIG, MODEL, tiny_animator
 
-from mtanimate.animation.performance import load_performance
+from mtanimate.animation.motion_file import load_performance
 from mtanimate.checkpoints.file import FORMAT, read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.config import (
@@ -29,12 +29,12 @@ from mtanimate.config import (
     to_mapping,
     within_limits,
 )
-from mtanimate.data.packed_faces import PackedFaces
+from mtanimate.data.packing import PackedFaces
 from mtanimate.errors import InputError
 from mtanimate.models.animator import outline
-from mtanimate.models.weights import read_weights
-from mtanimate.training.beginning import make_animator
-from mtanimate.training.state import _read as read_state
+from mtanimate.tensors import read_weights
+from mtanimate.training.checkpointing import _read as read_state
+from mtanimate.training.run import make_animator
 
 # Tensors of torch files, each of which would take gigabytes where it is copied.
 ROW = torch.ones(1000)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mtanimate.checkpoints.configuration import read_configuration
 from mtanimate.config import ModelConfig, from_mapping, load_file, load_preset, override
-from mtanimate.config.yaml_text import read_yaml
+from mtanimate.config.loading import read_yaml
 from mtanimate.errors import InputError
 
 LAUGHS = "a0: &a0 [1,1,1,1,1,1,1,1,1]\n" + "".join(

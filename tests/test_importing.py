@@ -18,9 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from mtanimate.checkpoints.exporting import export_checkpoint
+from mtanimate.checkpoints.conversion import export_checkpoint, import_checkpoint
 from mtanimate.checkpoints.file import read_checkpoint, read_metadata, write_checkpoint
-from mtanimate.checkpoints.importing import import_checkpoint
 from mtanimate.checkpoints.layouts import PARTS
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.config import Config, HeatmapEstimatorConfig, load_preset

@@ -6,10 +6,17 @@ import shutil
 import pytest
 from tiny import CONFIG, tiny_animator
 
-from mtanimate import diagnosis
+from mtanimate import doctor as diagnosis
 from mtanimate.checkpoints.file import write_checkpoint
-from mtanimate.checkpoints.inventory import Listed, described, listed, verify
-from mtanimate.checkpoints.registry import checkpoints_folder, downloads_folder, entries
+from mtanimate.checkpoints.registry import (
+    Listed,
+    checkpoints_folder,
+    described,
+    downloads_folder,
+    entries,
+    listed,
+    verify,
+)
 from mtanimate.errors import InputError
 
 DEFAULT = entries()["face-talking-heads"]

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate import places
+from mtanimate import outputs as places
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import CameMeanwhile, half_written, replacing, replacing_folder
-from mtanimate.places import check_not_input, claim, ignores_case, place
+from mtanimate.outputs import check_not_input, claim, ignores_case, place
 
 HOLDING = """
 import sys
 from pathlib import Path
-from mtanimate.places import claim
+from mtanimate.outputs import claim
 with claim(Path(sys.argv[1])):
     print("claimed", flush=True)
     sys.stdin.read()

@@ -10,26 +10,25 @@ import pytest
 from tiny import MODEL, tiny_animator
 
 from mtanimate.animation.jobs import Journal as JobsJournal
-from mtanimate.animation.performance import load_performance
+from mtanimate.animation.motion_file import load_performance
 from mtanimate.animation.settings import Settings
-from mtanimate.backends.manifest import read_manifest
 from mtanimate.checkpoints.configuration import read_configuration
 from mtanimate.checkpoints.file import read_checkpoint, read_config, write_checkpoint
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.config import Config, load_file
 from mtanimate.data.cache import read_index
-from mtanimate.data.packed_faces import PackedFaces
-from mtanimate.data.preparation.journal import Journal as PreparationJournal
-from mtanimate.data.preparation.metadata import read_metadata
+from mtanimate.data.packing import PackedFaces
+from mtanimate.data.planning import read_metadata
+from mtanimate.data.preparation_journal import Journal as PreparationJournal
 from mtanimate.errors import InputError
 from mtanimate.evaluation.rows import Rows
 from mtanimate.files import sha256
-from mtanimate.metrics.stored import OpenPose, StoredFeatures
-from mtanimate.models.weights import read_weights
-from mtanimate.reading import parse_fraction, parse_json
-from mtanimate.table import read_table
-from mtanimate.training.journal import Journal as TrainingJournal
-from mtanimate.training.state import _read as read_state
+from mtanimate.inference.manifest import read_manifest
+from mtanimate.metrics.observer import OpenPose, StoredFeatures
+from mtanimate.reading import parse_fraction, parse_json, read_table
+from mtanimate.tensors import read_weights
+from mtanimate.training.checkpointing import _read as read_state
+from mtanimate.training.metrics import Journal as TrainingJournal
 from mtanimate.video import VideoReader, read_image
 from mtanimate.video.footage import is_moving
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtanimate.transfer import beside, download, settle, upload
-from mtanimate.video.crop import to_frames
+from mtanimate.inference.prefetch import beside, download, settle, to_frames, upload
 
 DEVICES = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
 

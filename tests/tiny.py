@@ -22,9 +22,9 @@ from mtanimate.config import (
 )
 from mtanimate.data.clips import Split, find_clips
 from mtanimate.models.animator import Animator
-from mtanimate.training.meter import Meter
+from mtanimate.training.distribution import Workers
+from mtanimate.training.metrics import Meter
 from mtanimate.training.run import Run
-from mtanimate.training.workers import Workers
 from mtanimate.video import VideoWriter
 
 MODEL = ModelConfig(

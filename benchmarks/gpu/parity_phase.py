@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gpu.phase import Phase, portrait_clip
 from mtanimate.devices import has_bf16
+from mtanimate.inference.predictor import Performer
 from mtanimate.models.animator import Animator
-from mtanimate.models.performer import Performer
 
 # Name -> precision, and whether float32 may be rounded to TF32 in products.
 WAYS = {"fp32": ("fp32", False), "fp32 with TF32": ("fp32", True), "bf16": ("bf16", False), "fp16": ("fp16", False)}

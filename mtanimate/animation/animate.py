@@ -10,31 +10,30 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mtanimate.animation.ahead import ahead
-from mtanimate.animation.cast import Cast
-from mtanimate.animation.direction import FAR, choose_reference, held, smoothed, transferred
-from mtanimate.animation.output import STANDARD_OUTPUT, check_result, codec_for, hard_to_play, open_result
-from mtanimate.animation.performance import (
+from mtanimate.animation.motion_file import (
     Performance,
     check_motion_file,
     load_performance,
     picture_digest,
     save_performance,
 )
+from mtanimate.animation.results import STANDARD_OUTPUT, check_result, codec_for, hard_to_play, open_result
+from mtanimate.animation.retargeting import FAR, choose_reference, held, smoothed, transferred
 from mtanimate.animation.settings import Settings
-from mtanimate.animation.stage import Direct, Driven, MovingStage, Stage, StillStage
+from mtanimate.animation.source import Direct, Driven, MovingStage, Stage, StillStage
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
+from mtanimate.faces.detection import Square
+from mtanimate.faces.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.inference.loading import Cast
+from mtanimate.inference.predictor import Performer
+from mtanimate.inference.prefetch import ahead, download, upload
 from mtanimate.models.motion import Motion
-from mtanimate.models.performer import Performer
-from mtanimate.pixels import MAX_PIXELS
-from mtanimate.places import check_not_input, claim, place
-from mtanimate.transfer import download, upload
+from mtanimate.outputs import check_not_input, claim, place
+from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
-from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
-from mtanimate.video.square import Square
 from mtanimate.video.streams import Closed
 
 MARK = {

@@ -1,4 +1,4 @@
-"""The live loop: frames as they come -> motion -> the driven source, one frame at a time, as soon as it can be."""
+"""Frames as they arrive, and when each did."""
 
 import signal
 import threading
@@ -7,23 +7,164 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtanimate.animation.arrivals import Arrivals, Stream
-from mtanimate.animation.direction import transferred
-from mtanimate.animation.sinks import Sink
+from mtanimate.animation.retargeting import transferred
+from mtanimate.faces.detection import square_frames
+from mtanimate.inference.predictor import Performer
 from mtanimate.models.motion import Motion
-from mtanimate.models.performer import Performer
-from mtanimate.video.crop import square_frames
 from mtanimate.video.streams import Closed
 
 if TYPE_CHECKING:
     from mtanimate.animation.settings import Mode
-    from mtanimate.animation.stage import Stage
+    from mtanimate.animation.source import Stage
+
+_WAITING = 2  # frames of a pipe that are read ahead
+_PATIENCE = 0.03  # seconds without a frame until the window is looked after
+
+
+class Stream(Protocol):
+    """What `video.streams.DrivingStream` is. live: of frames not yet taken, only the newest counts."""
+
+    live: bool
+
+    def read(self) -> np.ndarray | None: ...
+
+    def close(self) -> None: ...
+
+
+class Arrivals:
+    """Frames of a stream, read by a thread of their own. dropped: how many were overtaken. error: what ended it.
+
+    Of a live stream only the newest frame waits; of another all are kept in order, and the stream waits for us.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.dropped = 0
+        self.error: Exception | None = None
+        self._stream = stream
+        self._frames: deque[tuple[float, np.ndarray]] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._thread = threading.Thread(target=self._read, name="frames", daemon=True)
+
+    def each(self, idle: Callable[[], None]) -> Iterator[tuple[float, np.ndarray]]:
+        """When each frame came, by `time.monotonic`, and the frame. Calls `idle` while there is none."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._frames or self._ended, _PATIENCE)
+                came = self._frames.popleft() if self._frames else None
+                over = self._ended and came is None
+                self._changed.notify_all()
+            if over:
+                return
+            if came is None:
+                idle()
+            else:
+                yield came
+
+    def _read(self) -> None:
+        try:
+            while not self._ended and (frame := self._stream.read()) is not None:
+                self._put(time.monotonic(), frame)
+        except Exception as error:  # whatever it is, it is the main thread's to say
+            self.error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _put(self, at: float, frame: np.ndarray) -> None:
+        with self._changed:
+            if self._stream.live:
+                self.dropped += len(self._frames)
+                self._frames.clear()
+            else:
+                self._changed.wait_for(lambda: len(self._frames) < _WAITING or self._ended)
+            self._frames.append((at, frame))
+            self._changed.notify_all()
+
+    def __enter__(self) -> "Arrivals":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._stream.close()
+        self._thread.join()
+
+
+class Sink(Protocol):
+    """Where results go. All three may raise Closed; `attend` is called often, also while there is no frame."""
+
+    def write(self, frame: np.ndarray, at: float) -> None:
+        """A result, uint8 (H, W, 3), of the frame that came `at` so many seconds after the first."""
+
+    def attend(self) -> None: ...
+
+    def reference_asked(self) -> bool: ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Writer(Protocol):
+    """What a `Recording` is written with. write: uint8 (B, H, W, 3)."""
+
+    def write(self, frames: np.ndarray) -> None: ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Recording:
+    """A sink that is a video at a constant rate. writer: a `StreamWriter`, or one that makes a file.
+
+    live: frames come when they like; each fills the time since the one before, so that the video runs at the speed of
+    life. Else every frame is written once.
+    """
+
+    def __init__(self, writer: Writer, fps: Fraction, *, live: bool) -> None:
+        self._writer, self._fps, self._live = writer, fps, live
+        self._written = 0
+
+    def write(self, frame: np.ndarray, at: float) -> None:
+        # None where two frames came within one period.
+        due = round(at * self._fps) + 1 - self._written if self._live else 1
+        for _ in range(due):
+            self._writer.write(frame[None])
+        self._written += max(due, 0)
+
+    def attend(self) -> None:
+        pass
+
+    def reference_asked(self) -> bool:
+        return False
+
+    def __enter__(self) -> "Recording":
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
 
 _REMEMBERED = 10_000  # frames whose latency is known for the report
 

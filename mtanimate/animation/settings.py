@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from mtanimate.errors import InputError
-from mtanimate.video.framing import parse_crop, parse_face
+from mtanimate.faces.framing import parse_crop, parse_face
 
 Mode = Literal["relative", "absolute"]
 

@@ -14,7 +14,7 @@ from mtanimate.config import (
     from_mapping,
     to_mapping,
 )
-from mtanimate.config.yaml_text import MOST_YAML, read_yaml
+from mtanimate.config.loading import MOST_YAML, read_yaml
 from mtanimate.errors import InputError
 from mtanimate.reading import read_text
 

@@ -12,7 +12,7 @@ import requests
 from mtanimate.checkpoints.registry import Entry, by_hand, downloads_folder, fault
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing, sha256
-from mtanimate.places import claim
+from mtanimate.outputs import claim
 
 TIMEOUT = 30.0  # seconds that a server may take to be reached, or say nothing
 WAITS = (1.0, 4.0)  # seconds before an address is tried again

@@ -2,7 +2,7 @@
 
 import typer
 
-from mtanimate.cli import animate, attention, checkpoints, data, doctor, eval, export, inspect, models, train
+from mtanimate.cli import animate, checkpoints, data, eval, export, figures, information, train
 from mtanimate.cli.terminal import Group
 from mtanimate.signals import let_signals_end
 
@@ -34,9 +34,13 @@ def options(
     """Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022)."""
 
 
-for module in (animate, train, eval, attention, inspect, export, models, doctor):
+for module in (animate, train, eval, export):
     app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
-app.command("visualize-attention", hidden=True, epilog=attention.EXAMPLE)(attention.command)
+app.command("attention", epilog=figures.ATTENTION_EXAMPLE)(figures.attention_command)
+app.command("visualize-attention", hidden=True, epilog=figures.ATTENTION_EXAMPLE)(figures.attention_command)
+app.command("inspect", epilog=figures.INSPECT_EXAMPLE)(figures.inspect_command)
+app.command("models", epilog=information.MODELS_EXAMPLE)(information.models_command)
+app.command("doctor", epilog=information.DOCTOR_EXAMPLE)(information.doctor_command)
 app.add_typer(checkpoints.app)
 app.add_typer(data.app)
 

@@ -93,7 +93,7 @@ def command(
 ) -> None:
     """Animate a picture with the motion of a video."""
     from mtanimate.animation.animate import STAGES, animate
-    from mtanimate.animation.streaming import animate_stream
+    from mtanimate.animation.live_streams import animate_stream
     from mtanimate.errors import InputError
     from mtanimate.video.streams import is_stream
 

@@ -62,7 +62,7 @@ def prepare(
     debug: bool = DEBUG,
 ) -> None:
     """Cut square training clips out of raw videos. The same command goes on where it was stopped."""
-    from mtanimate.data.preparation.prepare import prepare as run
+    from mtanimate.data.preparation import prepare as run
 
     with progress_bar("preparing", "videos", quiet) as progress:
         result = run(

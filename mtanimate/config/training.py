@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mtanimate.config.model import ModelConfig
-from mtanimate.config.ranges import Count, Decay, Degrees, Natural, Portion, Positive, Share, Weight
+from mtanimate.config.model import Count, Decay, Degrees, ModelConfig, Natural, Portion, Positive, Share, Weight
 
 PARTS = Literal["backbone", "motion_estimator", "dense_motion", "generator", "background_predictor"]
 

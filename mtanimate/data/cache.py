@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mtanimate.data.background import MATTE
+from mtanimate.data.people import MATTE
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.face_mesh import VERTICES
+from mtanimate.faces.mesh import VERTICES
 from mtanimate.files import replacing, taken
-from mtanimate.places import refuse_foreign
+from mtanimate.outputs import refuse_foreign
 from mtanimate.reading import parse_fraction, read_json
 
 VERSION = 1

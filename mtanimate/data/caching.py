@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtanimate.data.background import PersonMatte
 from mtanimate.data.cache import Entry, Filling, filling, to_fixed_point
 from mtanimate.data.clips import Clip, split_clips
-from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.data.packed_faces import PackedFaces
-from mtanimate.data.stills import find_stills
+from mtanimate.data.packing import PackedFaces
+from mtanimate.data.people import FaceLandmarks, PersonMatte
+from mtanimate.data.warps import find_stills
 from mtanimate.errors import InputError
-from mtanimate.video.crop import square_frames
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.footage import Footage
+from mtanimate.faces.detection import square_frames
+from mtanimate.video.footage import Footage, FrameFolder
 
 _AT_A_TIME = 32  # frames
 

@@ -14,8 +14,7 @@ from mtanimate.data.clips import Clip, Split, identity_of, left_out, look_throug
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.footage import Footage
+from mtanimate.video.footage import Footage, FrameFolder
 
 MEASURED_SECONDS = 5.0
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.video.folder import FrameFolder, is_picture
-from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, open_footage
+from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, FrameFolder, is_picture, open_footage
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler, get_worker_info
 from mtanimate.data.augmentation import Recipe, augment
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.models.losses.equivariance import Transform
+from mtanimate.models.losses.motion import Transform
 from mtanimate.signals import ENDING, leave_to_parent
 
 AHEAD = 4  # batches that a reading process prepares

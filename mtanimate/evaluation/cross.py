@@ -10,21 +10,17 @@ from torch import Tensor
 
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
-from mtanimate.evaluation.bench import Bench, Clock, Driven, Sightings, rgb
+from mtanimate.evaluation.evaluator import Bench, Clock, Driven, Sightings, rgb
 from mtanimate.evaluation.rows import Row
+from mtanimate.faces.detection import square_frames
 from mtanimate.files import sha256
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.gestures import POINTS, following
-from mtanimate.metrics.landmarks import jitter, movement_distance, pose_distance, similarity
-from mtanimate.metrics.measures import Metric, Sum
-from mtanimate.metrics.mesh_gestures import Following
-from mtanimate.metrics.mesh_gestures import following as following_by_mesh
+from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.gestures import POINTS, Following, following, landmark_following
+from mtanimate.metrics.measures import Metric, Sum, jitter, movement_distance, pose_distance, similarity
 from mtanimate.metrics.observer import Observer, Seen
-from mtanimate.table import read_table
+from mtanimate.reading import read_table
 from mtanimate.video import read_image
-from mtanimate.video.crop import square_frames
-from mtanimate.video.folder import is_picture
-from mtanimate.video.footage import Footage
+from mtanimate.video.footage import Footage, is_picture
 
 METRICS = [
     Metric(
@@ -118,7 +114,7 @@ class Transfer:
         gestures: dict[str, Following] = {}
         if meshes:
             found["driving_mesh"], found["generated_mesh"] = meshes[0]
-            gestures = following_by_mesh(*(seen.landmarks for seen in meshes[0]))
+            gestures = following(*(seen.landmarks for seen in meshes[0]))
         without = {name: seen.without_subject for name, seen in found.items()}
         return Row(
             name=self.name,
@@ -167,7 +163,7 @@ def _figures(source: Seen, driving: Seen, seen: Seen) -> dict[str, Sum]:
         counted["similarity"] = similarity(source.descriptors, seen.descriptors)
     summed = {name: (float(sums.sum()), int(counts.sum())) for name, (sums, counts) in counted.items()}
     if driving.landmarks.shape[1] == POINTS:
-        summed |= following(driving.landmarks, seen.landmarks)
+        summed |= landmark_following(driving.landmarks, seen.landmarks)
     return summed
 
 

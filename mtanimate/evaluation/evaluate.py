@@ -1,4 +1,4 @@
-"""The use case `eval`: everything checked, every clip measured, the figures."""
+"""Which clips are measured."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,27 +9,47 @@ from typing import Any, Literal, Protocol
 
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
-from mtanimate.data.clips import Clip, left_out, look_through
+from mtanimate.config import preset_names
+from mtanimate.data.clips import Clip, find_clips, left_out, look_through
 from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
 from mtanimate.errors import InputError
 from mtanimate.evaluation import cross as cross_identity
-from mtanimate.evaluation import reconstruction
-from mtanimate.evaluation.bench import Bench
-from mtanimate.evaluation.datasets import find_test_clips
-from mtanimate.evaluation.keeping import Keeping
-from mtanimate.evaluation.rows import Row, Rows
-from mtanimate.evaluation.shards import Shard
-from mtanimate.evaluation.statistics import METHOD, PAIRS_METHOD
-from mtanimate.evaluation.summary import summarise
+from mtanimate.evaluation import evaluator as reconstruction
+from mtanimate.evaluation.evaluator import Bench
+from mtanimate.evaluation.rows import Row, Rows, Shard
+from mtanimate.evaluation.samples import Keeping
+from mtanimate.evaluation.summary import METHOD, PAIRS_METHOD, summarise
 from mtanimate.files import sha256
-from mtanimate.metrics.detector import Detector
-from mtanimate.metrics.detectors import Choice, MeshChoice, open_detector
-from mtanimate.metrics.lpips import Lpips
-from mtanimate.metrics.measures import DEFAULT, METRICS, Metric, parse_metrics
-from mtanimate.metrics.mesh_gestures import DEFINITION, GESTURES
+from mtanimate.inference.predictor import Performer
+from mtanimate.metrics.detectors import Choice, Detector, MeshChoice, open_detector
+from mtanimate.metrics.gestures import DEFINITION, GESTURES
+from mtanimate.metrics.measures import DEFAULT, METRICS, Lpips, Metric, parse_metrics
 from mtanimate.metrics.observer import Observer
-from mtanimate.models.performer import Performer
-from mtanimate.places import claim
+from mtanimate.outputs import claim
+
+
+def find_test_clips(dataset: str | Path, data: str | Path | None) -> tuple[Path, dict[str, Clip]]:
+    """The folder, and its clips by their names: paths below it, without extension.
+
+    dataset: a folder of clips, of which its folder `test` is taken where there is one; or a preset's name, whose
+    clips are in `data` (default `data/NAME`). Raises InputError where there are none, or two have one name.
+    """
+    if str(dataset) in preset_names():  # `./NAME` is a folder
+        folder = Path(data).expanduser() if data else Path("data") / str(dataset)
+    else:
+        folder = Path(data or dataset).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"--dataset {dataset}: no folder '{folder}'; give the clips' folder, or a preset and --data")
+    folder = folder / "test" if (folder / "test").is_dir() else folder
+    clips: dict[str, Clip] = {}
+    for clip in find_clips(folder):
+        below = clip.path.relative_to(folder)
+        name = (below if clip.path.is_dir() else below.with_suffix("")).as_posix()
+        if name in clips:
+            raise InputError(f"{clip.path} and {clips[name].path} have the same name: rename one")
+        clips[name] = clip
+    return folder, clips
+
 
 Mode = Literal["relative", "absolute"]
 Progress = Callable[..., None]

@@ -3,18 +3,22 @@
 import csv
 import io
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import CameMeanwhile, Overwrite, replacing
+from mtanimate.metrics.gestures import Following
 from mtanimate.metrics.measures import Metric, Sum
-from mtanimate.metrics.mesh_gestures import Following
-from mtanimate.places import refuse_foreign
+from mtanimate.outputs import refuse_foreign
 from mtanimate.reading import read_json
+from mtanimate.signals import child_environment
 
 # Bytes in a clip's name that are no text: \udce9, which JSON reads back.
 _NO_TEXT = "backslashreplace"
@@ -230,3 +234,53 @@ def _write(file: Path, text: str, overwrite: Overwrite) -> None:
     except OSError as error:
         message = f"{file} could not be written ({error.strerror}): free some space or choose another --out"
         raise MTAnimateError(message) from error
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`, counted from 1."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """`2/4`. Raises InputError for anything else."""
+        numbers = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
+            raise InputError(f"--shard {text}: expected I/N with I from 1 to N, as 2/4")
+        return cls(int(numbers[1]), int(numbers[2]))
+
+    def of(self, items: Sequence[T]) -> list[T]:
+        """This part's items: every `count`-th, so that parts of a sorted data set take alike long."""
+        return list(items[self.index - 1 :: self.count])
+
+
+def run_shards(devices: Sequence[str], arguments: Sequence[str]) -> None:
+    """Run `mtanimate ARGUMENTS` once for each device, with its part of the clips, and wait for all of them.
+
+    The first shows its progress, all say what goes wrong. Raises MTAnimateError where one of them failed.
+    """
+    processes = []
+    for index, device in enumerate(devices, 1):
+        own = ["--shard", f"{index}/{len(devices)}", "--device", device, *["--quiet"] * (index > 1)]
+        command = [sys.executable, "-m", "mtanimate", *arguments, *own]
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=child_environment()))
+    try:
+        codes = [process.wait() for process in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+    killed = [-code for code in codes if code < 0]
+    if killed:
+        raise MTAnimateError(
+            f"a part of the evaluation was ended by signal {killed[0]}: is memory short? What is measured is kept, "
+            " and the same command goes on"
+        )
+    if any(codes):
+        raise MTAnimateError("a part of the evaluation failed; what is measured is kept, and the same command goes on")

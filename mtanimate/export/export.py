@@ -8,21 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from mtanimate.backends.exported import Exported
-from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import Manifest, digests, foreign_in
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.export.comparison import Differences, compare
-from mtanimate.export.formats import check_format, save_models, save_programs, to_onnx
-from mtanimate.export.frames import calibration_frames, synthetic_frames
-from mtanimate.export.programs import trace
+from mtanimate.export.parity import Differences, calibration_frames, compare, synthetic_frames
+from mtanimate.export.programs import check_format, save_models, save_programs, to_onnx, trace
 from mtanimate.export.quantising import quantised
 from mtanimate.files import replacing_folder, sha256, taken
+from mtanimate.inference.backends import Exported
+from mtanimate.inference.manifest import Manifest, digests, foreign_in, graphs_of
 from mtanimate.models.animator import Animator
-from mtanimate.places import check_not_input, claim
-from mtanimate.video.files import check_folder
+from mtanimate.outputs import check_folder, check_not_input, claim
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mtanimate.backends.exported import drive_inputs
-from mtanimate.backends.graphs import Graph, graphs_of
-from mtanimate.backends.manifest import digests
-from mtanimate.backends.runtimes import open_graph
-from mtanimate.export.comparison import DECIBELS, decibels
-from mtanimate.export.formats import save_models
+from mtanimate.export.parity import DECIBELS, decibels
+from mtanimate.export.programs import save_models
+from mtanimate.inference.backends import drive_inputs, open_graph
+from mtanimate.inference.manifest import Graph, digests, graphs_of
 from mtanimate.models.animator import Animator
 
 if TYPE_CHECKING:

@@ -13,15 +13,14 @@ from torch import Tensor
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device
-from mtanimate.drawing.scene_sheet import scene_sheet
-from mtanimate.drawing.scenes import scene_pictures
 from mtanimate.errors import InputError
 from mtanimate.geometry import resize
-from mtanimate.inspection.output import check_figure, is_video, write_figure, write_video
+from mtanimate.inference.engine import prepare
+from mtanimate.inspection.sheets import scene_pictures, scene_sheet
 from mtanimate.inspection.subject import Subject, as_image
+from mtanimate.inspection.writing import check_figure, is_video, write_figure, write_video
 from mtanimate.models.animator import Animator
-from mtanimate.models.engine import prepare
-from mtanimate.places import claim
+from mtanimate.outputs import claim
 
 TITLE = "Motion and its result, drawn by mtanimate"
 COMMENT = "The result is AI-generated: a picture animated with the motion of another video"

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from mtanimate.errors import InputError
-from mtanimate.pixels import MAX_PIXELS
+from mtanimate.faces.detection import resize_frames
+from mtanimate.faces.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import read_image
-from mtanimate.video.crop import resize_frames
-from mtanimate.video.folder import is_picture
-from mtanimate.video.footage import Footage, open_footage
-from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.video.footage import Footage, is_picture, open_footage
 from mtanimate.video.image import is_animated
 
 Say = Callable[[str], None]

@@ -1,11 +1,250 @@
-"""The detectors by their names."""
+"""What finds a subject in pictures: the one interface that every detector has."""
 
+import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.detector import Detector
+from mtanimate.faces.detection import find_faces
+from mtanimate.faces.mesh import model, starting
+from mtanimate.files import sha256
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Pictures of one clip, and where they stand in it.
+
+    pictures: uint8 RGB (B, H, W, 3). clip: its name below the data set, without extension. numbers: of the frames
+    in the clip. generated: whether the network made them; else they are the truth.
+    """
+
+    pictures: np.ndarray
+    clip: str
+    numbers: range
+    generated: bool
+
+    def __getitem__(self, part: slice) -> "Frames":
+        return Frames(self.pictures[part], self.clip, self.numbers[part], self.generated)
+
+
+class Detector(Protocol):
+    """What finds a subject's landmarks in a picture and, where it can, describes who it is.
+
+    name: with version and model files. subject: `faces` or `bodies`. points: how many landmarks.
+    identity: the name of the network behind descriptors, or None. no_identity: why there is none.
+    """
+
+    name: str
+    subject: str
+    points: int
+    identity: str | None
+    no_identity: str
+
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        """(B, points, 2), x and y in pixels, or (B, points, 3) in space; NaN where a landmark is not found."""
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        """(B, D); NaN where there is nobody. Never called where `identity` is None."""
+
+
+_LANDMARKS = "shape_predictor_68_face_landmarks.dat"
+_IDENTITY = "dlib_face_recognition_resnet_model_v1.dat"
+
+
+class Faces:
+    """The largest face of each picture, by dlib and the models of the package `face-recognition-models`.
+
+    Raises InputError, naming the extra, where either is missing.
+    """
+
+    subject = "faces"
+    points = 68
+    no_identity = ""
+
+    def __init__(self) -> None:
+        folder = _models()
+        try:
+            import dlib
+        except ImportError as error:
+            raise _missing("dlib") from error
+        self._dlib = dlib
+        self._predictor: Any = None
+        self._network: Any = None
+        self.name = f"dlib {dlib.__version__}, largest face of its HOG detector, {_model(folder / _LANDMARKS)}"
+        self.identity: str | None = f"dlib {dlib.__version__}, {_model(folder / _IDENTITY)}"
+
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        if self._predictor is None:
+            self._predictor = self._dlib.shape_predictor(str(_models() / _LANDMARKS))
+        return np.stack([self._in_picture(picture) for picture in frames.pictures])
+
+    def _in_picture(self, picture: np.ndarray) -> np.ndarray:
+        boxes = find_faces(picture)
+        if not boxes:
+            return np.full((self.points, 2), np.nan)
+        box = boxes[0]
+        corners = (round(box.left), round(box.top), round(box.right) - 1, round(box.bottom) - 1)
+        shape = self._predictor(np.ascontiguousarray(picture), self._dlib.rectangle(*corners))
+        return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        if self._network is None:
+            self._network = self._dlib.face_recognition_model_v1(str(_models() / _IDENTITY))
+        return np.stack([self._describe(*pair) for pair in zip(frames.pictures, landmarks, strict=True)])
+
+    def _describe(self, picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+        if not np.isfinite(points).all():
+            return np.full(128, np.nan)
+        parts = self._dlib.points()
+        for x, y in points.round().astype(int).tolist():
+            parts.append(self._dlib.point(x, y))
+        # The box is not used: the landmarks say how the face is turned and cut out.
+        shape = self._dlib.full_object_detection(self._dlib.rectangle(0, 0, 1, 1), parts)
+        return np.array(self._network.compute_face_descriptor(np.ascontiguousarray(picture), shape))
+
+
+def _models() -> Path:
+    # Not imported: the package itself needs a module that setuptools no longer has.
+    found = importlib.util.find_spec("face_recognition_models")
+    if found is None or found.origin is None:
+        raise _missing("the package face-recognition-models")
+    return Path(found.origin).parent / "models"
+
+
+def _missing(what: str) -> InputError:
+    return InputError(f"landmarks and identities of faces need {what}: pip install 'mtanimate[eval]'")
+
+
+def _model(file: Path) -> str:
+    return f"{file.name} (sha256 {sha256(file)[:8]})"
+
+
+_BODIES_FOR = "finding bodies"
+# Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first, among BlazePose's 33.
+_COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
+# The network's own estimate that a keypoint is in the picture and not hidden; even odds, as MediaPipe draws it.
+_VISIBLE = 0.5
+
+
+class Bodies:
+    """The most certain body of each picture, by the models inside MediaPipe's wheel. Each picture stands alone.
+
+    Raises InputError, naming the extra, where the package or its models are missing.
+    """
+
+    subject = "bodies"
+    points = len(_COCO)
+    identity: str | None = None
+    no_identity = "no network that tells bodies apart installs with its weights: give its features with --features"
+
+    def __init__(self) -> None:
+        file = model("pose_landmark/pose_landmark_full.tflite", _BODIES_FOR)
+        with starting(_BODIES_FOR):
+            import mediapipe
+            from mediapipe.python.solutions.pose import Pose
+
+            self._pose = Pose(static_image_mode=True, model_complexity=1)
+            self._in_picture(np.zeros((256, 256, 3), np.uint8))
+        self.name = f"mediapipe {mediapipe.__version__}, {file.name} (sha256 {sha256(file)[:8]})"
+
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        return np.stack([self._in_picture(picture) for picture in frames.pictures])
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(self.no_identity)
+
+    def _in_picture(self, picture: np.ndarray) -> np.ndarray:
+        found = self._pose.process(np.ascontiguousarray(picture)).pose_landmarks
+        if found is None:
+            return np.full((self.points, 2), np.nan)
+        points = [found.landmark[index] for index in _COCO]
+        places = np.array([(point.x, point.y, point.visibility) for point in points], np.float64)
+        size = np.array(picture.shape[1::-1])
+        pixels = places[:, :2] * size - 0.5
+        seen = (places[:, 2] >= _VISIBLE) & (pixels >= -0.5).all(axis=1) & (pixels <= size - 0.5).all(axis=1)
+        return np.where(seen[:, None], pixels, np.nan)
+
+
+class FaceAlignment(Faces):
+    """Its landmarks, of the largest face; descriptors by dlib as in `Faces`.
+
+    It fetches its networks (some 150 MB) when it is first used. Raises InputError, naming the extra, where it is
+    missing, or its networks cannot be had.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            import face_alignment
+        except ImportError as error:
+            raise InputError(
+                "--detector face-alignment needs that package: pip install 'mtanimate[face-alignment]'"
+            ) from error
+        try:
+            self._aligner = face_alignment.FaceAlignment(face_alignment.LandmarksType.TWO_D, device="cpu")
+        except OSError as error:
+            raise InputError(f"face-alignment could not fetch its networks ({error}): connect this machine") from error
+        self.name = f"face-alignment {importlib.metadata.version('face-alignment')}, largest face of its S3FD detector"
+
+    def _in_picture(self, picture: np.ndarray) -> np.ndarray:
+        found = self._aligner.get_landmarks_from_image(picture) or []
+        if not found:
+            return np.full((self.points, 2), np.nan)
+        return max(found, key=lambda points: float(np.prod(np.ptp(points, axis=0)))).astype(np.float64)
+
+
+_FACES_FOR = "measuring gestures by the face mesh"
+
+
+class FaceMesh:
+    """The most certain face of each picture. Each picture stands alone, and is looked at twice.
+
+    The detector's box shivers, and with it the mesh that is found in it; the mesh itself frames the face well, so that
+    a second look, framed by the first one's mesh, has two thirds of the noise. Tracking, which frames each picture by
+    the one before, would save the first look; but where the head moves it is late, with three times the noise in its
+    angles, and what is found in a picture would depend on others. `benchmarks/mesh_noise.py` measures this.
+
+    Raises InputError, naming the extra, where MediaPipe or its model is missing.
+    """
+
+    subject = "faces"
+    points = 478
+    identity: str | None = None
+    no_identity = "the face mesh tells nobody apart"
+
+    def __init__(self) -> None:
+        file = model("face_landmark/face_landmark_with_attention.tflite", _FACES_FOR)
+        with starting(_FACES_FOR):
+            import mediapipe
+            from mediapipe.python.solutions import face_mesh
+
+            self._mesh = face_mesh.FaceMesh(
+                refine_landmarks=True, max_num_faces=1, min_detection_confidence=0.3, min_tracking_confidence=0.3
+            )
+            self._in_picture(np.zeros((256, 256, 3), np.uint8))
+        self.name = f"mediapipe {mediapipe.__version__}, {file.name} (sha256 {sha256(file)[:8]}), looked at twice"
+
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        """float32 (B, 478, 3) in pixels, x to the right, y down, z away from the camera; NaN where there is no face."""
+        return np.stack([self._in_picture(np.ascontiguousarray(picture)) for picture in frames.pictures])
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(self.no_identity)
+
+    def _in_picture(self, picture: np.ndarray) -> np.ndarray:
+        self._mesh.process(picture)
+        found = self._mesh.process(picture).multi_face_landmarks
+        self._mesh.process(np.zeros_like(picture))  # nobody: the next picture begins with the detector
+        if not found:
+            return np.full((self.points, 3), np.nan, np.float32)
+        height, width = picture.shape[:2]
+        places = np.array([(point.x, point.y, point.z) for point in found[0].landmark])
+        return (places * (width, height, width)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -30,25 +269,21 @@ class MeshChoice(Choice):
 
 
 def _faces() -> Detector:
-    from mtanimate.metrics.faces import Faces
 
     return Faces()
 
 
 def _face_alignment() -> Detector:
-    from mtanimate.metrics.face_alignment import FaceAlignment
 
     return FaceAlignment()
 
 
 def _bodies() -> Detector:
-    from mtanimate.metrics.bodies import Bodies
 
     return Bodies()
 
 
 def _mesh() -> Detector:
-    from mtanimate.metrics.mesh import FaceMesh
 
     return FaceMesh()
 
@@ -62,7 +297,7 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 
 def open_detector(choice: Choice) -> Detector:
     """Raises InputError for an unknown name, and where the detector's package is missing, naming the extra."""
-    from mtanimate.metrics.stored import OpenPose, StoredFeatures
+    from mtanimate.metrics.observer import OpenPose, StoredFeatures
 
     if isinstance(choice, MeshChoice):
         return _mesh()

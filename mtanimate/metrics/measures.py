@@ -1,23 +1,190 @@
-"""The metrics by name: what each one is, in words, and its sum over frames."""
+"""What is measured on landmarks and descriptors: AKD, MKR, AED, and their like where there is no truth.
 
+AKD, MKR and AED are here by what their names say, and as the field's public evaluation scripts compute them (`field_`).
+Landmarks are (B, N, 2) in pixels, descriptors (B, D); NaN where nothing was found.
+"""
+
+import importlib.metadata
+import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.landmarks import (
-    descriptor_distance,
-    field_descriptor_distance,
-    field_keypoint_distance,
-    field_missing_keypoints,
-    keypoint_distance,
-    missing_keypoints,
-)
 from mtanimate.metrics.observer import Seen
-from mtanimate.metrics.pixels import l1, psnr, squared_error, ssim
+
+
+def keypoint_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AKD: the Euclidean distance, in pixels, of landmarks that both have.
+
+    Two (B, N, 2) -> sums (B,) over a frame's landmarks, and of how many (B,).
+    """
+    distances = np.linalg.norm(truth - generated, axis=2)
+    both = np.isfinite(distances)
+    return np.where(both, distances, 0).sum(axis=1), both.sum(axis=1)
+
+
+def missing_keypoints(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """MKR: how many landmarks the truth has and the generated frame has not (B,), of how many of the truth (B,)."""
+    there = np.isfinite(truth).all(axis=2)
+    lost = there & ~np.isfinite(generated).all(axis=2)
+    return lost.sum(axis=1), there.sum(axis=1)
+
+
+def descriptor_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AED: the Euclidean distance of the descriptors that both have: two (B, D) -> sums (B,), counts (B,)."""
+    return _counted(np.linalg.norm(truth - generated, axis=1))
+
+
+def field_keypoint_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AKD of the field's scripts: of each frame the mean of |x| and |y| differences over the landmarks that both have.
+
+    Two (B, N, 2) -> means (B,), counts (B,): 1 where there is such a landmark.
+    """
+    differences = np.abs(truth - generated).mean(axis=2)
+    both = np.isfinite(differences)
+    counts = both.sum(axis=1)
+    return np.where(both, differences, 0).sum(axis=1) / np.maximum(counts, 1), (counts > 0).astype(int)
+
+
+def field_missing_keypoints(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """MKR of the field's scripts: of each frame the share that is missing among its true landmarks.
+
+    Two (B, N, 2) -> shares (B,), counts (B,): 1 where the truth has a landmark.
+    """
+    lost, there = missing_keypoints(truth, generated)
+    return lost / np.maximum(there, 1), (there > 0).astype(int)
+
+
+def field_descriptor_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AED of the field's scripts, the distance squared: two (B, D) -> sums (B,), counts (B,)."""
+    return _counted(np.square(truth - generated).sum(axis=1))
+
+
+def similarity(source: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine of descriptors, 1 for the same direction: two (B, D) -> sums (B,), counts (B,)."""
+    lengths = np.linalg.norm(source, axis=1) * np.linalg.norm(generated, axis=1)
+    return _counted((source * generated).sum(axis=1) / lengths)
+
+
+def pose_distance(driving: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far one subject's pose is from another's: two (B, N, 2) -> sums (B,), counts (B,).
+
+    Each frame's landmarks are centred on their mean and divided by their root mean square distance from it, so that
+    place and size do not count; then the mean Euclidean distance. Frames that lack a landmark do not count.
+    """
+    return _counted(np.linalg.norm(normalised(driving) - normalised(generated), axis=2).mean(axis=1))
+
+
+def movement_distance(driving: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `pose_distance`, of what has changed since the first frame in each: the subjects' shapes do not count.
+
+    Two (T, N, 2) of a clip from its first frame on -> sums (T,), counts (T,); all 0 where the first lacks a landmark.
+    """
+    changes = [normalised(landmarks) - normalised(landmarks[:1]) for landmarks in (driving, generated)]
+    return _counted(np.linalg.norm(changes[0] - changes[1], axis=2).mean(axis=1))
+
+
+def normalised(landmarks: np.ndarray) -> np.ndarray:
+    """(B, N, 2) about their mean, in units of their root mean square distance from it."""
+    centred = landmarks - landmarks.mean(axis=1, keepdims=True)
+    return centred / np.sqrt(np.square(centred).sum(axis=2, keepdims=True).mean(axis=1, keepdims=True))
+
+
+def jitter(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The length of landmarks' second difference in time, |p(t+1) - 2 p(t) + p(t-1)|, in pixels.
+
+    (T, N, 2) of frames in a row -> means over landmarks (T - 2,), counts (T - 2,). It holds the detector's own noise.
+    """
+    return _counted(np.linalg.norm(np.diff(landmarks, n=2, axis=0), axis=2).mean(axis=1))
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    there = np.isfinite(values)
+    return np.where(there, values, 0), there.astype(int)
+
+
+# SSIM's constants: Wang et al., "Image quality assessment", 2004. The window has 11 x 11 pixels.
+_SIGMA, _RADIUS = 1.5, 5
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def l1(truth: Tensor, generated: Tensor) -> Tensor:
+    """Mean |difference| over pixels and channels: two (B, 3, H, W) in [0, 1] -> (B,) in [0, 1]."""
+    return (truth - generated).abs().mean(dim=(1, 2, 3))
+
+
+def squared_error(truth: Tensor, generated: Tensor) -> Tensor:
+    """Mean squared difference over pixels and channels: two (B, 3, H, W) in [0, 1] -> (B,) in [0, 1]."""
+    return (truth - generated).square().mean(dim=(1, 2, 3))
+
+
+def psnr(squared_error: float) -> float:
+    """Peak signal-to-noise ratio in dB for pictures in [0, 1]; infinite for equal pictures."""
+    return -10 * math.log10(squared_error) if squared_error > 0 else math.inf
+
+
+def ssim(truth: Tensor, generated: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004): two (B, 3, H, W) in [0, 1] -> (B,), 1 for equal pictures.
+
+    Gaussian window of sigma 1.5 (11 x 11), population covariance, each channel alone, then the mean over channels
+    and over all places where the whole window lies in the picture. Raises ValueError for pictures smaller than it.
+    """
+    if min(truth.shape[2:]) <= 2 * _RADIUS:
+        raise ValueError(f"SSIM needs pictures of at least {2 * _RADIUS + 1} pixels a side")
+    if generated.device.type == "mps":  # which has no float64
+        truth, generated = truth.cpu(), generated.cpu()
+    # In float64: a variance is a small difference of squares.
+    x, y = truth.double().flatten(0, 1)[:, None], generated.double().flatten(0, 1)[:, None]
+    mean_x, mean_y = _windowed(x), _windowed(y)
+    variance_x = _windowed(x * x) - mean_x**2
+    variance_y = _windowed(y * y) - mean_y**2
+    covariance = _windowed(x * y) - mean_x * mean_y
+    similarity = (2 * mean_x * mean_y + _C1) * (2 * covariance + _C2)
+    similarity /= (mean_x**2 + mean_y**2 + _C1) * (variance_x + variance_y + _C2)
+    return similarity.mean(dim=(1, 2, 3)).unflatten(0, truth.shape[:2]).mean(dim=1)
+
+
+def _windowed(images: Tensor) -> Tensor:
+    """The Gaussian mean around every pixel that has the whole window around it: (N, 1, H, W) -> (N, 1, h, w)."""
+    offsets = torch.arange(-_RADIUS, _RADIUS + 1, device=images.device, dtype=images.dtype)
+    window = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
+    window /= window.sum()
+    return F.conv2d(F.conv2d(images, window[None, None, None]), window[None, None, :, None])
+
+
+NAME = "AlexNet, version 0.1 of its linear layers"
+
+
+class Lpips:
+    """Two (B, 3, H, W) in [0, 1] -> (B,), 0 for equal pictures. Raises InputError, naming the extra, where the
+    package is missing, or AlexNet's weights, which torchvision fetches when they are first used."""
+
+    def __init__(self, device: torch.device) -> None:
+        try:
+            import lpips
+        except ImportError as error:
+            raise InputError("lpips needs the package of that name: pip install 'mtanimate[lpips]'") from error
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torchvision, about the way the package calls it
+                self._network = lpips.LPIPS(net="alex", verbose=False).to(device)
+        except OSError as error:
+            raise InputError(
+                f"lpips needs AlexNet's weights, and torchvision cannot fetch them ({error}): connect this machine, or "
+                f"put alexnet-owt-7be5be79.pth into {torch.hub.get_dir()}/checkpoints"
+            ) from error
+        self.name = f"lpips {importlib.metadata.version('lpips')}, {NAME}"
+
+    def __call__(self, truth: Tensor, generated: Tensor) -> Tensor:
+        return self._network(truth * 2 - 1, generated * 2 - 1).reshape(-1)
+
 
 # A metric's sum over what it counts, and how many that were.
 Sum = tuple[float, int]

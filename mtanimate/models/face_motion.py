@@ -27,12 +27,13 @@ from mtanimate.models.face_points import (
     RIGHT_BROW,
     SKULL,
     VERTICES,
+    Openings,
     face_frame,
     indices,
+    inside,
     places,
 )
 from mtanimate.models.motion import Motion
-from mtanimate.models.openings import Openings, inside
 
 # How wide a part's mask begins, along the eyes and across them, in a face's own coordinates; and the logit of what
 # stands still, which no Gaussian has.

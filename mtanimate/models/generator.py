@@ -8,7 +8,7 @@ from mtanimate.config import GeneratorConfig
 from mtanimate.geometry import resize
 from mtanimate.models.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock, level_channels
 from mtanimate.models.dense_motion import DenseMotion
-from mtanimate.models.openings import OPENING_MAPS
+from mtanimate.models.face_points import OPENING_MAPS
 
 
 class Generator(nn.Module):

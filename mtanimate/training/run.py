@@ -1,16 +1,22 @@
-"""One training run: draw pairs, take steps, write log, pictures, state and checkpoints."""
+"""The network that a run begins with."""
 
 import hashlib
 import math
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
+from mtanimate.checkpoints.file import mismatches, read_checkpoint
 from mtanimate.config import Config, TrainingConfig, to_mapping
 from mtanimate.data.cache import Cache
 from mtanimate.data.caching import cache_frames
@@ -19,18 +25,114 @@ from mtanimate.data.loading import RawBatch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
 from mtanimate.files import clear_leftovers, replacing
-from mtanimate.training.beginning import make_animator
-from mtanimate.training.claim import MARK, unwritable
-from mtanimate.training.journal import Journal, Log
-from mtanimate.training.keeping import Keeper
-from mtanimate.training.meter import Meter
-from mtanimate.training.optimisation import check_phases, schedule
-from mtanimate.training.state import RunState
-from mtanimate.training.step import Step, Stepper
-from mtanimate.training.stopping import StopRequest
-from mtanimate.training.trainee import Trainee
-from mtanimate.training.validation import Score
-from mtanimate.training.workers import Workers
+from mtanimate.models.animator import Animator, outline
+from mtanimate.models.hrnet import HRNet, load_imagenet_weights
+from mtanimate.outputs import refuse_foreign
+from mtanimate.signals import listened_to
+from mtanimate.tensors import read_weights
+from mtanimate.training.checkpointing import Keeper, RunState, is_state
+from mtanimate.training.distribution import Workers
+from mtanimate.training.metrics import Journal, Log, Meter, Score
+from mtanimate.training.step import Step, Stepper, Trainee, check_phases, schedule
+
+
+def make_animator(config: Config, init: Path | None) -> Animator:
+    """A new network, or one that begins with another run's weights, whose settings may differ in what does not
+    show in weights. Raises InputError where they do not fit."""
+    outline(config.model)  # it says so where there would be too many weights to make
+    animator = Animator(config.model)
+    if config.training.backbone_file:
+        file = Path(config.training.backbone_file).expanduser()
+        weights = read_weights(file, "ImageNet weights of HRNet", "check --backbone-weights")
+        backbone = animator.motion_estimator.backbone
+        assert isinstance(backbone, HRNet)  # other estimators have none, and their configuration says so
+        load_imagenet_weights(backbone, weights)
+    if init is not None:
+        weights = read_checkpoint(init).animator.state_dict()
+        if config.model.dense_motion.residual:  # a network without one begins with none: it is zero at first
+            fresh = animator.dense_motion.state_dict(prefix="dense_motion.")
+            weights = {name: value for name, value in fresh.items() if ".residual." in name} | weights
+        mismatched = mismatches(animator.state_dict(), weights)
+        if mismatched:
+            raise InputError(f"--init {init} has another network: {mismatched}")
+        animator.load_state_dict(weights)
+    return animator
+
+
+# Seconds. Decoding processes, which notice after some that theirs was killed, hold on to its claim as long.
+_PATIENCE = 10
+
+
+def unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"--out: cannot write in '{folder}' ({error.strerror}): make room, or choose another folder")
+
+
+# The first line of a run's config.yaml, by which the folder is known for a run's before it holds a state.
+MARK = "# Written by mtanimate train: the settings of this run.\n"
+_WRITTEN = ("config.yaml", "log.jsonl", "pictures", "state", "checkpoints", "tensorboard")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises InputError where this is no run's folder, and has something in it that a run would write over."""
+    config = folder / "config.yaml"
+    known = config.is_file() and config.read_bytes().startswith(MARK.encode())
+    if not known and not is_state(folder / "state" / "last.pt"):
+        refuse_foreign("--out", [folder / name for name in _WRITTEN])
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, is this process's. However that ends, the system takes the claim back.
+
+    Raises MTAnimateError where another process has it, InputError where the folder cannot be written in or holds files
+    of others by names of ours.
+    """
+    lock = FileLock(folder / "lock")
+    _refuse_foreign(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout as error:
+        raise MTAnimateError(
+            f"--out: another training is at work in '{folder}': wait for its end, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class StopRequest:
+    """While it is entered, remembers the first signal that asks for the end; a Ctrl-C after it ends the process as
+    usual.
+
+    Another SIGTERM does not: launchers and batch systems send it to a worker that has had its own.
+    signal: its number, 0 while there is none. Outside the main thread signals are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in listened_to():
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+        if signal.SIGINT in self._before:
+            signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+
 
 BAD_STEPS = 10  # in a row, and the run ends
 

@@ -17,9 +17,8 @@ from mtanimate.config import Config, describe, load_file, load_preset, override,
 from mtanimate.data.clips import Split, left_out, look_through, split_clips
 from mtanimate.devices import choose_training_precision, describe_device
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.training.claim import claim
-from mtanimate.training.run import Report, Run
-from mtanimate.training.workers import Workers, join
+from mtanimate.training.distribution import Workers, join
+from mtanimate.training.run import Report, Run, claim
 
 # What each estimator takes along: the loss on the matrices (FOMM's, with its weight there) is for a head that
 # regresses them.

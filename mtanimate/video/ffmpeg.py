@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread, Timer
 
 from mtanimate.errors import MTAnimateError
-from mtanimate.video.container import FORMATS
+from mtanimate.video.decoding import FORMATS
 
 # Input options: a file cannot make ffmpeg open what it names, on the network or on the disk.
 ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))

@@ -1,12 +1,189 @@
-"""Whatever moves: a video, a folder of frames, or a single picture as a video of one frame."""
+"""Animated pictures as videos: WebP, PNG and AVIF, which Pillow reads."""
 
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from functools import cached_property
+from itertools import accumulate
+from math import lcm
 from pathlib import Path
 
-from mtanimate.pixels import MAX_PIXELS
-from mtanimate.video.animated import AnimatedPicture
-from mtanimate.video.folder import FrameFolder, is_picture
-from mtanimate.video.image import is_animated
+import numpy as np
+from PIL import Image
+
+from mtanimate.errors import InputError
+from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
+from mtanimate.video.decoding import frame_rate, frames_between, varies
+from mtanimate.video.image import is_animated, opened_picture, read_image, to_rgb
 from mtanimate.video.reader import VideoReader
+
+_SHORTEST = Fraction(1, 100)  # seconds; browsers show what asks for less, or says nothing, for the usual time
+_USUAL = Fraction(1, 10)
+_FINEST = 1_000_000  # ticks a second, where the frames' times agree on no coarser step
+# All frames are decoded to open the file: together they may have so many times the pixels that one may.
+_MOST_FRAMES_PIXELS = 100
+
+
+class AnimatedPicture:
+    """The frames of an animated picture. Reads as a `VideoReader` does.
+
+    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset, note: as
+    a video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken or has
+    more than `max_pixels`, or all together a hundred times as many.
+    """
+
+    has_audio = False
+    sound_offset = Fraction(0)
+    note = ""
+
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = Path(path), max_pixels
+        lengths = []
+        for picture in self._pictures():
+            lengths.append(_seconds(picture))
+            size = picture
+        self.height, self.width = to_rgb(size).shape[:2]
+        self.frame_count = len(lengths)
+        if lcm(*(length.denominator for length in lengths)) > _FINEST:
+            lengths = [Fraction(max(round(length * _FINEST), 1), _FINEST) for length in lengths]
+        # When each frame is shown, in seconds since the first is: ascending, as many as frames.
+        self.times: list[Fraction] = list(accumulate(lengths[:-1], initial=Fraction(0)))
+        tick = Fraction(1, lcm(1000, *(length.denominator for length in lengths)))
+        ticks = [int(time / tick) for time in self.times]
+        self.fps = 1 / lengths[0] if len(set(lengths)) == 1 else frame_rate(ticks, tick, None)
+        self.variable = varies(ticks, tick, self.fps)
+
+    def frames_between(self, start: float | None, end: float | None) -> range:
+        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
+
+        Raises InputError where no frame is left.
+        """
+        return frames_between(self.path, self.times, self.fps, start, end)
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames start ... stop - 1 (to the end by default), in order.
+
+        Yields uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`.
+        """
+        numbers = range(start, self.frame_count if stop is None else stop, step)
+        pictures = self._pictures(numbers)
+        for done in range(0, len(numbers), batch_size):
+            yield np.stack([to_rgb(next(pictures)) for _ in numbers[done : done + batch_size]])
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames of these numbers, in any order, repeated or not: uint8 RGB (N, H, W, 3).
+
+        Raises IndexError for a number outside 0 ... frame_count - 1, InputError for a damaged file.
+        """
+        wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.frame_count:
+            raise IndexError(f"frames {wanted.min()} to {wanted.max()} of a picture of {self.frame_count} frames")
+        frames = np.empty((len(wanted), self.height, self.width, 3), np.uint8)
+        numbers = np.unique(wanted).tolist()
+        for number, picture in zip(numbers, self._pictures(numbers), strict=True):
+            frames[wanted == number] = to_rgb(picture)
+        return frames
+
+    def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
+        """The frames of these ascending numbers, None for all; each decoded, and good until the next is asked for."""
+        with opened_picture(self.path, max_pixels=self.max_pixels) as picture:
+            # A PNG may begin with a picture for those who know no animation, which is not of it.
+            first = 1 if picture.info.get("default_image") else 0
+            if numbers is None:
+                numbers = range(getattr(picture, "n_frames", 1) - first)
+                if len(numbers) * picture.width * picture.height > _MOST_FRAMES_PIXELS * self.max_pixels:
+                    size = f"{len(numbers)} frames of {picture.width} x {picture.height} pixels"
+                    raise too_large(self.path, size, _MOST_FRAMES_PIXELS * self.max_pixels)
+            for number in numbers:
+                picture.seek(first + number)
+                check_pixels(self.path, *picture.size, self.max_pixels)  # a GIF may grow
+                picture.load()
+                yield picture
+
+
+def _seconds(picture: Image.Image) -> Fraction:
+    """How long a frame is shown. Pillow gives milliseconds; PNG has fractions of two numbers of 16 bits."""
+    length = Fraction(picture.info.get("duration", 0) / 1000).limit_denominator(65535)
+    return length if length > _SHORTEST else _USUAL
+
+
+PICTURE_SUFFIXES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".tif", ".tiff")
+}
+
+
+class FrameFolder:
+    """The pictures in one folder, by number: frame 2 before frame 10. Reads as a `VideoReader` does.
+
+    path: of the folder, or of one picture, which is a video of one frame.
+    frame_count: int. width, height: pixels, of the first picture. has_audio: never.
+    fps: pictures know no rate. variable, sound_offset, note: as a video's.
+    Raises InputError where the folder holds no picture, or its first is broken or has more than `max_pixels`.
+    """
+
+    variable = False
+    has_audio = False
+    sound_offset = Fraction(0)
+
+    def __init__(self, path: str | Path, *, fps: Fraction = Fraction(25), max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.max_pixels = Path(path), max_pixels
+        self.fps = fps
+        self.files = [self.path]
+        if self.path.is_dir():
+            self.files = sorted((file for file in self.path.iterdir() if is_picture(file)), key=_by_number)
+        if not self.files:
+            raise InputError(f"{self.path} holds no pictures: give a folder of frames")
+        self.frame_count = len(self.files)
+        self.height, self.width = read_image(self.files[0], max_pixels=max_pixels).shape[:2]
+        several = f"pictures know no rate: these {self.frame_count} are taken as {float(fps):g} a second"
+        self.note = several if self.frame_count > 1 else ""
+
+    @cached_property
+    def times(self) -> list[Fraction]:
+        """When each frame is shown, in seconds since the first is: ascending, as many as frames."""
+        return [number / self.fps for number in range(self.frame_count)]
+
+    def frames_between(self, start: float | None, end: float | None) -> range:
+        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
+
+        Raises InputError where no frame is left.
+        """
+        return frames_between(self.path, self.times, self.fps, start, end)
+
+    def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames start ... stop - 1 (to the end by default), in order.
+
+        Yields uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`.
+        """
+        numbers = range(start, self.frame_count if stop is None else stop, step)
+        for done in range(0, len(numbers), batch_size):
+            yield self.frames(numbers[done : done + batch_size])
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames of these numbers: uint8 RGB (N, H, W, 3).
+
+        Raises InputError for a broken picture, or one of another size than the first.
+        """
+        frames = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+        for row, index in zip(frames, indices, strict=True):
+            picture = read_image(self.files[index], max_pixels=self.max_pixels)
+            if picture.shape != row.shape:
+                raise InputError(
+                    f"{self.files[index]} is {picture.shape[1]} x {picture.shape[0]}, the folder's first picture "
+                    f"{self.width} x {self.height}: frames of one video have one size"
+                )
+            row[...] = picture
+        return frames
+
+
+def is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+
+
+def _by_number(file: Path) -> list[str | int]:
+    parts = re.split(r"(\d+)", file.name)
+    return [int(part) if part.isdigit() else part for part in parts]
+
 
 Footage = VideoReader | FrameFolder | AnimatedPicture
 # By which videos are found in folders: what cameras, phones and editors write.

@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import Overwrite, replacing
-from mtanimate.pixels import MAX_PIXELS, check_pixels, too_large
-from mtanimate.video.files import check_folder, check_readable
+from mtanimate.outputs import check_folder, check_readable
+from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
 
 Say = Callable[[str], None]
 

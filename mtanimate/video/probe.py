@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtanimate.errors import InputError, OutOfMemory
-from mtanimate.pixels import MAX_PIXELS, check_pixels
+from mtanimate.outputs import check_readable
+from mtanimate.reading import MAX_PIXELS, check_pixels
 from mtanimate.video.colour import Look
-from mtanimate.video.container import Damaged, decode, limit, opened, packets, picture_stream, sound_stream
+from mtanimate.video.decoding import (
+    Damaged,
+    decode,
+    frame_rate,
+    joined,
+    limit,
+    opened,
+    packets,
+    picture_stream,
+    sound_stream,
+)
 from mtanimate.video.ending import ends_early
-from mtanimate.video.files import check_readable
-from mtanimate.video.timing import frame_rate, joined
 
 if TYPE_CHECKING:
     from av.container import InputContainer

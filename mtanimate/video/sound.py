@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mtanimate.pixels import MAX_PIXELS
-from mtanimate.video.container import opened, picture_stream, sound_stream
+from mtanimate.outputs import check_readable
+from mtanimate.reading import MAX_PIXELS
+from mtanimate.video.decoding import opened, picture_stream, sound_stream
 from mtanimate.video.encoding import Container
 from mtanimate.video.ffmpeg import ONLY_FILES, local
-from mtanimate.video.files import check_readable
 from mtanimate.video.probe import probe
 
 # Sound that begins less than this before the frames is copied with what is too much: containers say to skip it.

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mtanimate.animation.ahead import ahead
+from mtanimate.inference.prefetch import ahead
 
 
 def counting(made, until=10, error=None):

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from mtanimate.animation import attending
-from mtanimate.animation.attending import Stopped, attend
+from mtanimate.animation import jobs as attending
+from mtanimate.animation.jobs import Stopped, attend
 
 
 def nobody(item: object) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtanimate.animation.direction import choose_reference, held, pose_distances, smoothed, transferred
+from mtanimate.animation.retargeting import choose_reference, held, pose_distances, smoothed, transferred
 from mtanimate.models.motion import Motion
 
 

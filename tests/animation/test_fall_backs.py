@@ -10,15 +10,16 @@ import torch
 from tiny import CONFIG, MODEL, moving_square, tiny_animator
 
 from mtanimate.animation import animate as walk
-from mtanimate.animation import cast, jobs
+from mtanimate.animation import jobs
 from mtanimate.animation.animate import animate
 from mtanimate.animation.jobs import run_jobs
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import BackgroundConfig
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import Square
+from mtanimate.inference import loading as cast
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
-from mtanimate.video.square import Square
 
 FRAMES = 14  # three batches and a half
 

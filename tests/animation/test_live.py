@@ -17,13 +17,12 @@ import pytest
 import torch
 from tiny import moving_square, tiny_animator
 
-from mtanimate.animation.live import perform_live
-from mtanimate.animation.sinks import Recording
+from mtanimate.animation.live import Recording, perform_live
 from mtanimate.errors import MTAnimateError
+from mtanimate.inference.predictor import Performer
+from mtanimate.inference.prefetch import to_frames
 from mtanimate.models.motion import Motion
-from mtanimate.models.performer import Performer
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.crop import to_frames
 from mtanimate.video.streams import Closed, DrivingStream, StreamWriter
 
 # Frames that carry their number, a network that reads it, a stage that shows it
@@ -413,8 +412,8 @@ sys.path[:0] = ["tests", "tests/animation"]
 from test_live import TinyStage
 from tiny import tiny_animator
 from mtanimate.animation.live import perform_live
-from mtanimate.animation.sinks import Recording
-from mtanimate.models.performer import Performer
+from mtanimate.animation.live import Recording
+from mtanimate.inference.predictor import Performer
 from mtanimate.video.streams import DrivingStream, StreamWriter
 performer = Performer(tiny_animator().eval(), "fp32", print)
 stage = TinyStage(performer, np.full((64, 64, 3), 120, np.uint8))

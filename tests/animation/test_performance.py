@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mtanimate.animation import performance as performances
-from mtanimate.animation.performance import Performance, load_performance, save_performance
+from mtanimate.animation import motion_file as performances
+from mtanimate.animation.motion_file import Performance, load_performance, save_performance
 from mtanimate.config import HeatmapEstimatorConfig, ModelConfig
 from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion

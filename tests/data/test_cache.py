@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from lives import FORK, _die_at
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
-from mtanimate import mediapipe_models
 from mtanimate.data.cache import Cache, Entry, filling, from_fixed_point, to_fixed_point
 from mtanimate.data.caching import cache_dataset
 from mtanimate.data.clips import find_clips
-from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.data.loading import collate, load_batches
 from mtanimate.data.pairs import PairDataset
+from mtanimate.data.people import FaceLandmarks
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces import mesh as mediapipe_models
+from mtanimate.faces.detection import resize_frames
 from mtanimate.inspection.subject import PORTRAIT
 from mtanimate.video import VideoReader, read_image, write_image
-from mtanimate.video.crop import resize_frames
 
 SIZE = 64
 FILES = ("frames.bin", "landmarks.bin", "mattes.bin")

@@ -7,16 +7,30 @@ from golden import close
 from matplotlib import colormaps
 from PIL import Image
 
-from mtanimate.drawing.attention import TokenTable
-from mtanimate.drawing.colours import token_colours
-from mtanimate.drawing.flow import FAR, colour_flow, colour_wheel, draw_arrows
-from mtanimate.drawing.heat import HIGHEST, LOWEST, OPACITY, colour_bar, overlay, paint
-from mtanimate.drawing.ink import Ink
-from mtanimate.drawing.matrices import cell_size, matrix_pictures, matrix_sheet
-from mtanimate.drawing.motion import axis_scale, draw_motion
-from mtanimate.drawing.scene_sheet import scene_sheet
-from mtanimate.drawing.scenes import scene_pictures
 from mtanimate.geometry import coordinate_grid
+from mtanimate.inspection.attention_maps import (
+    HIGHEST,
+    LOWEST,
+    OPACITY,
+    TokenTable,
+    cell_size,
+    colour_bar,
+    matrix_pictures,
+    matrix_sheet,
+    overlay,
+    paint,
+)
+from mtanimate.inspection.motion import (
+    FAR,
+    Ink,
+    axis_scale,
+    colour_flow,
+    colour_wheel,
+    draw_arrows,
+    draw_motion,
+    token_colours,
+)
+from mtanimate.inspection.sheets import scene_pictures, scene_sheet
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 

@@ -18,7 +18,7 @@ from mtanimate.data.clips import find_clips
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.evaluation.comparison import compare
 from mtanimate.evaluation.evaluate import evaluate
-from mtanimate.training.claim import MARK, claim
+from mtanimate.training.run import MARK, claim
 from mtanimate.video import VideoWriter
 
 

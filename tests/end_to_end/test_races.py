@@ -18,11 +18,11 @@ from tiny import tiny_config, write_video
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import Config
-from mtanimate.data.background import MATTE
 from mtanimate.data.cache import Entry, filling
 from mtanimate.data.clips import find_clips
+from mtanimate.data.people import MATTE
 from mtanimate.evaluation.evaluate import evaluate
-from mtanimate.face_mesh import VERTICES
+from mtanimate.faces.mesh import VERTICES
 from mtanimate.files import half_written
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from mtanimate.evaluation.rows import Row
+from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import METRICS
-from mtanimate.metrics.mesh_gestures import GESTURES
 
 L1, AKD, MKR, AED, PSNR = (METRICS[name] for name in ("l1", "akd", "mkr", "aed", "psnr"))
 

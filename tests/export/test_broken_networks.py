@@ -8,13 +8,13 @@ import torch
 from networks import PAPER
 from typer.testing import CliRunner
 
-from mtanimate.animation.cast import Cast
-from mtanimate.backends.exported import Exported, _watched
-from mtanimate.backends.manifest import NAME, read_manifest
 from mtanimate.cli import app
 from mtanimate.config import to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
+from mtanimate.inference.backends import Exported, _watched
+from mtanimate.inference.loading import Cast
+from mtanimate.inference.manifest import NAME, read_manifest
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_graph_that_fails_is_named(tmp_path):
 )
 def test_a_manifest_of_a_network_without_limits_is_refused(folder, change, monkeypatch):
     rewrite(folder, model=to_mapping(PAPER) | change)
-    monkeypatch.setattr("mtanimate.backends.exported.open_graph", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr("mtanimate.inference.backends.open_graph", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):
         Cast(str(folder), allow_code=True)
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mtanimate.animation.cast import Cast
-from mtanimate.backends import runtimes
 from mtanimate.cli import app
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.inference import backends as runtimes
+from mtanimate.inference.loading import Cast
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.image import write_image
 
@@ -284,7 +284,7 @@ def test_a_full_disk(format, media, exported, small_disk):
 
 def test_pictures_calibrate_too(media, tmp_path):
     """Of unlike sizes, and beside a folder."""
-    from mtanimate.export.frames import calibration_frames
+    from mtanimate.export.parity import calibration_frames
 
     write_image(tmp_path / "wide.png", np.zeros((40, 64, 3), np.uint8))
     pictures = [media / "face.png", tmp_path / "wide.png"]

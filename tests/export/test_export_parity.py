@@ -9,19 +9,16 @@ import pytest
 import torch
 from networks import NETWORKS, PAPER, network, pictures
 
-from mtanimate.backends.exported import Exported, drive_inputs
-from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import digests, read_manifest
-from mtanimate.backends.runtimes import open_graph, program_run
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import MTAnimateError
-from mtanimate.export import comparison
 from mtanimate.export import export as exporting
-from mtanimate.export.formats import save_models, to_onnx
-from mtanimate.export.frames import synthetic_frames
-from mtanimate.export.programs import trace
+from mtanimate.export import parity as comparison
+from mtanimate.export.parity import synthetic_frames
+from mtanimate.export.programs import save_models, to_onnx, trace
 from mtanimate.export.quantising import Quantiser, choose_parts
+from mtanimate.inference.backends import Exported, drive_inputs, open_graph, program_run
+from mtanimate.inference.manifest import digests, graphs_of, read_manifest
 
 FORMATS = ("torch", "onnx", "openvino")
 # Of `paper`, all are compared below.
@@ -241,8 +238,8 @@ def test_signals_come_after_openvino_went(exported):
     code = """
 import gc, os, signal, sys
 from pathlib import Path
-from mtanimate.backends.exported import Exported
-from mtanimate.backends.manifest import read_manifest
+from mtanimate.inference.backends import Exported
+from mtanimate.inference.manifest import read_manifest
 folder, came = Path(sys.argv[1]), []
 signal.signal(signal.SIGUSR1, lambda *given: came.append(1))
 for _ in range(3):

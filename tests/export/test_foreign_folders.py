@@ -16,13 +16,12 @@ from networks import PAPER
 from torch import nn
 from torch.export import Dim
 
-from mtanimate.animation.cast import Cast
-from mtanimate.backends.exported import Exported
-from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import Manifest, read_manifest
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
+from mtanimate.inference.backends import Exported
+from mtanimate.inference.loading import Cast
+from mtanimate.inference.manifest import Manifest, graphs_of, read_manifest
 
 ROUTES = ["a pickled weight", "sample inputs", "an expression"]
 
@@ -196,7 +195,7 @@ def test_a_graph_that_takes_nothing_is_said(tmp_path):
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_runtimes_are_given_what_was_checked(format, exported, monkeypatch):
     """A file that is changed after it was checked is not looked at again."""
-    import mtanimate.backends.runtimes as runtimes
+    import mtanimate.inference.backends as runtimes
 
     proven = runtimes.proven
     folder = exported(format)

@@ -7,8 +7,7 @@ import pytest
 import torch
 from tiny import MODEL
 
-from mtanimate.inspection.attention import AttentionPainter
-from mtanimate.inspection.probabilities import View
+from mtanimate.inspection.attention import AttentionPainter, View
 from mtanimate.models.animator import Animator
 from mtanimate.models.motion_transformer import sine_position
 

@@ -11,19 +11,19 @@ from tiny import MODEL, tiny_animator
 
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.config import Config
-from mtanimate.inspection.attention import show_attention
-from mtanimate.inspection.probabilities import (
+from mtanimate.inference.prefetch import to_frames
+from mtanimate.inspection.attention import (
     View,
     estimate_with_attention,
     image_maps,
     part_matrices,
     part_rows,
     rolled_out,
+    show_attention,
 )
 from mtanimate.inspection.subject import Subject
 from mtanimate.models.animator import Animator
 from mtanimate.video import write_image
-from mtanimate.video.crop import to_frames
 
 
 def pictures(count=2, seed=3):

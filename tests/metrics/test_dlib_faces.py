@@ -12,10 +12,8 @@ from drawn_face import scene
 from golden import SHARED
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.detectors import Choice, open_detector
-from mtanimate.metrics.faces import Faces
-from mtanimate.metrics.landmarks import descriptor_distance, keypoint_distance, missing_keypoints
+from mtanimate.metrics.detectors import Choice, Faces, Frames, open_detector
+from mtanimate.metrics.measures import descriptor_distance, keypoint_distance, missing_keypoints
 from mtanimate.metrics.observer import Seen
 from mtanimate.video import VideoReader
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.measures import DEFAULT, METRICS, added, measure, parse_metrics
+from mtanimate.metrics.measures import DEFAULT, METRICS, added, measure, parse_metrics, ssim
 from mtanimate.metrics.observer import Seen
-from mtanimate.metrics.pixels import ssim
 
 FRAMES = 4
 

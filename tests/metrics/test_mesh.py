@@ -8,14 +8,12 @@ import pytest
 from drawn_face import scene
 from golden import SHARED
 
-from mtanimate import mediapipe_models
 from mtanimate.errors import InputError
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.detectors import Choice, MeshChoice, open_detector
-from mtanimate.metrics.mesh import FaceMesh
-from mtanimate.metrics.mesh_gestures import GESTURES, following, gestures
+from mtanimate.faces import mesh as mediapipe_models
+from mtanimate.faces.detection import square_frames
+from mtanimate.metrics.detectors import Choice, FaceMesh, Frames, MeshChoice, open_detector
+from mtanimate.metrics.gestures import GESTURES, following, gestures
 from mtanimate.video import VideoReader
-from mtanimate.video.crop import square_frames
 
 CLIPS = SHARED / "data" / "talking-heads" / "test"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"no test clips at {CLIPS}")

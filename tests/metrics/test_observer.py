@@ -14,9 +14,7 @@ import pytest
 from drawn_face import scene
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.detectors import Choice
-from mtanimate.metrics.faces import Faces
+from mtanimate.metrics.detectors import Choice, Faces, Frames
 from mtanimate.metrics.observer import Observer, Seen
 
 in_proc = pytest.mark.skipif(
@@ -146,7 +144,7 @@ LOOKING = """
 import sys
 import numpy as np
 from pathlib import Path
-from mtanimate.metrics.detector import Frames
+from mtanimate.metrics.detectors import Frames
 from mtanimate.metrics.detectors import Choice
 from mtanimate.metrics.observer import Observer
 

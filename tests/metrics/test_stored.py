@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.detectors import Choice, open_detector
-from mtanimate.metrics.stored import OpenPose, StoredFeatures
+from mtanimate.metrics.detectors import Choice, Frames, open_detector
+from mtanimate.metrics.observer import OpenPose, StoredFeatures
 
 POINTS = 25
 CLIP = "people/walk #1"

@@ -10,11 +10,11 @@ from foreign import FOMM, RELEASE
 from tiny import MODEL, tiny_animator
 
 from mtanimate.config import BackgroundConfig, load_preset
-from mtanimate.models import cuda_graphs
+from mtanimate.inference import cuda_graphs
+from mtanimate.inference.cuda_graphs import Recorded
+from mtanimate.inference.engine import prepare
+from mtanimate.inference.predictor import Performer
 from mtanimate.models.animator import Animator
-from mtanimate.models.cuda_graphs import Recorded
-from mtanimate.models.engine import prepare
-from mtanimate.models.performer import Performer
 
 VARIANTS = {
     "ours": MODEL,

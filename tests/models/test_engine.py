@@ -16,12 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from mtanimate.config import BackgroundConfig, load_preset
-from mtanimate.models import engine
+from mtanimate.inference import engine
+from mtanimate.inference.engine import fastest_precision, fold_batch_norms, prepare
+from mtanimate.inference.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
 from mtanimate.models.animator import Animator
-from mtanimate.models.engine import fastest_precision, prepare
 from mtanimate.models.face_points import COUNT, places
-from mtanimate.models.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
-from mtanimate.models.folding import fold_batch_norms
 from mtanimate.models.motion import Motion
 
 NETWORKS = {

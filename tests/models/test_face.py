@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtanimate.animation.retargeting import face_distances, own_coordinates, transfer_face
 from mtanimate.config import load_preset
 from mtanimate.config.model import FACE_POINTS
-from mtanimate.face_mesh import VERTICES as MESH_VERTICES
+from mtanimate.faces.mesh import VERTICES as MESH_VERTICES
 from mtanimate.geometry import sample
 from mtanimate.models.animator import Animator
 from mtanimate.models.face_motion import SIGMAS, FaceMotionNetwork
 from mtanimate.models.face_points import COUNT, PLACES, RIGID, SKULL, VERTICES, face_frame, indices, places
-from mtanimate.models.face_transfer import face_distances, own_coordinates, transfer_face
-from mtanimate.models.losses.tokens import token_landmark_loss
+from mtanimate.models.losses.face import token_landmark_loss
 from mtanimate.models.motion import Motion
 from mtanimate.models.refinement import Refinement
 

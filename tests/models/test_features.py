@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from mtanimate.config import LossConfig
 from mtanimate.errors import InputError
 from mtanimate.geometry import antialias_downsample
-from mtanimate.models.losses.features import (
+from mtanimate.models.losses.perceptual import (
     EFFICIENTNET_MEAN,
     EFFICIENTNET_STD,
     EfficientNetLite0Features,
     FeatureNetwork,
+    PerceptualLoss,
     VGG19Features,
 )
-from mtanimate.models.losses.perceptual import PerceptualLoss
 from mtanimate.training.objective import perceptual_loss
 
 

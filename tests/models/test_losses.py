@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from mtanimate.config import TransformConfig
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.losses.background import concentration_loss, mask_loss, still_loss
-from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
+from mtanimate.models.losses.motion import (
+    Transform,
+    concentration_loss,
+    equivariance_affine,
+    equivariance_keypoints,
+    mask_loss,
+    still_loss,
+)
 from mtanimate.models.motion import Motion
 
 

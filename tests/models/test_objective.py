@@ -9,8 +9,13 @@ from release_models import release_animator
 
 from mtanimate.config import LossConfig
 from mtanimate.data.loading import Batch
-from mtanimate.models.losses.background import concentration_loss, mask_loss
-from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
+from mtanimate.models.losses.motion import (
+    Transform,
+    concentration_loss,
+    equivariance_affine,
+    equivariance_keypoints,
+    mask_loss,
+)
 from mtanimate.models.motion import Motion
 from mtanimate.training.objective import Objective
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from mtanimate.config import load_preset, override
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
-from mtanimate.models.face_points import VERTICES, places
-from mtanimate.models.openings import OPENING_MAPS, OPENINGS, Openings
+from mtanimate.models.face_points import OPENING_MAPS, OPENINGS, VERTICES, Openings, places
 from tests.models.test_face import face
 
 

@@ -11,10 +11,10 @@ from tiny import MODEL, tiny_animator
 
 from mtanimate.config import BackgroundConfig
 from mtanimate.errors import MTAnimateError
-from mtanimate.models import engine
+from mtanimate.inference import engine
+from mtanimate.inference.engine import Prepared
+from mtanimate.inference.predictor import Performer
 from mtanimate.models.animator import Animator
-from mtanimate.models.engine import Prepared
-from mtanimate.models.performer import Performer
 
 
 @pytest.fixture

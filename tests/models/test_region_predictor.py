@@ -8,7 +8,7 @@ from golden import close
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.animation.direction import smoothed
+from mtanimate.animation.retargeting import smoothed
 from mtanimate.config import HeatmapEstimatorConfig
 from mtanimate.geometry import coordinate_grid
 from mtanimate.models.motion import Motion, change, sparse_motions, transfer_relative

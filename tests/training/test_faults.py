@@ -17,7 +17,7 @@ from tiny import make_run, moving_square, tiny_config, weights, write_video
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.training.stopping import StopRequest
+from mtanimate.training.run import StopRequest
 from mtanimate.training.train import train
 from mtanimate.video import write_image
 
@@ -221,7 +221,7 @@ def test_an_older_state_does_not_delete_the_checkpoint_it_makes(tmp_path, videos
 
 
 def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, videos, monkeypatch):
-    from mtanimate.training import keeping
+    from mtanimate.training import checkpointing as keeping
 
     run = make_run(tmp_path, videos, steps=2, checkpoint_every=1)
 

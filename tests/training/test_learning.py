@@ -10,10 +10,10 @@ from tiny import make_run, take_steps, train, weights
 from mtanimate.config import TrainingConfig
 from mtanimate.data.loading import Batch
 from mtanimate.errors import InputError
-from mtanimate.face_mesh import VERTICES
-from mtanimate.models.losses.landmarks import close_ups, contour_points, landmark_loss
+from mtanimate.faces.mesh import VERTICES
+from mtanimate.models.losses.face import close_ups, contour_points, landmark_loss
 from mtanimate.training.objective import Objective, Phase
-from mtanimate.training.optimisation import phase_of, schedule
+from mtanimate.training.step import phase_of, schedule
 
 # Learning
 

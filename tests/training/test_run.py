@@ -16,8 +16,8 @@ from tiny import CONFIG, MODEL, assert_equal, checkpoint, make_run, tiny_animato
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import Config, from_mapping
 from mtanimate.errors import InputError, Interrupted
-from mtanimate.training import keeping
-from mtanimate.training.journal import Journal
+from mtanimate.training import checkpointing as keeping
+from mtanimate.training.metrics import Journal
 
 # Stopping and going on
 

@@ -12,7 +12,8 @@ import pytest
 from drawn_face import scene
 from framed import HIDDEN, SIDE, way
 
-from mtanimate.video import VideoWriter, faces
+from mtanimate.faces import detection as faces
+from mtanimate.video import VideoWriter
 
 MakeVideo = Callable[..., Path]
 

@@ -5,8 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.video.face_framing import face_square, sample_step
-from mtanimate.video.faces import Box
+from mtanimate.faces.detection import Box, face_square, sample_step
 
 WIDTH, HEIGHT = 1280, 720
 HERE = Box(400, 200, 600, 400)

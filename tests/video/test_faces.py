@@ -8,8 +8,8 @@ import pytest
 from drawn_face import FACE, scene
 
 from mtanimate.errors import InputError
-from mtanimate.video import faces
-from mtanimate.video.faces import Box, find_faces
+from mtanimate.faces import detection as faces
+from mtanimate.faces.detection import Box, find_faces
 
 
 def _close(box: Box, x: float, y: float, side: float) -> None:

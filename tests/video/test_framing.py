@@ -6,9 +6,9 @@ from framed import SIDE, is_around, quiet
 from golden import SHARED
 
 from mtanimate.errors import InputError
+from mtanimate.faces.detection import Square, centred_square
+from mtanimate.faces.framing import frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.video import VideoReader
-from mtanimate.video.framing import frame_driving, frame_source, parse_crop, parse_face
-from mtanimate.video.square import Square, centred_square
 
 TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"
 

@@ -9,11 +9,12 @@ from framed import FRAMED, SIDE, is_around, quiet, way
 from golden import SHARED
 
 from mtanimate.errors import InputError
-from mtanimate.video import VideoReader, VideoWriter, faces, following, write_image
-from mtanimate.video.crop import resize_frames, resize_part
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.framing import frame_driving
-from mtanimate.video.square import Square, centred_square
+from mtanimate.faces import detection as faces
+from mtanimate.faces import framing as following
+from mtanimate.faces.detection import Square, centred_square, resize_frames, resize_part
+from mtanimate.faces.framing import frame_driving
+from mtanimate.video import VideoReader, VideoWriter, write_image
+from mtanimate.video.footage import FrameFolder
 
 RAW_VIDEO = SHARED / "data" / "raw-examples" / "talking-head.mp4"
 

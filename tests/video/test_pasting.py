@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtanimate.video.crop import resize_frames, to_frames
-from mtanimate.video.pasting import Paste
-from mtanimate.video.square import Square
+from mtanimate.animation.source import Paste
+from mtanimate.faces.detection import Square, resize_frames
+from mtanimate.inference.prefetch import to_frames
 
 MIDDLE = Square(60, 30, 120)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.video.square import Square, centred_square, square_around
+from mtanimate.faces.detection import Square, centred_square, square_around
 
 SIDES = st.integers(1, 3000)
 PLACES = st.floats(0, 1)

@@ -16,9 +16,16 @@ import pytest
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import VideoReader, streams
 from mtanimate.video import ffmpeg as program
-from mtanimate.video.cameras import dshow_names, linux_cameras
 from mtanimate.video.ffmpeg import FFmpeg
-from mtanimate.video.streams import Closed, DrivingStream, StreamWriter, check_stream, is_stream
+from mtanimate.video.streams import (
+    Closed,
+    DrivingStream,
+    StreamWriter,
+    check_stream,
+    dshow_names,
+    is_stream,
+    linux_cameras,
+)
 
 TEST_PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30000/1001:duration=1")
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from telling import COUNT, HEIGHT, WIDTH, told, write_telling_video
 
-from mtanimate.data.preparation import cutting
-from mtanimate.data.preparation.cutting import Cutter, Stopped
-from mtanimate.data.preparation.journal import Cut
+from mtanimate.data import raw_videos as cutting
+from mtanimate.data.preparation_journal import Cut
+from mtanimate.data.raw_videos import Cutter, Stopped
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import Square
 from mtanimate.video import VideoReader
-from mtanimate.video.container import opened
-from mtanimate.video.square import Square
+from mtanimate.video.decoding import opened
 
 
 def ffmpeg(*arguments):

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from mtanimate.data.preparation.journal import Cut, Journal, Plan
+from mtanimate.data.preparation_journal import Cut, Journal, Plan
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.video.square import Square
+from mtanimate.faces.detection import Square
 
 
 def cut(name="a__00", size=256, first=0):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.preparation.metadata import Row, read_metadata
+from mtanimate.data.planning import Row, read_metadata
 from mtanimate.errors import InputError
-from mtanimate.video.faces import Box
+from mtanimate.faces.detection import Box
 
 HEADER = "video_id,start,end,bbox,fps,width,height,partition,person_id"
 NTSC = Fraction(30000, 1001)

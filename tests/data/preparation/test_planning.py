@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.preparation.metadata import Row
-from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos, safe_name
+from mtanimate.data.planning import Row, clip_names, plan_by_face, plan_by_rows, raw_videos, safe_name
 from mtanimate.errors import InputError
+from mtanimate.faces.detection import Box
 from mtanimate.video import VideoWriter
-from mtanimate.video.faces import Box
 
 
 def touch(folder, *names):

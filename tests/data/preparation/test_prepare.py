@@ -8,13 +8,13 @@ import pytest
 from drawn_face import FACE, scene
 from telling import told, write_telling_video
 
+from mtanimate.data import preparation as preparing
 from mtanimate.data.clips import find_clips
-from mtanimate.data.preparation import prepare as preparing
-from mtanimate.data.preparation.planning import plan_by_face
-from mtanimate.data.preparation.prepare import prepare
+from mtanimate.data.planning import plan_by_face
+from mtanimate.data.preparation import prepare
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import find_faces
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.faces import find_faces
 from mtanimate.video.ffmpeg import executable
 
 HEADER = "video_id,start,end,bbox,fps,width,height,partition"

@@ -5,10 +5,9 @@ from fractions import Fraction
 import pytest
 from drawn_face import scene
 
-from mtanimate.data.preparation.tracking import Sample, find_pieces, look
+from mtanimate.data.raw_videos import Sample, find_pieces, look
+from mtanimate.faces.detection import Box, face_square
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.face_framing import face_square
-from mtanimate.video.faces import Box
 
 FPS = Fraction(25)
 WIDTH, HEIGHT = 1280, 720

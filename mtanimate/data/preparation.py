@@ -1,0 +1,201 @@
+"""Use case `data prepare`: raw videos -> square clips to train on, and a manifest of them."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mtanimate.data.planning import Row, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
+from mtanimate.data.preparation_journal import Cut, Journal, Plan
+from mtanimate.data.raw_videos import Cutter
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces import detection as faces
+from mtanimate.files import clear_leftovers
+from mtanimate.outputs import check_folder, check_readable, claim
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """written, already_there: clips. skipped: how many clips or videos for each reason."""
+
+    out: str
+    manifest: str
+    videos: int
+    written: int
+    already_there: int
+    skipped: dict[str, int]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class _Outcome:
+    """What became of one raw video, named as the user knows it."""
+
+    video: str
+    written: int = 0
+    already_there: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    metadata: str | Path | None = None,
+    size: int = 256,
+    workers: int | None = None,
+    progress: Callable[..., None] = lambda done, total, note="": None,
+    say: Say = lambda line: None,
+) -> Result:
+    """Cuts clips of `size` x `size` pixels out of the videos below `raw`: by a CSV, or else by the face in them.
+
+    Clips that an earlier run finished are not made again. A raw video that is missing, damaged or without a
+    face is skipped and named. workers: raw videos at a time, by default one a processor.
+    progress(done, total, note): raw videos. say(line): what is skipped, and why.
+    Raises InputError for folders, options or a CSV that are wrong, and where dlib is needed and missing;
+    MTAnimateError when the disk is full, when another run writes `out`, and when there is no clip in the end.
+    """
+    started = time.monotonic()
+    raw, out = Path(raw).expanduser(), Path(out).expanduser()
+    if size < 2 or size % 2:
+        raise InputError(f"--size {size}: H.264 needs an even number of pixels")
+    jobs = _by_metadata(raw, out, Path(metadata), say) if metadata else _by_face(raw, out, say)
+    with claim(out):
+        _make_folder(out)
+        return _prepare(_Preparation(raw, out, size), jobs, workers or os.cpu_count() or 1, started, progress, say)
+
+
+def _prepare(
+    preparation: "_Preparation",
+    jobs: list["_Job"],
+    workers: int,
+    started: float,
+    progress: Callable[..., None],
+    say: Say,
+) -> Result:
+    total: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    try:
+        progress(0, len(jobs))
+        with closing(preparation.outcomes(jobs, workers)) as outcomes:
+            for done, outcome in enumerate(outcomes, 1):
+                total.update(written=outcome.written, already_there=outcome.already_there)
+                skipped.update(outcome.skipped)
+                for reason, count in Counter(outcome.skipped).items():
+                    say(f"skipped {outcome.video}: {reason}" + (f" ({count} times)" if count > 1 else ""))
+                progress(done, len(jobs), f"{total.total()} clips")
+    except BaseException:
+        with suppress(MTAnimateError):  # what went wrong first is what is said
+            preparation.journal.write_manifest()
+        raise
+    manifest = preparation.journal.write_manifest()
+    if not total.total():
+        (reason, _), *_ = skipped.most_common(1)
+        raise MTAnimateError(f"no clip came of the {len(jobs)} videos of {preparation.raw}: {reason}")
+    return Result(
+        out=str(preparation.out),
+        manifest=str(manifest),
+        videos=len(jobs),
+        written=total["written"],
+        already_there=total["already_there"],
+        skipped=dict(skipped),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One raw video: by its face under the name of its clips, or by lines of a CSV; source "" where it is missing."""
+
+    video: str
+    source: str
+    name: str = ""
+    rows: tuple[Row, ...] = ()
+
+
+def _by_face(raw: Path, out: Path, say: Say) -> list[_Job]:
+    sources = raw_videos(raw, out, say)
+    faces.check_installed()
+    return [_Job(source, source, name=name) for source, name in clip_names(sources).items()]
+
+
+def _by_metadata(raw: Path, out: Path, metadata: Path, say: Say) -> list[_Job]:
+    rows: dict[str, list[Row]] = {}
+    for row in read_metadata(metadata):
+        rows.setdefault(row.video, []).append(row)
+    found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, say))}
+    return [_Job(video, found.get(video, ""), rows=tuple(lines)) for video, lines in rows.items()]
+
+
+def _make_folder(out: Path) -> None:
+    """Also removes what a run that was ended by force left unfinished. The folder is claimed: nobody is writing it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for folder in (out, out / "train", out / "test"):
+            clear_leftovers(folder)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made a folder of clips ({error.strerror}): choose another --out") from error
+    check_folder(out / "manifest.csv")
+
+
+class _Preparation:
+    """What all raw videos share."""
+
+    def __init__(self, raw: Path, out: Path, size: int) -> None:
+        self.raw = raw
+        self.out = out
+        self.size = size
+        self.journal = Journal(out)
+        self._cutter = Cutter()
+
+    def outcomes(self, jobs: Sequence[_Job], workers: int) -> Generator[_Outcome, None, None]:
+        """Makes the clips of all raw videos, `workers` at a time, in no order. An exception ends all work at once."""
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for future in as_completed([pool.submit(self._video, job) for job in jobs]):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._cutter.stop()
+                raise
+
+    def _video(self, job: _Job) -> _Outcome:
+        """Makes the clips of one raw video that are not there yet."""
+        outcome = _Outcome(job.video)
+        if not job.source:
+            outcome.skipped = ["the raw video is missing"]
+            return outcome
+        path = self.raw / job.source
+
+        def count(_: Cut) -> None:
+            outcome.written += 1
+
+        try:
+            plan = self._plan(job)
+            outcome.skipped += plan.skipped
+            left = self.journal.left(plan)
+            outcome.already_there = len(plan.cuts) - len(left)
+            self.journal.add(plan)
+            self._cutter.cut(path, left, self.out, count)
+        except InputError as error:
+            outcome.skipped.append(str(error).removeprefix(str(path)).strip())
+        return outcome
+
+    def _plan(self, job: _Job) -> Plan:
+        if job.rows:
+            return plan_by_rows(self.raw, job.source, job.rows, self.size)
+        check_readable(self.raw / job.source, "video")
+        known = self.journal.tracked(job.source, (self.raw / job.source).stat().st_size)
+        if known:
+            return replace(known, cuts=[replace(cut, size=self.size) for cut in known.cuts])
+        return plan_by_face(self.raw, job.source, job.name, self.size, self._cutter.check)

@@ -1,0 +1,183 @@
+"""Batch normalisation folded into the convolution before it: the same network for inference, in fewer passes."""
+
+import copy
+import itertools
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mtanimate.devices import DTYPES, has_bf16
+from mtanimate.errors import InputError
+from mtanimate.files import cache_folder, replacing
+from mtanimate.inference.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
+from mtanimate.models.animator import Animator
+from mtanimate.models.blocks import ResidualBlock, UpBlock
+from mtanimate.reading import read_json
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """In place, in evaluation mode; a network without batch norms stays as it is. Returns it."""
+    for module in network.modules():
+        for conv_name, norm_name in _pairs(module):
+            conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
+                setattr(module, norm_name, nn.Identity())
+    return network
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of a module's convolutions, and of the norm that each feeds."""
+    names = [name for name, _ in module.named_children()]
+    if isinstance(module, nn.Sequential):
+        yield from itertools.pairwise(names)
+    elif isinstance(module, ResidualBlock):
+        yield "conv1", "norm2"  # pre-activation: nothing comes before norm1
+    else:
+        for name in names:
+            norm = re.sub(r"^conv(\d*)$", lambda match: f"bn{match[1]}" if match[1] else "norm", name)
+            if norm != name and norm in names:
+                yield name, norm
+
+
+# A deep, small map is all weights: there, four phases' kernels are more to read than they save in arithmetic.
+_WIDEST = 512
+_FEW = 16  # outputs that a vector register holds
+_OF_COORDINATES = "dense_motion.expression"  # layers that read them: half precision would be off by pixels
+LEAST_PSNR = 36.0  # of half precision against float32, in dB
+_PAIRS = 5  # timings of both precisions, one after the other: other work on the machine is the same for both
+_KEPT_FOR = 30 * 24 * 3600  # seconds: machines change, and one may have been busy
+
+
+class Prepared:
+    """An animator, taken over, that is made ready for inference in each precision that is asked for: once, by whoever
+    asks first. Threads that share it would otherwise change it under each other's hands."""
+
+    def __init__(self, animator: Animator) -> None:
+        self._animator = animator
+        self._ready: dict[str, Animator] = {}
+        self._lock = Lock()
+
+    def in_precision(self, precision: str) -> Animator:
+        with self._lock:
+            if precision not in self._ready:
+                self._ready[precision] = prepare(self._animator, precision)
+            return self._ready[precision]
+
+
+@torch.no_grad()
+def prepare(animator: Animator, precision: str) -> Animator:
+    """For inference in `precision`: with fp32 the network itself, changed in place; else a copy.
+
+    Batch norms are folded; on a CPU convolutions are replaced by those of `fast_convolutions`; weights that half
+    precision computes with are stored in it (coordinates, masks and norms stay in float32, as autocast has it). The
+    estimator stays in float32 with bf16, whose eight bits make keypoints tremble by a sixth of a pixel.
+    """
+    if precision != "fp32":
+        animator = copy.deepcopy(animator)
+    fold_batch_norms(animator)
+    if animator.device.type == "cpu":
+        _replace(animator, winograd=precision == "fp32")
+    if precision != "fp32":
+        for name, module in animator.named_modules():
+            exact = name.startswith(_OF_COORDINATES) or (precision == "bf16" and name.startswith("motion_estimator."))
+            if isinstance(module, (nn.Conv2d, nn.Linear, UpsampledConv, FewOutputsConv)) and not exact:
+                module.to(DTYPES[precision])
+    return animator.channels_last()
+
+
+def autocast(device: torch.device, precision: str, *, estimator: bool = False) -> torch.autocast:
+    """What a network from `prepare` computes under; its estimator under its own."""
+    half = precision == "fp16" if estimator else precision != "fp32"
+    # No cache of converted weights: it is emptied at the end, and a CUDA graph would go on reading from it.
+    return torch.autocast(device.type, DTYPES[precision], enabled=half, cache_enabled=False)
+
+
+def _replace(network: nn.Module, winograd: bool) -> None:
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, UpBlock) and child.conv.in_channels <= _WIDEST:
+                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), nn.ReLU()))
+            elif isinstance(child, nn.Conv2d) and child.kernel_size == (7, 7) and child.padding == (3, 3):
+                if child.out_channels <= _FEW:
+                    setattr(module, name, FewOutputsConv(child))
+            elif isinstance(module, ResidualBlock) and winograd and isinstance(child, nn.Conv2d):
+                setattr(module, name, WinogradConv(child))
+
+
+def fastest_precision(animator: Animator, weights: str, say: Callable[[str], None]) -> str:
+    """What `--precision auto` is on this machine, for this network: bf16 where the CPU computes it, it was measured to
+    be faster, and its pictures are those of float32; fp16 on CUDA; else fp32. The measurement is kept in the user's
+    cache for a month; say(line) is called where one is taken. weights: what they are known by, their SHA-256."""
+    device = animator.device
+    if device.type == "cuda":
+        return "fp16"
+    if device.type != "cpu" or not has_bf16(device):
+        return "fp32"
+    kept = cache_folder() / "precision.json"
+    key = f"{platform.node()} {torch.get_num_threads()} threads, torch {torch.__version__}: {weights}"
+    known = _read(kept)
+    if key not in known:
+        known[key] = {"precision": _measure(animator, say), "measured": time.time()}
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(kept) as partial:
+                partial.write_text(json.dumps(known, indent=1), "utf-8")
+        except OSError as error:
+            say(f"what was measured could not be kept in '{kept}': {error.strerror}")
+    return known[key]["precision"]
+
+
+def _read(kept: Path) -> dict[str, dict[str, Any]]:
+    """What was measured in the last month; nothing of a file that is damaged, or of an older version."""
+    try:
+        known = read_json(kept)
+        young = {key: found for key, found in known.items() if 0 <= time.time() - found["measured"] < _KEPT_FOR}
+    except (OSError, InputError, ValueError, AttributeError, KeyError, TypeError):
+        return {}
+    return {key: found for key, found in young.items() if found.get("precision") in DTYPES}
+
+
+def _measure(animator: Animator, say: Callable[[str], None]) -> str:
+    """Time two frames in both precisions, in turn. The network itself stays as it is."""
+    exact, half = prepare(copy.deepcopy(animator), "fp32"), prepare(animator, "bf16")
+    wanted, _ = _drive(exact, "fp32")  # the first time of each is longer
+    found, _ = _drive(half, "bf16")
+    psnr = float(-10 * torch.log10((found - wanted).square().mean().clamp_min(1e-12)))
+    ratio = statistics.median(_drive(half, "bf16")[1] / _drive(exact, "fp32")[1] for _ in range(_PAIRS))
+    chosen = "bf16" if ratio < 0.9 and psnr >= LEAST_PSNR else "fp32"
+    say(
+        f"measured on this machine: bf16 takes {ratio:.2f} of fp32's time, its pictures are {psnr:.0f} dB from "
+        f"fp32's: --precision auto is {chosen}"
+    )
+    return chosen
+
+
+@torch.inference_mode()
+def _drive(animator: Animator, precision: str) -> tuple[Tensor, float]:
+    """A smooth picture driven by two others: the result, and the seconds it took."""
+    side = animator.config.resolution
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
+    shifts = [0.0, 0.1, -0.1]
+    pictures = torch.stack([torch.stack([torch.sin(5 * (x + s)), torch.cos(4 * y), x * y]) for s in shifts]) / 2 + 0.5
+    device = animator.device
+    with autocast(device, precision, estimator=True):
+        source_motion = animator.estimate_motion(pictures[:1]).to(torch.float32)
+    with autocast(device, precision):
+        source = animator.encode_source(pictures[:1], source_motion)
+    start = time.perf_counter()
+    with autocast(device, precision, estimator=True):
+        motion = animator.estimate_motion(pictures[1:]).to(torch.float32)
+    with autocast(device, precision):
+        driven = animator.drive(source, motion)
+    return driven.float(), time.perf_counter() - start

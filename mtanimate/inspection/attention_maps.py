@@ -1,0 +1,191 @@
+"""Attention as colour: one scale for every map of every figure."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from torch import Tensor
+
+from mtanimate.geometry import resize
+from mtanimate.inspection.motion import draw_keypoints, token_colours
+from mtanimate.inspection.sheets import Label, Sheet
+
+# Attention as a multiple of what an even look at all tokens gives each. Fixed, so that tokens, layers, frames and
+# figures can be compared; in powers of two, since maps reach from nearly even to one patch alone.
+LOWEST, HIGHEST = -2, 4
+_TICKS = {-2: "¼ or less", -1: "½", 0: "1", 1: "2", 2: "4", 3: "8", 4: "16 or more"}
+OPACITY = 0.6  # of the colours over a grey picture, whose face must stay visible
+BAR, _STRIP, _TALL = 140, 18, 420  # pixels: the colour bar with its labels, without, and how tall it gets
+_COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def shades(relative: Tensor) -> np.ndarray:
+    """Attention relative to an even look, any shape -> places on the colour scale, uint8."""
+    place = (torch.log2(relative.clamp_min(1e-9)) - LOWEST) / (HIGHEST - LOWEST)
+    return (place.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def paint(relative: Tensor) -> np.ndarray:
+    """(..., H, W) -> uint8 RGB (..., H, W, 3), opaque."""
+    return _COLOURS[shades(relative)]
+
+
+def overlay(grey: np.ndarray, relative: Tensor) -> np.ndarray:
+    """Maps (N, h, w), resized bilinearly to the picture, uint8 (H, W): colours over it, uint8 RGB (N, H, W, 3).
+
+    A patch's value stands at its centre (Fig. 3: "we reshape and resize the sequence attention values").
+    """
+    large = resize(relative[:, None].float(), (grey.shape[0], grey.shape[1]))[:, 0]
+    colours = (_COLOURS * OPACITY).astype(np.uint8)
+    return colours[shades(large)] + dimmed(grey)[..., None]
+
+
+def dimmed(grey: np.ndarray) -> np.ndarray:
+    """What is left of a picture, uint8 (H, W), for colours to be added to."""
+    return ((1 - OPACITY) * grey).astype(np.uint8)
+
+
+def colour_bar(left: int, top: int, height: int, *, opaque: bool) -> tuple[tuple[int, int, np.ndarray], list[Label]]:
+    """The scale as a picture with its left and top, and what is written at it: `BAR` pixels wide in all.
+
+    opaque: as `paint` has it, else as `overlay` over a middle grey.
+    """
+    height = min(height, _TALL)
+    powers = torch.linspace(HIGHEST, LOWEST, height)
+    scale = torch.exp2(powers)[:, None].expand(height, _STRIP)
+    strip = paint(scale) if opaque else overlay(np.full((height, _STRIP), 128, np.uint8), scale[None])[0]
+    labels = [
+        Label(left + _STRIP + 6, top + (height - 1) * (HIGHEST - power) / (HIGHEST - LOWEST), text, align="left")
+        for power, text in _TICKS.items()
+    ]
+    name = Label(left + BAR - 14, top + height / 2, "attention (1: an even look)", turned=True)
+    return (left, top, strip), [*labels, name]
+
+
+def to_grey(picture: np.ndarray) -> np.ndarray:
+    """uint8 RGB (H, W, 3) -> its brightness, uint8 (H, W)."""
+    return (picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+
+
+_ACROSS = 4  # matrices in a row of the figure
+_CELL = 26  # pixels, at least: a token's number stands beside it
+_SIDE = 260
+_LEFT, _TOP, _APART = 66, 70, 22  # what is written beside a matrix takes
+
+
+def cell_size(tokens: int) -> int:
+    """Pixels of a matrix's element."""
+    return max(_CELL, _SIDE // tokens)
+
+
+def matrix_sheet(tokens: list[int], count: int, titles: list[str]) -> Sheet:
+    """A matrix a title: a row for each of these tokens (from 0) of `count`, a column for each token it looks at."""
+    cell = cell_size(count)
+    width, height = _LEFT + count * cell + _APART, _TOP + len(tokens) * cell + _APART
+    colours = [tuple(colour) for colour in token_colours(count).tolist()]
+    boxes: list[tuple[int, int]] = []
+    labels: list[Label] = []
+    for index, title in enumerate(titles):
+        row, column = divmod(index, _ACROSS)
+        left, top = column * width + _LEFT, row * height + _TOP
+        boxes.append((left, top))
+        labels.append(Label(left + count * cell / 2, top - 50, f"{title}: looked at"))
+        labels.append(Label(left - 52, top + len(tokens) * cell / 2, "token that looks", turned=True))
+        for place, token in enumerate(tokens):
+            labels.append(Label(left - 22, top + (place + 0.5) * cell, str(token + 1), colours[token]))
+        for token in range(count):
+            labels.append(Label(left + (token + 0.5) * cell, top - 20, str(token + 1), colours[token]))
+    rows = math.ceil(len(titles) / _ACROSS)
+    right = min(len(titles), _ACROSS) * width
+    bar, written = colour_bar(right, _TOP, max(len(tokens) * cell, 200), opaque=True)
+    return Sheet(right + BAR, max(rows * height, _TOP + 220), boxes, labels + written, [bar])
+
+
+def matrix_pictures(matrices: Tensor, tokens: list[int]) -> list[np.ndarray]:
+    """What goes into the sheet's boxes; matrices: (titles, K, K), as multiples of an even look, rows look."""
+    cell = cell_size(matrices.shape[2])
+    return [painted.repeat(cell, axis=0).repeat(cell, axis=1) for painted in paint(matrices[:, tokens])]
+
+
+_WIDTH, _HEIGHT = 1400, 1120  # pixels that the pictures of a figure may take together
+_SHORTEST = 200  # the colour bar
+_SMALLEST, _LARGEST = 64, 200  # one of them
+_GAP, _LINE, _NUMBERS = 4, 20, 52  # between pictures, of a title, beside rows
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The figure of these tokens (from 0) of `count`, with a column for each of `titles` after picture and mask.
+
+    The rows are folded into as many blocks side by side as make the pictures largest.
+    """
+
+    tokens: list[int]
+    count: int
+    titles: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        return ["driving", "mask", *self.titles]
+
+    @property
+    def blocks(self) -> int:
+        return max(range(1, len(self.tokens) + 1), key=self._room)
+
+    @property
+    def side(self) -> int:
+        """Of a picture, in pixels."""
+        return min(max(self._room(self.blocks) // 8 * 8, _SMALLEST), _LARGEST)
+
+    def _room(self, blocks: int) -> int:
+        return min(_WIDTH // (blocks * len(self.columns)), _HEIGHT // self._deep(blocks))
+
+    def _deep(self, blocks: int) -> int:
+        return math.ceil(len(self.tokens) / blocks)
+
+    def sheet(self) -> Sheet:
+        """Boxes row by row."""
+        above = _LINE * (1 + max(title.count("\n") for title in self.titles)) + 2 * _GAP
+        side, deep = self.side, self._deep(self.blocks)
+        block_width = _NUMBERS + len(self.columns) * (side + _GAP) + 3 * _GAP
+        colours = token_colours(self.count).tolist()
+        boxes: list[tuple[int, int]] = []
+        labels: list[Label] = []
+        for index, token in enumerate(self.tokens):
+            block, row = divmod(index, deep)
+            left, top = block * block_width + _NUMBERS, above + row * (side + _GAP)
+            here = [(left + column * (side + _GAP), top) for column in range(len(self.columns))]
+            boxes += here
+            labels.append(Label(left - _NUMBERS / 2, top + side / 2, str(token + 1), tuple(colours[token])))
+            if row == 0:
+                labels.append(Label(left - _NUMBERS / 2, above / 2, "token"))
+                labels += [
+                    Label(x + side / 2, above / 2, title) for (x, _), title in zip(here, self.columns, strict=True)
+                ]
+        height = above + deep * (side + _GAP) + 2 * _GAP
+        width = self.blocks * block_width
+        bar, written = colour_bar(width, above, max(height - above - 3 * _GAP, _SHORTEST), opaque=False)
+        return Sheet(width + BAR, max(height, above + _SHORTEST + 10), boxes, labels + written, [bar])
+
+    def pictures(self, driving: np.ndarray, keypoints: Tensor, masks: Tensor, maps: Tensor) -> list[np.ndarray]:
+        """What goes into the sheet's boxes.
+
+        driving: uint8 RGB (side, side, 3). keypoints: (K, 2) in [-1, 1]. masks: (K, h, w), the parts'.
+        maps: (titles, K, rows, columns), attention to the patches as a multiple of an even look.
+        """
+        grey, colours = to_grey(driving), token_colours(self.count)
+        weights = resize(masks[None].float(), (self.side, self.side))[0]
+        pictures: list[np.ndarray] = []
+        for token in self.tokens:
+            pictures.append(draw_keypoints(driving, keypoints[token : token + 1], colours[token : token + 1]))
+            pictures.append(_tinted(grey, weights[token], colours[token]))
+            pictures += list(overlay(grey, maps[:, token]))
+        return pictures
+
+
+def _tinted(grey: np.ndarray, weight: Tensor, colour: Tensor) -> np.ndarray:
+    """A picture (H, W) in grey, darkened where a mask (H, W) is 0 and in the token's colour where it is 1."""
+    tint = (OPACITY * 255 * weight[..., None] * colour).cpu().numpy()
+    return dimmed(grey)[..., None] + tint.astype(np.uint8)

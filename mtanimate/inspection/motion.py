@@ -1,0 +1,181 @@
+"""The colour of each motion token, the same in every picture."""
+
+import colorsys
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from mtanimate.geometry import coordinate_grid, resize
+from mtanimate.models.motion import Motion
+
+
+def token_colours(count: int) -> Tensor:
+    """(count, 3) RGB in [0, 1]: hues a golden angle apart, so that neighbours in number differ most."""
+    hues = [(0.02 + 0.618034 * index) % 1 for index in range(count)]
+    values = [(0.95, 1.0), (0.75, 0.8), (0.5, 1.0)]
+    return torch.tensor([colorsys.hsv_to_rgb(hue, *values[i // 6 % 3]) for i, hue in enumerate(hues)])
+
+
+Point = tuple[float, float]  # x, y in pixels, from the picture's top left corner; pixel 0's centre is at 0.5
+Colour = tuple[int, ...]
+
+_FINE = 3  # drawn so much larger and reduced again: Pillow's shapes have hard edges
+
+
+class Ink:
+    """Draws on a copy of uint8 RGB (H, W, 3)."""
+
+    def __init__(self, picture: np.ndarray) -> None:
+        self._under = Image.fromarray(picture)
+        self._layer = Image.new("RGBA", (self._under.width * _FINE, self._under.height * _FINE))
+        self._draw = ImageDraw.Draw(self._layer)
+
+    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+        self._draw.circle(_fine(centre), radius * _FINE, fill=(*colour, 255))
+
+    def line(self, start: Point, end: Point, colour: Colour, thickness: float) -> None:
+        self._draw.line((_fine(start), _fine(end)), fill=(*colour, 255), width=max(1, round(thickness * _FINE)))
+
+    def arrow(self, start: Point, end: Point, colour: Colour, thickness: float) -> None:
+        """With its tip at `end`."""
+        self.line(start, end, colour, thickness)
+        angle = math.atan2(end[1] - start[1], end[0] - start[0])
+        wing = min(5 * thickness, 0.6 * math.dist(start, end) + thickness)
+        sides = (angle - 0.5, angle + 0.5)
+        corners = [(end[0] - wing * math.cos(side), end[1] - wing * math.sin(side)) for side in sides]
+        self._draw.polygon([_fine(end), *map(_fine, corners)], fill=(*colour, 255))
+
+    def picture(self) -> np.ndarray:
+        """uint8 RGB (H, W, 3)."""
+        layer = self._layer.reduce(_FINE)
+        return np.array(Image.alpha_composite(self._under.convert("RGBA"), layer).convert("RGB"))
+
+
+def _fine(point: Point) -> Point:
+    return point[0] * _FINE, point[1] * _FINE
+
+
+_WHITE = (255, 255, 255)
+_AXIS = 0.16  # in coordinates: how long the axes of a usual part's matrix are drawn
+
+
+def draw_keypoints(picture: np.ndarray, keypoints: Tensor, colours: Tensor | None = None) -> np.ndarray:
+    """Discs on uint8 RGB (H, W, 3) at keypoints (K, 2), (x, y) in [-1, 1]; those outside are drawn at the rim.
+
+    colours: (K, 3) in [0, 1]; by default the tokens' own.
+    """
+    ink = Ink(picture)
+    _discs(ink, keypoints, _rgb(token_colours(len(keypoints)) if colours is None else colours), picture.shape)
+    return ink.picture()
+
+
+def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray:
+    """As `draw_keypoints`, of a motion of batch 1, with the two axes of each matrix: where A takes (1, 0), a thick
+    line, and (0, 1), a thin one. Axes that are known up to sign point both ways.
+
+    scale: coordinates a unit of A; see `axis_scale`.
+    """
+    ink = Ink(picture)
+    colours = _rgb(token_colours(motion.keypoints.shape[1]))
+    thickness = _radius(picture.shape) / 2
+    points, matrices = motion.keypoints[0].clamp(-1, 1).cpu(), scale * motion.affine[0].cpu()
+    for point, matrix, colour in zip(points, matrices, colours, strict=True):
+        for tip, thick in ((matrix[:, 1], 0.6 * thickness), (matrix[:, 0], thickness)):
+            start = _pixel((point - tip if motion.kind == "axes" else point).tolist(), picture.shape)
+            end = _pixel((point + tip).tolist(), picture.shape)
+            ink.line(start, end, _WHITE, thick + 2)
+            ink.line(start, end, colour, thick)
+    _discs(ink, motion.keypoints[0], colours, picture.shape, 0.7)
+    return ink.picture()
+
+
+def axis_scale(motion: Motion) -> float:
+    """What makes the axes of a usual part of this motion's first picture `_AXIS` long."""
+    length = motion.affine[0].norm(dim=-2).median().item()
+    return _AXIS / max(length, 1e-6)
+
+
+def colour_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (B, K+1, h, w), background first -> (B, 3, *size) in [0, 1]: each pixel the mixture of its parts'
+    colours, the background grey."""
+    colours = torch.cat([torch.full((1, 3), 0.25), token_colours(masks.shape[1] - 1)]).to(masks)
+    return resize(torch.einsum("bkhw,kc->bchw", masks, colours), size)
+
+
+def _discs(ink: Ink, keypoints: Tensor, colours: list[Colour], shape: tuple[int, ...], size: float = 1) -> None:
+    radius = size * _radius(shape)
+    for point, colour in zip(keypoints.clamp(-1, 1).tolist(), colours, strict=True):
+        centre = _pixel(point, shape)
+        ink.disc(centre, radius + 1, _WHITE)
+        ink.disc(centre, radius, colour)
+
+
+def _radius(shape: tuple[int, ...]) -> float:
+    return max(2.5, min(shape[:2]) / 45)
+
+
+def _pixel(point: list[float], shape: tuple[int, ...]) -> Point:
+    """-1 and 1 are the centres of the first and the last pixel."""
+    return (point[0] + 1) / 2 * (shape[1] - 1) + 0.5, (point[1] + 1) / 2 * (shape[0] - 1) + 0.5
+
+
+def _rgb(colours: Tensor) -> list[Colour]:
+    return [tuple(colour) for colour in (colours * 255).round().int().tolist()]
+
+
+FAR = 0.25  # in coordinates: an eighth of the picture; so far and farther has the full colour
+_ARROWS = 12  # a side
+_NEAR = 0.01  # what moved less has no arrow
+
+
+def movement(flow: Tensor) -> Tensor:
+    """Backward flow (B, h, w, 2), where in the source to read -> how far each place's content moved, in [-1, 1]."""
+    return coordinate_grid(flow.shape[1], flow.shape[2], like=flow) - flow
+
+
+def colour_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Backward flow (B, h, w, 2) -> (B, 3, *size) in [0, 1]: direction as hue, distance as chroma; still: white."""
+    return _colours(resize(movement(flow).permute(0, 3, 1, 2).float(), size))
+
+
+def draw_arrows(picture: np.ndarray, flow: Tensor) -> np.ndarray:
+    """On uint8 RGB (H, W, 3), arrows of a flow (h, w, 2) from where things were in the source to where they are."""
+    height, width = picture.shape[:2]
+    moved = resize(movement(flow[None]).permute(0, 3, 1, 2).float(), (_ARROWS, _ARROWS))[0].permute(1, 2, 0).cpu()
+    ink = Ink(picture)
+    for row in range(_ARROWS):
+        for column in range(_ARROWS):
+            x, y = moved[row, column].tolist()
+            if math.hypot(x, y) < _NEAR:
+                continue
+            head = ((column + 0.5) / _ARROWS * width, (row + 0.5) / _ARROWS * height)
+            ink.arrow((head[0] - x * width / 2, head[1] - y * height / 2), head, (40, 40, 40), min(height, width) / 200)
+    return ink.picture()
+
+
+def colour_wheel(side: int) -> np.ndarray:
+    """What the colours mean, uint8 RGB (side, side, 3), on white: the rim is `FAR`."""
+    grid = coordinate_grid(side, side, like=torch.zeros(())) * 1.05
+    inside = grid.norm(dim=-1) <= 1
+    colours = _colours((FAR * grid).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    colours[~inside] = 1
+    return (colours * 255).round().to(torch.uint8).numpy()
+
+
+def _colours(moved: Tensor) -> Tensor:
+    """(B, 2, H, W) -> (B, 3, H, W) in [0, 1]. Hues of equal lightness and chroma, by OKLab (Ottosson, 2020)."""
+    far = (moved.norm(dim=1) / FAR).clamp_max(1)
+    angle = torch.atan2(moved[:, 1], moved[:, 0])
+    a, b = 0.13 * far * torch.cos(angle), 0.13 * far * torch.sin(angle)
+    light = 1 - 0.28 * far
+    long = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (light - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (light - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    red = 4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short
+    green = -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short
+    blue = -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short
+    linear = torch.stack([red, green, blue], dim=1).clamp(0, 1)
+    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055)

@@ -1,0 +1,136 @@
+"""What every file that is read or written has in common."""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import Overwrite, cache_folder, exists_already, hidden_beside, may_replace, taken
+
+
+def check_readable(path: Path, kind: str) -> None:
+    """Raises InputError, naming the `kind` of file, unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give one {kind}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name of the {kind}")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file: give a {kind}")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): check its permissions") from error
+    if empty:
+        raise InputError(f"{path} is empty: copy or download the {kind} again")
+
+
+def check_new_file(path: Path, overwrite: Overwrite) -> None:
+    """Raises InputError unless a file can be written at `path`: no folder in its place, and nothing else that may not
+    be replaced."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give a file name")
+    if taken(path) and not may_replace(path, overwrite):
+        raise exists_already(path)
+    check_folder(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raises InputError unless a file can be created beside `path`. Leaves nothing behind."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist: create it first")
+    trial = hidden_beside(path)
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot write in the folder {path.parent} ({error.strerror}): choose another"
+        ) from error
+
+
+_LOOKED_AT = 20  # entries of a folder
+
+
+def place(path: Path) -> str:
+    """The same text for two names of one place: `a/../b.mp4` and `b.mp4`, links to folders, and, where the file system
+    does not tell them apart, upper and lower case. A link at the end is a place of its own: an output would replace
+    it, not what it points to."""
+    name = path.name
+    real = Path(os.path.realpath(path.parent), name) if name not in ("", "..") else Path(os.path.realpath(path))
+    if ignores_case(real.parent):
+        return unicodedata.normalize("NFC", str(real)).casefold()
+    return str(real)
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names there are the same in upper and lower case, as far as what exists shows it."""
+    known = [*islice(folder.iterdir(), _LOOKED_AT)] if os.access(folder, os.R_OK) and folder.is_dir() else []
+    for path in (*known, folder, *folder.parents):
+        other = path.with_name(path.name.swapcase()) if path.name else path
+        if other.name != path.name and path.exists():
+            return other.exists() and other.samefile(path)
+    return os.name == "nt"
+
+
+def check_not_input(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
+    """Raises InputError where `out` is one of these files by any name (a link, another case), a folder that holds one,
+    or a file in one of these folders."""
+    if not out.exists():
+        return
+    for given in inputs:
+        if given is None or not given.exists():
+            continue
+        real, other = out.resolve(), given.resolve()
+        if out.samefile(given) or other.is_relative_to(real) or real.is_relative_to(other):
+            raise InputError(f"{option} {out} is also an input, or holds one, or lies in one: choose another name")
+
+
+@contextmanager
+def claim(*paths: Path | None) -> Iterator[None]:
+    """While the block runs, no other run of this user on this machine is let write these files or folders.
+
+    However a run ends, the system takes its claims back. They are kept in the cache folder, so that nothing is left
+    beside the outputs; where that cannot be written there are none, and of two runs the later one notices at its end,
+    as it does between users and machines. Raises MTAnimateError, naming the path, where another run has one.
+    """
+    with ExitStack() as stack:
+        for path in sorted(filter(None, paths), key=place):
+            stack.enter_context(_claim(path))
+        yield
+
+
+@contextmanager
+def _claim(path: Path) -> Iterator[None]:
+    folder = cache_folder() / "claims"
+    file = folder / f"{hashlib.sha256(place(path).encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.lock"
+    lock = FileLock(file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise MTAnimateError(
+            f"{path} is being written by another run: wait for its end, or choose another name"
+        ) from error
+    except OSError:  # no home, a full or read-only disk: not held, see above
+        pass
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows lets nobody remove an open file
+                file.unlink()
+            lock.release()
+
+
+def refuse_foreign(option: str, paths: Iterable[Path], ours: Overwrite = False) -> None:
+    """Raises InputError, naming it, where one of these is there and is somebody else's: it would be replaced."""
+    for path in paths:
+        if taken(path) and not may_replace(path, ours):
+            raise InputError(f"{option}: {path} was not made here, and would be replaced: choose another folder")

@@ -1,0 +1,239 @@
+"""What a run resumes from: weights, optimiser, running mean, random generators, place in the data."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn, optim
+
+from mtanimate.checkpoints.file import write_checkpoint
+from mtanimate.config import Config, differences, from_mapping, to_mapping
+from mtanimate.data.clips import Split
+from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
+from mtanimate.files import replacing
+from mtanimate.models.animator import Animator
+from mtanimate.tensors import load
+from mtanimate.training.metrics import Score, Validation, averaged
+
+# Settings that say how long, how often and by which means, not what is learned.
+FREE = {
+    "training.steps",
+    "training.epochs",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.save_every_seconds",
+    "training.picture_every",
+    "training.keep",
+    "training.validation_clips",
+    "training.tensorboard",
+    "training.compile",
+    "data.cache",
+    "data.cache_gib",
+}
+
+
+class RunState:
+    """The things that change during a run, saved and loaded together.
+
+    step: optimiser steps taken. pairs: of frames, drawn so far. best: the lowest validation error so far. saved_with:
+    the settings of the run that saved what was loaded.
+    The file is torch's format, read with `weights_only=True`: tensors, numbers, text and containers only.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clips: str,
+        model: Animator,
+        ema: nn.Module | None,
+        optimizer: optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self.config = self.saved_with = config
+        self.clips = clips
+        self.model = model
+        self.ema = ema
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.step = 0
+        self.pairs = 0
+        self.best = float("inf")
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all. Raises MTAnimateError where it cannot be written."""
+        content = {
+            "config": to_mapping(self.config),
+            "clips": self.clips,
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "step": self.step,
+            "pairs": self.pairs,
+            "best": self.best,
+        }
+        try:
+            with replacing(path) as partial:
+                torch.save(content, partial)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise MTAnimateError(f"cannot write the run's state '{path}' ({reason}): is the disk full?") from error
+
+    def load(self, path: Path, *, changed: bool) -> list[str]:
+        """Go on from a file; returns what differs in the settings and the data: `key: there -> here`.
+
+        changed: whether they may differ, but for the network's. Raises InputError where they may not, and where
+        the file is broken.
+        """
+        content = _read(path)
+        saved_with = from_mapping(Config, content["config"])
+        found = differences(saved_with, self.config)
+        lines = [f"{key}: {there} -> {here}" for key, (there, here) in found.items() if key not in FREE]
+        if content["clips"] != self.clips:
+            lines.append(f"clips: {content['clips']} -> {self.clips}")
+        network = [line for line in lines if line.startswith("model.")]
+        if network:
+            raise InputError(f"'{path}' is of another network ({'; '.join(network)}): choose another --out")
+        if lines and not changed:
+            raise InputError(
+                f"'{path}' is of a run with other settings ({'; '.join(lines)}): "
+                f"go on with the new ones by --resume '{path}', or choose another --out"
+            )
+        self._take(content, path)
+        self.saved_with = saved_with
+        return lines
+
+    def _take(self, content: dict[str, Any], path: Path) -> None:
+        fused = [group.get("fused") for group in self.optimizer.param_groups]
+        try:
+            self.model.load_state_dict(content["model"])
+            if self.ema is not None and content["ema"] is not None:  # one that is switched on now begins here
+                self.ema.load_state_dict(content["ema"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
+        except (ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"cannot resume from '{path}' ({reason}): choose another --out") from error
+        for group, here in zip(self.optimizer.param_groups, fused, strict=True):
+            group["fused"] = here
+        torch.set_rng_state(content["torch"])
+        if content["cuda"] and len(content["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(content["cuda"])
+        self.step, self.pairs, self.best = content["step"], content["pairs"], content["best"]
+
+
+def is_state(path: Path) -> bool:
+    """Whether this is the state of a run."""
+    try:
+        _read(path)
+    except InputError:
+        return False
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = load(path, "choose another --out")
+        missing = {"config", "clips", "model", "optimizer", "step", "pairs"} - content.keys()
+    except InputError:
+        raise
+    except Exception as error:  # whatever the damage makes torch stumble over
+        if is_of_memory(error):
+            raise OutOfMemory(f"'{path}'") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"cannot resume from '{path}' ({reason}): it is damaged; choose another --out") from error
+    if missing:
+        raise InputError(f"'{path}' is no state of a run: give RUN/state/last.pt")
+    return content
+
+
+_NAME = re.compile(r"step-[0-9]{7,}\.safetensors")
+
+
+class Keeper:
+    """`state/last.pt`, `checkpoints/step-*.safetensors` (the last few) and `checkpoints/best.safetensors`.
+
+    Each appears whole or not at all. The best has the lowest error on held-out clips; where there are none, on
+    the first clips that are trained on, and says so.
+    """
+
+    def __init__(self, folder: Path, config: Config, split: Split, state: RunState, say: Callable[[str], None]) -> None:
+        self.checkpoints, self.state_file = folder / "checkpoints", folder / "state" / "last.pt"
+        self.config, self.split, self.state, self.say = config, split, state, say
+        self.validation: Validation | None = None
+        self.saved = time.monotonic()  # when the state was, or the run began
+
+    def prepare(self) -> list[str]:
+        """Decode the clips to validate on; returns which could not be read, and why."""
+        count = self.config.training.validation_clips
+        validation = Validation(self.split.test or self.split.train, count, self.config.model.resolution)
+        for line in validation.skipped:
+            self.say(f"skipped: {line}")
+        if validation.clips:
+            self.validation = validation
+            whose = "held-out people" if self.split.test else "the training clips themselves: no people are held out"
+            self.say(f"validation on {len(validation.clips)} clips of {whose}")
+        return validation.skipped
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint of the step that the run is at."""
+        return self.checkpoints / f"step-{self.state.step:07d}.safetensors"
+
+    def score(self) -> Score | None:
+        """Of the weights that a checkpoint holds now; None without clips to validate on."""
+        return self.validation(averaged(self.state.model, self.state.ema)) if self.validation else None
+
+    def keep(self, score: Score | None) -> None:
+        """Write state and checkpoints. Raises MTAnimateError where that fails; what is older stays."""
+        animator = averaged(self.state.model, self.state.ema)
+        about: dict[str, Any] = {
+            "steps": self.state.step,
+            "samples": self.state.pairs,
+            "identities": len({clip.identity for clip in self.split.train}),
+            "clips": len(self.split.train),
+            "date": date.today().isoformat(),
+        }
+        if score is not None:
+            about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.repeating:.5f}"}
+        write_checkpoint(self.path, animator, self.config, about)
+        if score is not None and score.error <= self.state.best:
+            write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
+            self.state.best = score.error
+        self._save()
+        # Later ones, of a run that goes on from an older state, are replaced as it gets there.
+        files = (file for file in self.checkpoints.iterdir() if _NAME.fullmatch(file.name))
+        kept = sorted(file for file in files if file <= self.path)
+        for old in kept[: -self.config.training.keep]:
+            old.unlink(missing_ok=True)
+
+    def try_to_keep(self, score: Score | None) -> None:
+        """As `keep`, but where the disk is full the run goes on: what was kept before is whole."""
+        try:
+            self.keep(score)
+        except MTAnimateError as error:
+            again = self.state.step + self.config.training.checkpoint_every
+            self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
+
+    def save_in_between(self) -> None:
+        """Write the state alone where the last is `training.save_every_seconds` old. A full disk ends no run."""
+        seconds = self.config.training.save_every_seconds
+        if not seconds or time.monotonic() - self.saved < seconds:
+            return
+        try:
+            self._save()
+        except MTAnimateError as error:
+            self.saved = time.monotonic()
+            self.say(
+                f"not saved at step {self.state.step}: {error} Training goes on; the next try is in {seconds:g} s."
+            )
+
+    def _save(self) -> None:
+        self.state.save(self.state_file)
+        self.saved = time.monotonic()
