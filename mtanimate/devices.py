@@ -13,10 +13,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, training: bool = False) -> torch.device:
+def choose_device(name: str, log: Callable[[str], None] = lambda line: None, *, training: bool = False) -> torch.device:
     """`auto` (CUDA, else MPS where it computes what is needed, else the CPU), or what is named.
 
-    training: gradients are needed, too. say: gets a line where MPS is there and not taken. Raises InputError where what
+    training: gradients are needed, too. log: gets a line where MPS is there and not taken. Raises InputError where what
     is named is not there, or does not do.
     """
     if name == "auto":
@@ -26,7 +26,7 @@ def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, 
             return torch.device("cpu")
         fault = mps_fault(training)
         if fault:
-            say(f"Apple's GPU is not used: {fault}")
+            log(f"Apple's GPU is not used: {fault}")
         return torch.device("cpu" if fault else "mps")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):

@@ -60,13 +60,13 @@ def refused(wanted: Entry) -> str:
 def test_a_file_is_fetched_once_and_verified(server):
     seen, said = [], []
     wanted = entry(server.url("good"))
-    path = downloading.download(wanted, progress=lambda *counts: seen.append(counts), say=said.append)
+    path = downloading.download(wanted, progress=lambda *counts: seen.append(counts), log=said.append)
     assert path == downloads_folder() / "far.pth.tar"
     assert path.read_bytes() == CONTENT
     assert here() == ["far.pth.tar"]
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert seen == sorted(seen)
-    assert downloading.download(wanted, say=said.append) == path
+    assert downloading.download(wanted, log=said.append) == path
     assert server.asked["good"] == 1
     assert said == [f"fetching {server.url('good')}", f"'{path}' is there already"]
 
@@ -75,14 +75,14 @@ def test_a_spoilt_file_is_fetched_again(server):
     path = downloading.download(entry(server.url("good")))
     path.write_bytes(CONTENT[:-1] + b"x")
     said = []
-    downloading.download(entry(server.url("good")), say=said.append)
+    downloading.download(entry(server.url("good")), log=said.append)
     assert path.read_bytes() == CONTENT
     assert "is not the published file (its SHA-256 is" in said[0]
 
 
 def test_without_a_checksum_it_says_so(server):
     said = []
-    path = downloading.download(entry(server.url("unsized"), size=None, sha256=""), say=said.append)
+    path = downloading.download(entry(server.url("unsized"), size=None, sha256=""), log=said.append)
     assert path.read_bytes() == CONTENT
     assert said[-1] == f"it could not be verified, for no SHA-256 of it is known; it has {SHA256}"
 
@@ -119,7 +119,7 @@ def test_nobody_is_there():
 
 def test_a_server_that_recovers_is_asked_again(server):
     said = []
-    downloading.download(entry(server.url("recovers")), say=said.append)
+    downloading.download(entry(server.url("recovers")), log=said.append)
     assert server.asked["recovers"] == 3
     assert said[1:] == 2 * ["the server answers 500 Internal Server Error; once more in 0 s"]
 

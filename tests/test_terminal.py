@@ -35,8 +35,8 @@ def test_json_stays_what_it_was(text):
 
 
 @pytest.mark.parametrize("say", [put, tell, lambda text: print_json({"name": text})])
-def test_a_line_is_one_line_without_orders(say, capsys):
-    say(f"{HOSTILE}\nnext\ud800")
+def test_a_line_is_one_line_without_orders(log, capsys):
+    log(f"{HOSTILE}\nnext\ud800")
     out, err = capsys.readouterr()
     assert (out + err).count("\n") == 1
     assert is_harmless(out + err)

@@ -100,10 +100,10 @@ def tiny_config(loss=None, data=None, model=None, **training):
 def make_run(folder, videos, *, init=None, workers=None, said=None, run_precision="fp32", **settings):
     """A run of `tiny_config(**settings)`. said: a list that gets what the run says."""
     config = tiny_config(**settings)
-    say = (lambda line: None) if said is None else said.append
+    log = (lambda line: None) if said is None else said.append
     workers = workers or Workers(torch.device("cpu"))
     split = Split(find_clips(videos), [], "", "")
-    return Run(folder, config, split, workers, precision=run_precision, init=init, say=say)
+    return Run(folder, config, split, workers, precision=run_precision, init=init, log=log)
 
 
 def train(run):

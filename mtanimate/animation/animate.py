@@ -44,7 +44,7 @@ MARK = {
 STAGES = {"framing the source": 1, "looking for faces": 1, "reading the motion": 4, "animating": 12}
 _PIXELS_AT_ONCE = 400_000_000  # of a batch of frames: 48 of 4K
 Progress = Callable[[int, int, str], None]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass
@@ -125,7 +125,7 @@ def animate(
     save_motion: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total, stage: None,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
     **settings: Any,
 ) -> Result:
     """Animate the picture `source` with the motion of the video `driving` and write the video `out`.
@@ -134,7 +134,7 @@ def animate(
     None and `motion`, a file that `save_motion` wrote. batch_size: frames computed at once; None: by the device.
     allow_code: run the programs of a folder that was exported for PyTorch. max_pixels: of the source, and of a frame.
     settings: the fields of `Settings`.
-    progress(done, total, stage) counts the frames of each of `STAGES`; say(line) gets remarks and warnings as they
+    progress(done, total, stage) counts the frames of each of `STAGES`; log(line) gets remarks and warnings as they
     come up.
 
     Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
@@ -145,12 +145,12 @@ def animate(
     job = Job(Path(source).expanduser(), paths[0], Path(out).expanduser(), paths[1], paths[2])
 
     def cast() -> Cast:
-        return Cast(checkpoint, device, precision, backend, say, batch_size, allow_code)
+        return Cast(checkpoint, device, precision, backend, log, batch_size, allow_code)
 
     with claim(*job.outputs):
         job.check(chosen, overwrite, file_given(checkpoint))
         gpu = choose_device(device).type == "cuda"
-        return perform(job, chosen, cast, progress, say, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
+        return perform(job, chosen, cast, progress, log, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
 
 
 def perform(
@@ -158,7 +158,7 @@ def perform(
     settings: Settings,
     cast_of: Callable[[], Cast],
     progress: Progress,
-    say: Say,
+    log: Log,
     *,
     gpu: bool,
     overwrite: bool,
@@ -173,7 +173,7 @@ def perform(
 
     def warn(line: str) -> None:
         warnings.append(line)
-        say(f"warning: {line}")
+        log(f"warning: {line}")
 
     source: Footage | np.ndarray
     if is_moving(job.source):
@@ -182,10 +182,10 @@ def perform(
         source = read_image(job.source, warn, max_pixels=max_pixels)
     footage = open_footage(job.driving, gpu=gpu, max_pixels=max_pixels) if job.driving else None
     if isinstance(footage, VideoReader) and footage.decoder_note:
-        say(footage.decoder_note)
+        log(footage.decoder_note)
     for shown in (source, footage):
         if isinstance(shown, Footage) and shown.note:
-            say(f"{shown.path}: {shown.note}")
+            log(f"{shown.path}: {shown.note}")
     numbers = footage.frames_between(settings.start, settings.end) if footage else range(0)
     if footage:
         _check_reference(settings.reference_frame, numbers)
@@ -205,7 +205,7 @@ def perform(
     performer = cast.performer(warn)
     largest = max((shown.width * shown.height for shown in (source, footage) if isinstance(shown, Footage)), default=1)
     performer.batch_size = min(performer.batch_size, max(_PIXELS_AT_ONCE // largest, 1))
-    say(cast.describe())
+    log(cast.describe())
     started = time.monotonic()
     stage = _stage(source, squares, performer, settings)
     watching = Watching(performer, footage, numbers, framing) if footage and framing else None
@@ -282,7 +282,7 @@ def _check_reference(reference: str, numbers: range) -> None:
         raise InputError(f"--reference-frame {reference}: the frames are {numbers.start} to {numbers.stop - 1}")
 
 
-def _squares(source: Footage | np.ndarray, settings: Settings, warn: Say, progress: Progress) -> list[Square]:
+def _squares(source: Footage | np.ndarray, settings: Settings, warn: Log, progress: Progress) -> list[Square]:
     """Where the source's subjects are; of a video one square for all frames."""
     crop = parse_crop(settings.crop)
     if isinstance(source, np.ndarray):
@@ -390,7 +390,7 @@ class Rows:
 
 
 def _direct(
-    rest: Motion, motion: Motion, start: int, settings: Settings, warn: Say
+    rest: Motion, motion: Motion, start: int, settings: Settings, warn: Log
 ) -> tuple[Direct, int | None, float | None]:
     """What drives a source in some frames; the reference frame's number in the driving video, and its distance."""
     if settings.mode == "absolute":

@@ -213,7 +213,7 @@ def run_jobs(
     overwrite: bool = False,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     **settings: Any,
 ) -> Report:
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others, nor one
@@ -233,13 +233,13 @@ def run_jobs(
         finished = [row for row in rows if journal.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
-        cast = Cast(checkpoint, device, precision, backend, say, batch_size, allow_code) if left else None
+        cast = Cast(checkpoint, device, precision, backend, log, batch_size, allow_code) if left else None
         done = failed = 0
 
         def fail(row: Row, why: str) -> None:
             text = " ".join(why.split())
             journal.write(row, {"status": "failed", "error": text})
-            say(f"line {row.line}: {text}")
+            log(f"line {row.line}: {text}")
 
         def hung(row: Row) -> None:
             minutes = f"{attending.LONGEST_SILENCE / 60:g} minutes"

@@ -200,14 +200,14 @@ def perform_live(
     adapt_scale: bool = True,
     strength: float = 1.0,
     squares: Callable[[np.ndarray], Tensor] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Drive the source on `stage`, a still picture, with every frame of `stream` until it ends or `sink` is closed.
 
     squares: cuts frames, uint8 (B, H, W, 3), for the network: (B, 3, R, R); by default the centred squares. Movement is
     since the first frame, or since the one that comes after the sink asked for a new reference, or SIGUSR1 did.
     Ctrl-C is raised as KeyboardInterrupt, and what the stream raised as it is, when the sink has been closed in good
-    order and `say` got the report. Raises what the sink raises, which then is closed in disorder.
+    order and `log` got the report. Raises what the sink raises, which then is closed in disorder.
     """
     resolution = performer.animator.config.resolution
     follower = Follower(performer, stage, mode, adapt_scale, strength)
@@ -227,7 +227,7 @@ def perform_live(
     report = tally.report(arrivals.dropped, follower.held)
     ending = interrupt or arrivals.error
     if ending:
-        say(str(report))
+        log(str(report))
         raise ending
     return report
 

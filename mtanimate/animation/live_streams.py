@@ -43,7 +43,7 @@ def animate_stream(
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     **settings: Any,
 ) -> Report:
     """Animate a picture with a stream, until it ends.
@@ -64,13 +64,13 @@ def animate_stream(
             raise InputError(
                 f"--batch-size {batch_size} is for a driving video from a file: a stream plays as it comes"
             )
-        picture = read_image(source, say, max_pixels=max_pixels)
-        squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), say)
+        picture = read_image(source, log, max_pixels=max_pixels)
+        squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), log)
         check_stream(driving)
-        cast = Cast(checkpoint, device, precision, backend, say, allow_code=allow_code)
-        performer = cast.performer(lambda line: say(f"warning: {line}"))
+        cast = Cast(checkpoint, device, precision, backend, log, allow_code=allow_code)
+        performer = cast.performer(lambda line: log(f"warning: {line}"))
         stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
-        say(cast.describe())
+        log(cast.describe())
         stream = stack.enter_context(DrivingStream(driving, max_pixels))
         sink = _sink(out, chosen, stream, stage.width, stage.height, overwrite)
         return perform_live(
@@ -81,8 +81,8 @@ def animate_stream(
             mode=chosen.mode,
             adapt_scale=chosen.adapt_scale,
             strength=chosen.strength,
-            squares=_Cutting(chosen.driving_crop, cast.resolution, say),
-            say=say,
+            squares=_Cutting(chosen.driving_crop, cast.resolution, log),
+            log=log,
         )
 
 
@@ -109,9 +109,9 @@ def _sink(out: Path, settings: Settings, stream: DrivingStream, width: int, heig
 class _Cutting:
     """Cuts the driving frames: about the face of the first, or as `crop` says."""
 
-    def __init__(self, crop: str, resolution: int, say: Callable[[str], None]) -> None:
+    def __init__(self, crop: str, resolution: int, log: Callable[[str], None]) -> None:
         self._crop = parse_crop(crop, "--driving-crop")
-        self._resolution, self._say = resolution, say
+        self._resolution, self._say = resolution, log
         self._square: Square | None = None
 
     def __call__(self, frames: np.ndarray) -> Tensor:

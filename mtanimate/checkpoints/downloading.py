@@ -45,7 +45,7 @@ class _Progress:
 def download(
     entry: Entry,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """The published file of `entry`, in `downloads_folder()`: fetched and verified, where it is not there yet.
 
@@ -59,23 +59,23 @@ def download(
     path = downloads_folder() / entry.published
     try:
         with claim(path):
-            if not _already_there(entry, path, say):
+            if not _already_there(entry, path, log):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _check_room(entry, path.parent)
                 with replacing(path) as partial:
-                    _fetch(entry, partial, progress, say)
+                    _fetch(entry, partial, progress, log)
         if not entry.sha256:
-            say(f"it could not be verified, for no SHA-256 of it is known; it has {sha256(path)}")
+            log(f"it could not be verified, for no SHA-256 of it is known; it has {sha256(path)}")
     except OSError as error:
         raise MTAnimateError(f"cannot write '{path}': {error.strerror or error}; {ELSEWHERE}") from error
     return path
 
 
-def _already_there(entry: Entry, path: Path, say: Callable[[str], None]) -> bool:
+def _already_there(entry: Entry, path: Path, log: Callable[[str], None]) -> bool:
     if not path.is_file():
         return False
     wrong = fault(entry, path)
-    say(f"'{path}' is not the published file ({wrong}): fetched again" if wrong else f"'{path}' is there already")
+    log(f"'{path}' is not the published file ({wrong}): fetched again" if wrong else f"'{path}' is there already")
     return not wrong
 
 
@@ -89,13 +89,13 @@ def _check_room(entry: Entry, folder: Path) -> None:
 
 
 def _fetch(
-    entry: Entry, partial: Path, progress: Callable[[int, int | None], None], say: Callable[[str], None]
+    entry: Entry, partial: Path, progress: Callable[[int, int | None], None], log: Callable[[str], None]
 ) -> None:
     """The first address that gives the file. Raises MTAnimateError with all that went wrong where none does."""
     failures = []
     for url in entry.urls:
-        say(f"fetching {url}")
-        wrong = _fetch_from(url, partial, progress, say) or _foreign(entry, partial)
+        log(f"fetching {url}")
+        wrong = _fetch_from(url, partial, progress, log) or _foreign(entry, partial)
         if not wrong:
             return
         failures.append(f"{url}: {wrong}")
@@ -103,7 +103,7 @@ def _fetch(
 
 
 def _fetch_from(
-    url: str, partial: Path, progress: Callable[[int, int | None], None], say: Callable[[str], None]
+    url: str, partial: Path, progress: Callable[[int, int | None], None], log: Callable[[str], None]
 ) -> str:
     """Fetch it, trying again what may pass. Empty, or why it did not work. Raises OSError as writing does."""
     for wait in (*WAITS, None):
@@ -121,7 +121,7 @@ def _fetch_from(
             if not _may_pass(error):
                 return reason
         if wait is not None:
-            say(f"{reason}; once more in {wait:.0f} s")
+            log(f"{reason}; once more in {wait:.0f} s")
             time.sleep(wait)
     return reason
 

@@ -130,7 +130,7 @@ def command(
     if driving is not None and is_stream(str(driving)):
         if motion or save_motion:
             raise InputError("--motion and --save-motion are for driving videos from files, not for streams")
-        report = animate_stream(source, str(driving), out, overwrite=overwrite, say=remark(quiet), **network, **own)
+        report = animate_stream(source, str(driving), out, overwrite=overwrite, log=remark(quiet), **network, **own)
         if json and out != "-":
             print_json(report.as_dict())
         else:
@@ -145,7 +145,7 @@ def command(
             save_motion=save_motion,
             overwrite=overwrite,
             progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
             **network,
             **own,
         )
@@ -172,7 +172,7 @@ def _perform_jobs(
             overwrite=overwrite,
             workers=workers,
             progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
             **options,
         )
     if json:

@@ -38,10 +38,10 @@ def import_command(
     """Make a published checkpoint ours. Nothing in the file is run; its network is, once, to see that it works."""
     from mtanimate.checkpoints.conversion import import_checkpoint
 
-    say = remark(quiet)
+    log = remark(quiet)
     imported = import_checkpoint(file, name, config, overwrite)
     for line in imported.remarks:
-        say(line)
+        log(line)
     if json:
         print_json(
             {
@@ -172,7 +172,7 @@ def download(
             if total:
                 bar(done // 10**6, total // 10**6)
 
-        path = run(entry, progress=progress, say=remark(quiet))
+        path = run(entry, progress=progress, log=remark(quiet))
     file = named_file(name)
     if not file.is_file():
         file = import_checkpoint(path, name).file

@@ -34,11 +34,11 @@ def check(
 
     with progress_bar("checking", "clips", quiet) as progress:
         findings = check_dataset(folder.expanduser(), load_preset(preset), processes=workers, progress=progress)
-    say = remark(quiet)
+    log = remark(quiet)
     for line in findings.problems:
-        say(f"broken: {line}")
+        log(f"broken: {line}")
     for line in findings.warnings:
-        say(f"odd: {line}")
+        log(f"odd: {line}")
     if json:
         print_json(asdict(findings))
     elif not quiet:
@@ -66,7 +66,7 @@ def prepare(
 
     with progress_bar("preparing", "videos", quiet) as progress:
         result = run(
-            raw, out, metadata=metadata, size=size, workers=workers, progress=progress, say=remark(quiet)
+            raw, out, metadata=metadata, size=size, workers=workers, progress=progress, log=remark(quiet)
         )  # fmt: skip
     if json:
         print_json(result.as_dict())
@@ -102,7 +102,7 @@ def cache(
     with progress_bar("caching", "clips", quiet) as progress:
         result = cache_dataset(
             videos.expanduser(), out.expanduser(), stills=stills, resolution=resolution, progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
         )  # fmt: skip
     if json:
         print_json(result.as_dict())
@@ -135,7 +135,7 @@ def pack(
     with progress_bar("packing", "KiB", quiet) as progress:
         result = pack_dataset(
             videos.expanduser(), cache.expanduser(), out.expanduser(), most, stills=stills, progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
         )  # fmt: skip
     if json:
         print_json(result.as_dict())

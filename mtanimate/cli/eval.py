@@ -90,7 +90,7 @@ def command(
         "precision": precision.value,
     }
     with progress_bar("evaluating", "videos", quiet) as progress:
-        common = {**options, "progress": progress, "say": remark(quiet)}
+        common = {**options, "progress": progress, "log": remark(quiet)}
         if compare:
             folder = out or Path("runs") / "compare"
             result = compare_evaluations(evaluations, folder, dataset=dataset, **common)

@@ -44,7 +44,7 @@ def command(
         precision=precision.value,
         calibrate=calibrate,
         overwrite=overwrite,
-        say=remark(quiet),
+        log=remark(quiet),
     )
     if json:
         print_json(report.as_dict())

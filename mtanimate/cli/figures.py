@@ -71,7 +71,7 @@ def attention_command(
             device=device,
             overwrite=overwrite,
             progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
         )
     if json:
         print_json(result.as_dict())
@@ -115,7 +115,7 @@ def inspect_command(
             device=device,
             overwrite=overwrite,
             progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
         )
     if json:
         print_json(result.as_dict())

@@ -106,7 +106,7 @@ def command(
             workers=workers,
             progress=display.progress,
             report=display.report,
-            say=display.say,
+            log=display.log,
             **chosen,
         )
     if json and first:
@@ -128,7 +128,7 @@ class Display:
 
     progress: Callable[[int, int], None]
     report: Callable[[Any], None]
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def _live() -> Iterator[Display]:
                 table.add_row(name, value)
             live.update(Group(bar, table))
 
-        def say(line: str) -> None:
+        def log(line: str) -> None:
             screen.print(line, highlight=False)
 
-        yield Display(progress, report, say)
+        yield Display(progress, report, log)

@@ -49,12 +49,12 @@ def cache_dataset(
     stills: Path | None = None,
     resolution: int = 256,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Bring every clip below `videos`, and every picture in `stills` (default: `videos`/stills, where that lies
     beside `videos`/train), into the cache `out`. What it has already is not made again.
 
-    progress(clips and stills done, of all). say: what is skipped or missing. Raises InputError for missing folders and
+    progress(clips and stills done, of all). log: what is skipped or missing. Raises InputError for missing folders and
     a cache of another resolution, MTAnimateError where the disk is full.
     """
     items = _items(videos, stills)
@@ -71,11 +71,11 @@ def cache_dataset(
                 _count(result, entry, new=entry.digest not in before)
             except InputError as error:
                 result.skipped.append(str(error))
-                say(f"skipped: {error}")
+                log(f"skipped: {error}")
             progress(number, len(items))
         result.gib = cache.bytes / 2**30
     if result.without_faces:
-        say(f"{result.without_faces} clips and stills are without landmarks and mattes: {find.missing}")
+        log(f"{result.without_faces} clips and stills are without landmarks and mattes: {find.missing}")
     return result
 
 

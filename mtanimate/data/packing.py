@@ -179,7 +179,7 @@ def pack_dataset(
     *,
     stills: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Recode what moves most in the clips below `videos`, every person at least once, and pictures of `stills`, in at
     most `size` bytes. All come from the cache. progress(KiB so far, KiB in all).
@@ -190,7 +190,7 @@ def pack_dataset(
     with claim(out):
         if taken(out):
             raise InputError(f"--out: '{out}' is there already: choose another folder, or remove it")
-        return _pack(videos, cache, out, size, stills, progress, say)
+        return _pack(videos, cache, out, size, stills, progress, log)
 
 
 def _pack(
@@ -200,11 +200,11 @@ def _pack(
     size: int,
     stills: Path | None,
     progress: Callable[..., None],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Result:
     source = Cache(cache)
-    clips = _known(source, _clips(videos), say)
-    pictures = _known(source, {still: Path("stills", still.path.name) for still in _stills(stills)}, say)
+    clips = _known(source, _clips(videos), log)
+    pictures = _known(source, {still: Path("stills", still.path.name) for still in _stills(stills)}, log)
     if not clips:
         raise InputError(f"the cache '{cache}' has none of the clips of '{videos}' with landmarks: make it first")
     try:
@@ -230,13 +230,13 @@ def _stills(folder: Path | None) -> list[Still]:
     return find_stills(folder) if folder else []
 
 
-def _known(cache: Cache, places: dict[Any, Path], say: Callable[[str], None]) -> dict[Clip, tuple[Entry, Path]]:
+def _known(cache: Cache, places: dict[Any, Path], log: Callable[[str], None]) -> dict[Clip, tuple[Entry, Path]]:
     """Those that the cache has with landmarks and mattes."""
     found = {}
     for clip, place in places.items():
         entry = cache.entries.get(clip.digest())
         if entry is None or not entry.faces:
-            say(f"left out: the cache has no {'landmarks of' if entry else 'frames of'} {clip.path}")
+            log(f"left out: the cache has no {'landmarks of' if entry else 'frames of'} {clip.path}")
         else:
             found[clip] = (entry, place)
     return found

@@ -127,10 +127,10 @@ def _box(text: str) -> Box:
     return box
 
 
-def raw_videos(raw: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> list[str]:
+def raw_videos(raw: Path, out: Path, log: Callable[[str], None] = lambda line: None) -> list[str]:
     """The videos below a folder, as paths below it with `/`, sorted; hidden ones and those below `out` are left out.
 
-    say: gets a line about files that are no videos.
+    log: gets a line about files that are no videos.
     Raises InputError where there is no such folder, no video in it, or `out` would mix with it.
     """
     if not raw.is_dir():
@@ -141,7 +141,7 @@ def raw_videos(raw: Path, out: Path, say: Callable[[str], None] = lambda line: N
     found = sorted(file for file in found if not file.resolve().is_relative_to(out.resolve()))
     sources = [file.relative_to(raw).as_posix() for file in found if is_video(file)]
     for line in left_out(raw, [file for file in found if not is_video(file)]):
-        say(line)
+        log(line)
     if not sources:
         raise InputError(f"{raw} has no videos in it (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
     return sources

@@ -18,7 +18,7 @@ from mtanimate.faces import detection as faces
 from mtanimate.files import clear_leftovers
 from mtanimate.outputs import check_folder, check_readable, claim
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ def prepare(
     size: int = 256,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
 ) -> Result:
     """Cuts clips of `size` x `size` pixels out of the videos below `raw`: by a CSV, or else by the face in them.
 
     Clips that an earlier run finished are not made again. A raw video that is missing, damaged or without a
     face is skipped and named. workers: raw videos at a time, by default one a processor.
-    progress(done, total, note): raw videos. say(line): what is skipped, and why.
+    progress(done, total, note): raw videos. log(line): what is skipped, and why.
     Raises InputError for folders, options or a CSV that are wrong, and where dlib is needed and missing;
     MTAnimateError when the disk is full, when another run writes `out`, and when there is no clip in the end.
     """
@@ -69,10 +69,10 @@ def prepare(
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     if size < 2 or size % 2:
         raise InputError(f"--size {size}: H.264 needs an even number of pixels")
-    jobs = _by_metadata(raw, out, Path(metadata), say) if metadata else _by_face(raw, out, say)
+    jobs = _by_metadata(raw, out, Path(metadata), log) if metadata else _by_face(raw, out, log)
     with claim(out):
         _make_folder(out)
-        return _prepare(_Preparation(raw, out, size), jobs, workers or os.cpu_count() or 1, started, progress, say)
+        return _prepare(_Preparation(raw, out, size), jobs, workers or os.cpu_count() or 1, started, progress, log)
 
 
 def _prepare(
@@ -81,7 +81,7 @@ def _prepare(
     workers: int,
     started: float,
     progress: Callable[..., None],
-    say: Say,
+    log: Log,
 ) -> Result:
     total: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
@@ -92,7 +92,7 @@ def _prepare(
                 total.update(written=outcome.written, already_there=outcome.already_there)
                 skipped.update(outcome.skipped)
                 for reason, count in Counter(outcome.skipped).items():
-                    say(f"skipped {outcome.video}: {reason}" + (f" ({count} times)" if count > 1 else ""))
+                    log(f"skipped {outcome.video}: {reason}" + (f" ({count} times)" if count > 1 else ""))
                 progress(done, len(jobs), f"{total.total()} clips")
     except BaseException:
         with suppress(MTAnimateError):  # what went wrong first is what is said
@@ -123,17 +123,17 @@ class _Job:
     rows: tuple[Row, ...] = ()
 
 
-def _by_face(raw: Path, out: Path, say: Say) -> list[_Job]:
-    sources = raw_videos(raw, out, say)
+def _by_face(raw: Path, out: Path, log: Log) -> list[_Job]:
+    sources = raw_videos(raw, out, log)
     faces.check_installed()
     return [_Job(source, source, name=name) for source, name in clip_names(sources).items()]
 
 
-def _by_metadata(raw: Path, out: Path, metadata: Path, say: Say) -> list[_Job]:
+def _by_metadata(raw: Path, out: Path, metadata: Path, log: Log) -> list[_Job]:
     rows: dict[str, list[Row]] = {}
     for row in read_metadata(metadata):
         rows.setdefault(row.video, []).append(row)
-    found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, say))}
+    found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, log))}
     return [_Job(video, found.get(video, ""), rows=tuple(lines)) for video, lines in rows.items()]
 
 

@@ -80,7 +80,7 @@ def compare(
     out: str | Path,
     *,
     dataset: str | Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
     """Compare evaluations with the first of them: the figures, as `--json` prints them, and `OUT/comparison.png`.
@@ -95,18 +95,18 @@ def compare(
     with claim(picture):
         refuse_foreign("--out", [picture], is_ours)
         refuse_foreign("--out", [picture.with_name("comparison.json")], _is_comparison)
-        return _compare(evaluations, picture, dataset, say, options)
+        return _compare(evaluations, picture, dataset, log, options)
 
 
 def _compare(
     evaluations: Sequence[str],
     picture: Path,
     dataset: str | Path | None,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     options: dict[str, Any],
 ) -> dict[str, Any]:
     every = {
-        title: _finished(name, dataset, say, options)
+        title: _finished(name, dataset, log, options)
         for title, name in zip(_titles(evaluations), evaluations, strict=True)
     }
     first = next(iter(every.values()))
@@ -150,13 +150,13 @@ def _titles(evaluations: Sequence[str]) -> list[str]:
     return titles
 
 
-def _finished(name: str, dataset: str | Path | None, say: Callable[[str], None], options: dict[str, Any]) -> Evaluation:
+def _finished(name: str, dataset: str | Path | None, log: Callable[[str], None], options: dict[str, Any]) -> Evaluation:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if dataset is None:
             raise InputError(f"--compare {name}: no folder of an evaluation; a checkpoint needs --dataset")
-        say(f"evaluating {name}")
-        folder = Path(evaluate(name, dataset, say=say, **options)["out"])
+        log(f"evaluating {name}")
+        folder = Path(evaluate(name, dataset, log=log, **options)["out"])
     result, rows = read_result(folder), read_rows(folder)
     if result.get("kind") != "reconstruction":
         raise InputError(

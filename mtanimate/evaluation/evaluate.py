@@ -53,7 +53,7 @@ def find_test_clips(dataset: str | Path, data: str | Path | None) -> tuple[Path,
 
 Mode = Literal["relative", "absolute"]
 Progress = Callable[..., None]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Task(Protocol):
@@ -106,7 +106,7 @@ def evaluate(
     precision: Precision = "fp32",
     workers: int | None = None,
     progress: Progress = lambda done, total, note="": None,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
 ) -> dict[str, Any]:
     """Reconstruct the clips of a data set and measure how well: the figures, as `--json` prints them.
 
@@ -125,7 +125,7 @@ def evaluate(
     file = resolve(checkpoint)
     where, clips = find_test_clips(dataset, data)
     for line in left_out(where, look_through(where)[1]):
-        say(line)
+        log(line)
     choice = Choice(detector, _folder(openpose), _folder(features))
     if cross is None and sources is not None:
         raise InputError(f"--sources {sources}: photographs are driven between people: add --cross N")
@@ -137,7 +137,7 @@ def evaluate(
         plan = _between_people(clips, str(cross), _folder(sources), mode, seed, choice)
     measuring = Measuring(file, plan, choice, every, precision, device)
     if measuring.no_mesh:
-        say(f"gestures by the face mesh are left out: {measuring.no_mesh}")
+        log(f"gestures by the face mesh are left out: {measuring.no_mesh}")
     folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
     _check_videos(_folder(videos), clips)
     with claim(folder if part.count == 1 else folder / f"{part.index}-of-{part.count}"):
@@ -145,7 +145,7 @@ def evaluate(
         keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
         keeping.check(task.name for task in own)
         rows = Rows(folder, measuring.settings)
-        measured, skipped = measuring.run(own, rows, keeping, workers or os.cpu_count() or 1, progress, say)
+        measured, skipped = measuring.run(own, rows, keeping, workers or os.cpu_count() or 1, progress, log)
         result: dict[str, Any] = {"checkpoint": checkpoint, "dataset": str(where), "out": str(folder)}
         if part.count > 1:
             return result | {"shard": shard, "videos": len(measured), "skipped": skipped}
@@ -156,7 +156,7 @@ def evaluate(
             result["reasons"]["gestures"] = measuring.no_mesh
         if measuring.detector and result["without_subject"]["generated"] == result["frames"]:
             missing = measuring.detector.subject
-            say(f"warning: no {missing} in any frame: for other subjects --detector faces, bodies or none")
+            log(f"warning: no {missing} in any frame: for other subjects --detector faces, bodies or none")
         result |= {"skipped": skipped, "definitions": measuring.definitions(), "settings": rows.settings}
         rows.write_tables(measured, plan.metrics)
         rows.write_result(result)
@@ -281,7 +281,7 @@ class Measuring:
         return words | {metric.name: metric.definition for metric in self.plan.metrics}
 
     def run(
-        self, tasks: Sequence[Task], rows: Rows, keeping: Keeping, workers: int, progress: Progress, say: Say
+        self, tasks: Sequence[Task], rows: Rows, keeping: Keeping, workers: int, progress: Progress, log: Log
     ) -> tuple[list[Row], list[str]]:
         """The rows of all tasks, measured before or now, and for each that could not be why."""
         found: list[Row] = []
@@ -289,9 +289,9 @@ class Measuring:
         digests = {task.name: task.digest() for task in tasks}
         left = [task for task in tasks if rows.get(task.name, digests[task.name]) is None]
         if len(left) < len(tasks):
-            say(f"{len(tasks) - len(left)} of {len(tasks)} videos were measured before")
+            log(f"{len(tasks) - len(left)} of {len(tasks)} videos were measured before")
         with ExitStack() as stack:
-            bench = self._bench(stack, keeping, workers, say) if left else None
+            bench = self._bench(stack, keeping, workers, log) if left else None
             frames, seconds = 0, 0.0
             for done, task in enumerate(tasks, 1):
                 row = rows.get(task.name, digests[task.name])
@@ -301,7 +301,7 @@ class Measuring:
                         row = task.measure(bench, digests[task.name])
                     except InputError as error:
                         skipped.append(str(error))
-                        say(f"skipped: {error}")
+                        log(f"skipped: {error}")
                         continue
                     rows.put(row)
                     frames, seconds = frames + row.frames, seconds + sum(row.seconds.values())
@@ -309,16 +309,16 @@ class Measuring:
                 progress(done, len(tasks), f"{frames / seconds:.1f} frames/s" if seconds else "")
         return found, skipped
 
-    def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, say: Say) -> Bench:
+    def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, log: Log) -> Bench:
         animator = read_checkpoint(self.checkpoint, self.device).animator
-        performer = Performer(animator, self.precision, say)
+        performer = Performer(animator, self.precision, log)
         observer = mesh = None
         if self.detector is not None:
             observer = stack.enter_context(Observer(self.choice, identity=self.describes, processes=workers))
         if self.mesh is not None:
             mesh = stack.enter_context(Observer(MeshChoice(), identity=False, processes=workers))
-        say(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
-        return Bench(performer, self.plan.relative, observer, mesh, self.lpips, keeping, self.every, say)
+        log(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
+        return Bench(performer, self.plan.relative, observer, mesh, self.lpips, keeping, self.every, log)
 
 
 def _open_mesh() -> tuple[Detector | None, str]:

@@ -67,7 +67,7 @@ class Bench:
     lpips: Callable[[Tensor, Tensor], Tensor] | None
     keeping: Keeping
     every: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     cache: TruthCache = field(default_factory=TruthCache)
 
     @property
@@ -149,7 +149,7 @@ class Sightings:
         try:
             self.bench.cache.put(self.key, Seen.joined(self.parts))
         except OSError as error:
-            self.bench.say(f"warning: landmarks are not kept in {self.bench.cache.folder} ({error.strerror})")
+            self.bench.log(f"warning: landmarks are not kept in {self.bench.cache.folder} ({error.strerror})")
 
     @property
     def without_subject(self) -> int:

@@ -50,12 +50,12 @@ def export(
     precision: str = "fp32",
     calibrate: Sequence[Path] = (),
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Write a checkpoint's network as graphs in `format` (torch, onnx, openvino) into the folder `out`, run them, and
     compare what they give with PyTorch.
 
-    precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. say: gets each step.
+    precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. log: gets each step.
     Raises InputError for a wrong file or option, MTAnimateError where the network cannot be exported, is further from
     PyTorch than the tolerance, or cannot be written, or another run writes it; then `out` is as it was.
     """
@@ -73,8 +73,8 @@ def export(
         groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
         try:
             with replacing_folder(out, _is_export if overwrite else False) as folder:
-                written = _write(animator, format, precision, groups, folder, say)
-                say("comparing with PyTorch")
+                written = _write(animator, format, precision, groups, folder, log)
+                log("comparing with PyTorch")
                 files = digests(folder)
                 differences = compare(animator, Exported(folder, format, animator.config, files), groups, precision)
                 if not differences.within:
@@ -137,12 +137,12 @@ def _write(
     precision: str,
     groups: Sequence[Tensor],
     folder: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> _Written:
     graphs = graphs_of(animator.config)
     traced = {}
     for graph in graphs:
-        say(f"tracing {graph.name}")
+        log(f"tracing {graph.name}")
         traced[graph.name] = trace(animator, graph)
     shapes = {name: each.shapes for name, each in traced.items()}
     if format == "torch":
@@ -152,10 +152,10 @@ def _write(
     int8: list[str] = []
     float32: list[str] = []
     for graph in graphs:
-        say(f"converting {graph.name}")
+        log(f"converting {graph.name}")
         models[graph.name] = to_onnx(traced[graph.name].program, graph)
     if precision == "int8":
-        models, int8, float32 = quantised(animator, models, groups, say)
+        models, int8, float32 = quantised(animator, models, groups, log)
     save_models(models, format, precision == "fp16", folder)
     return _Written(shapes, int8, float32)
 

@@ -32,7 +32,7 @@ from mtanimate.video.footage import Footage
 
 Crop = Literal["auto", "none"] | Square
 Face = Literal["largest", "all"] | int
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 # A source is searched once, so with more pixels than a driving frame: groups have faces of a twentieth of a photo.
 _SOURCE_PIXELS = 1600
@@ -77,13 +77,13 @@ def check_inside(square: Square, width: int, height: int, what: str, option: str
 
 
 def frame_source(
-    picture: np.ndarray, crop: Crop, face: Face, say: Say, what: str = "source", option: str = "--crop"
+    picture: np.ndarray, crop: Crop, face: Face, log: Log, what: str = "source", option: str = "--crop"
 ) -> list[Square]:
     """The squares of a source that are animated: one, or with face="all" one a face, from left to right.
 
     picture: uint8 RGB (H, W, 3), called `what` and framed by `option`. face, for crop="auto": which of several; a
     number counts from left to right, since that is what somebody sees in the picture, while sizes are near alike.
-    say gets the warning where no face is found or dlib is missing, and the centred square is used.
+    log gets the warning where no face is found or dlib is missing, and the centred square is used.
     Raises InputError for a square out of the picture, and for a number where there are fewer faces, or no dlib.
     """
     height, width = picture.shape[:2]
@@ -96,11 +96,11 @@ def frame_source(
     if isinstance(face, int):
         check_installed()
     elif reason := _cannot_look():
-        say(_fallback(reason, what, centred, option))
+        log(_fallback(reason, what, centred, option))
         return [centred]
     chosen = _choose(find_faces(picture, largest=_SOURCE_PIXELS), face)
     if not chosen:
-        say(_fallback(f"no face found in the {what}", what, centred, option))
+        log(_fallback(f"no face found in the {what}", what, centred, option))
         return [centred]
     return [face_square([box], width, height) for box in chosen]
 
@@ -158,14 +158,14 @@ def frame_driving(
     frames: range,
     crop: Crop,
     track: bool,
-    say: Say,
+    log: Log,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Framing:
     """How the frames of these numbers of a driving video are cut. Reads them through once for crop="auto".
 
     One square holds the face wherever it goes, since the network reads movement from what moves in it. track: a
     square of slowly changing place and size follows the face instead; it looks ahead, so it does not lag.
-    say gets the warning where no face is found or dlib is missing, and the centred square is used.
+    log gets the warning where no face is found or dlib is missing, and the centred square is used.
     progress(done, total) counts frames where they are read.
     Raises InputError for a square out of the picture, and for a damaged video.
     """
@@ -177,7 +177,7 @@ def frame_driving(
     if crop == "none":
         return _fixed(centred)
     if reason := _cannot_look():
-        say(_fallback(reason, "driving video", centred, "--driving-crop"))
+        log(_fallback(reason, "driving video", centred, "--driving-crop"))
         return _fixed(centred)
     fps = reader.fps / frames.step
     looked = frames[:: sample_step(fps)]
@@ -190,7 +190,7 @@ def frame_driving(
     progress(len(frames), len(frames))
     seen = {number: box for number, box in sights if box}
     if not seen:
-        say(_fallback("no face found in the driving video", "driving video", centred, "--driving-crop"))
+        log(_fallback("no face found in the driving video", "driving video", centred, "--driving-crop"))
         return _fixed(centred)
     lost = tuple(number for number, box in sights if not box)
     if track:

@@ -115,10 +115,10 @@ def _replace(network: nn.Module, winograd: bool) -> None:
                 setattr(module, name, WinogradConv(child))
 
 
-def fastest_precision(animator: Animator, weights: str, say: Callable[[str], None]) -> str:
+def fastest_precision(animator: Animator, weights: str, log: Callable[[str], None]) -> str:
     """What `--precision auto` is on this machine, for this network: bf16 where the CPU computes it, it was measured to
     be faster, and its pictures are those of float32; fp16 on CUDA; else fp32. The measurement is kept in the user's
-    cache for a month; say(line) is called where one is taken. weights: what they are known by, their SHA-256."""
+    cache for a month; log(line) is called where one is taken. weights: what they are known by, their SHA-256."""
     device = animator.device
     if device.type == "cuda":
         return "fp16"
@@ -128,13 +128,13 @@ def fastest_precision(animator: Animator, weights: str, say: Callable[[str], Non
     key = f"{platform.node()} {torch.get_num_threads()} threads, torch {torch.__version__}: {weights}"
     known = _read(kept)
     if key not in known:
-        known[key] = {"precision": _measure(animator, say), "measured": time.time()}
+        known[key] = {"precision": _measure(animator, log), "measured": time.time()}
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             with replacing(kept) as partial:
                 partial.write_text(json.dumps(known, indent=1), "utf-8")
         except OSError as error:
-            say(f"what was measured could not be kept in '{kept}': {error.strerror}")
+            log(f"what was measured could not be kept in '{kept}': {error.strerror}")
     return known[key]["precision"]
 
 
@@ -148,7 +148,7 @@ def _read(kept: Path) -> dict[str, dict[str, Any]]:
     return {key: found for key, found in young.items() if found.get("precision") in DTYPES}
 
 
-def _measure(animator: Animator, say: Callable[[str], None]) -> str:
+def _measure(animator: Animator, log: Callable[[str], None]) -> str:
     """Time two frames in both precisions, in turn. The network itself stays as it is."""
     exact, half = prepare(copy.deepcopy(animator), "fp32"), prepare(animator, "bf16")
     wanted, _ = _drive(exact, "fp32")  # the first time of each is longer
@@ -156,7 +156,7 @@ def _measure(animator: Animator, say: Callable[[str], None]) -> str:
     psnr = float(-10 * torch.log10((found - wanted).square().mean().clamp_min(1e-12)))
     ratio = statistics.median(_drive(half, "bf16")[1] / _drive(exact, "fp32")[1] for _ in range(_PAIRS))
     chosen = "bf16" if ratio < 0.9 and psnr >= LEAST_PSNR else "fp32"
-    say(
+    log(
         f"measured on this machine: bf16 takes {ratio:.2f} of fp32's time, its pictures are {psnr:.0f} dB from "
         f"fp32's: --precision auto is {chosen}"
     )

@@ -21,7 +21,7 @@ class Cast:
 
     checkpoint: a name, a file, or a folder that `mtanimate export` wrote, which knows what runs it. backend: insist on
     torch, onnx or openvino. precision: what it computes in. batch_size: as `Performer` takes it. allow_code: run a
-    folder's programs, which can do whatever they like. sha256: of the weights. say: gets remarks.
+    folder's programs, which can do whatever they like. sha256: of the weights. log: gets remarks.
     Raises InputError for wrong options or files.
     """
 
@@ -31,7 +31,7 @@ class Cast:
         device: str = "auto",
         precision: Precision = "auto",
         backend: str | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
         batch_size: int | None = None,
         allow_code: bool = False,
     ) -> None:
@@ -41,7 +41,7 @@ class Cast:
         self._network: Network | Prepared  # what performers share
         folder = Path(checkpoint).expanduser()
         if is_path(checkpoint) and is_exported(folder):
-            self._take_exported(folder, device, precision, backend, allow_code, say)
+            self._take_exported(folder, device, precision, backend, allow_code, log)
             return
         file = resolve(checkpoint)
         if backend not in (None, "torch"):
@@ -50,11 +50,11 @@ class Cast:
                 f"{backend} --out FOLDER, then --checkpoint FOLDER/"
             )
         self.backend = "torch"
-        self.device = choose_device(device, say)
+        self.device = choose_device(device, log)
         animator = read_checkpoint(file, self.device).animator
         self.sha256 = sha256(file)
         if precision == "auto":
-            self.precision = fastest_precision(animator, self.sha256, say)
+            self.precision = fastest_precision(animator, self.sha256, log)
         else:
             self.precision = choose_precision(precision, self.device)
         self.animator, self._network = animator, Prepared(animator)
@@ -66,7 +66,7 @@ class Cast:
         precision: Precision,
         backend: str | None,
         allow_code: bool,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         manifest = read_manifest(folder)
         if backend not in (None, manifest.backend):
@@ -84,7 +84,7 @@ class Cast:
                 f"{folder} holds programs (.pt2), which can do anything on this machine: if you trust who made them, "
                 "--allow-code runs them; exports for onnx and openvino hold none"
             )
-        say(
+        log(
             f"{folder} says of itself: exported by mtanimate {manifest.mtanimate} from '{manifest.checkpoint}' ("
             f"SHA-256 {manifest.checkpoint_sha256[:16]}...); that of its manifest is {sha256(folder / NAME)}"
         )

@@ -104,7 +104,7 @@ def part_matrices(rows: Tensor, parts: int, motion_tokens: int) -> Tensor:
 
 
 Progress = Callable[..., None]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 TITLE = "Attention of motion tokens, drawn by mtanimate"
 
 
@@ -145,7 +145,7 @@ def show_attention(
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = lambda done, total, note="": None,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
 ) -> Result:
     """Where motion tokens look, as the paper's Figure 3 shows it: of a driving video its middle frame, or all frames.
 
@@ -164,7 +164,7 @@ def show_attention(
         check_figure(out, overwrite, subject, checkpoint)
         if raw_file:
             check_raw(raw_file, overwrite, [*subject.files, file_given(checkpoint)])
-        file, target = resolve(checkpoint), choose_device(device, say)
+        file, target = resolve(checkpoint), choose_device(device, log)
         config = read_config(file).model
         view = _view(str(layer), heads, rollout, config, checkpoint)
         chosen = _tokens(tokens, config.num_keypoints)
@@ -172,7 +172,7 @@ def show_attention(
 
         def warn(line: str) -> None:
             warnings.append(line)
-            say(f"warning: {line}")
+            log(f"warning: {line}")
 
         pair = subject.open(config.resolution, warn)
         started = time.monotonic()

@@ -56,7 +56,7 @@ def inspect(
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[..., None] = lambda done, total, note="": None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
 
@@ -70,13 +70,13 @@ def inspect(
         check_figure(out, overwrite, subject, checkpoint)
         if frame is not None and is_video(out):
             raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
-        file, target = resolve(checkpoint), choose_device(device, say)
+        file, target = resolve(checkpoint), choose_device(device, log)
         config = read_config(file).model
         warnings: list[str] = []
 
         def warn(line: str) -> None:
             warnings.append(line)
-            say(f"warning: {line}")
+            log(f"warning: {line}")
 
         pair = subject.open(config.resolution, warn)
         number = pair.length // 2 if frame is None else frame

@@ -18,7 +18,7 @@ from mtanimate.video import read_image
 from mtanimate.video.footage import Footage, is_picture, open_footage
 from mtanimate.video.image import is_animated
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Given = str | Path | None
 
 PORTRAIT = Path(str(files("mtanimate") / "pictures" / "portrait.jpg"))
@@ -78,21 +78,21 @@ class Subject:
     def credit(self) -> str:
         return "" if self.image or self.source else CREDIT
 
-    def open(self, resolution: int, say: Say) -> "Pair":
+    def open(self, resolution: int, log: Log) -> "Pair":
         """For a network of this resolution. The driving square is that of `animate`, one for all frames.
 
-        say gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
+        log gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
         """
-        picture = read_image(self.image or self.source or PORTRAIT, say, max_pixels=self.max_pixels)
+        picture = read_image(self.image or self.source or PORTRAIT, log, max_pixels=self.max_pixels)
         # The portrait is framed already, and needs no dlib.
         crop = parse_crop(self.crop if self.image or self.source else "none")
-        (square,) = frame_source(picture, crop, parse_face(self.face), say)
+        (square,) = frame_source(picture, crop, parse_face(self.face), log)
         source = resize_frames(square.cut(picture[None]), resolution)
         if self.driving is None:
             return Pair(source)
         footage = open_footage(self.driving, max_pixels=self.max_pixels)
         numbers = range(footage.frame_count)
-        framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, say)
+        framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, log)
         return Pair(source, footage, framing)
 
 

@@ -163,9 +163,9 @@ class Keeper:
     the first clips that are trained on, and says so.
     """
 
-    def __init__(self, folder: Path, config: Config, split: Split, state: RunState, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, config: Config, split: Split, state: RunState, log: Callable[[str], None]) -> None:
         self.checkpoints, self.state_file = folder / "checkpoints", folder / "state" / "last.pt"
-        self.config, self.split, self.state, self.say = config, split, state, say
+        self.config, self.split, self.state, self.log = config, split, state, log
         self.validation: Validation | None = None
         self.saved = time.monotonic()  # when the state was, or the run began
 
@@ -174,11 +174,11 @@ class Keeper:
         count = self.config.training.validation_clips
         validation = Validation(self.split.test or self.split.train, count, self.config.model.resolution)
         for line in validation.skipped:
-            self.say(f"skipped: {line}")
+            self.log(f"skipped: {line}")
         if validation.clips:
             self.validation = validation
             whose = "held-out people" if self.split.test else "the training clips themselves: no people are held out"
-            self.say(f"validation on {len(validation.clips)} clips of {whose}")
+            self.log(f"validation on {len(validation.clips)} clips of {whose}")
         return validation.skipped
 
     @property
@@ -219,7 +219,7 @@ class Keeper:
             self.keep(score)
         except MTAnimateError as error:
             again = self.state.step + self.config.training.checkpoint_every
-            self.say(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
+            self.log(f"not saved at step {self.state.step}: {error} Training goes on; the next try is at step {again}.")
 
     def save_in_between(self) -> None:
         """Write the state alone where the last is `training.save_every_seconds` old. A full disk ends no run."""
@@ -230,7 +230,7 @@ class Keeper:
             self._save()
         except MTAnimateError as error:
             self.saved = time.monotonic()
-            self.say(
+            self.log(
                 f"not saved at step {self.state.step}: {error} Training goes on; the next try is in {seconds:g} s."
             )
 

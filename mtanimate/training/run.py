@@ -158,7 +158,7 @@ class Run:
     """A run's folder and everything that trains in it.
 
     The folder has `config.yaml`, `log.jsonl`, `pictures/`, `state/last.pt`, `checkpoints/*.safetensors` and perhaps
-    `cache/`; the first worker writes them. processes: that decode ahead. say(line): what a user should know.
+    `cache/`; the first worker writes them. processes: that decode ahead. log(line): what a user should know.
     """
 
     def __init__(
@@ -171,9 +171,9 @@ class Run:
         precision: str = "fp32",
         init: Path | None = None,
         processes: int = 0,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.folder, self.config, self.workers, self.processes, self.say = folder, config, workers, processes, say
+        self.folder, self.config, self.workers, self.processes, self.log = folder, config, workers, processes, log
         training = config.training
         if training.batch_size % (workers.count * training.accumulate):
             raise InputError(
@@ -189,7 +189,7 @@ class Run:
         clips = f"{len(split.train)} ({fingerprint(self.dataset.names)})"
         stepper = self.stepper
         self.state = RunState(config, clips, animator, stepper.ema, stepper.optimizer, stepper.scaler)
-        self.keeper = Keeper(folder, config, split, self.state, say)
+        self.keeper = Keeper(folder, config, split, self.state, log)
         self.skipped: Counter[str] = Counter()
         self.bad_in_a_row = 0
 
@@ -201,7 +201,7 @@ class Run:
         if file is None and not self.keeper.state_file.exists():
             return False
         for line in self.state.load(file or self.keeper.state_file, changed=file is not None):
-            self.say(f"changed: {line}")
+            self.log(f"changed: {line}")
         self._say_of_other_steps(self._steps_of(self.state.saved_with.training))
         return True
 
@@ -213,7 +213,7 @@ class Run:
         at, training = self.state.step, self.config.training
         old, new = (training.learning_rate * schedule(training, min(at, of), of) for of in (before, self.steps))
         if old != new and at < self.steps:
-            self.say(
+            self.log(
                 f"changed: training.steps: {before} -> {self.steps}: the learning rate, which falls over all of them, "
                 f"goes on at {new:.2g}, not {old:.2g}"
             )
@@ -292,7 +292,7 @@ class Run:
             parts = [next(batches) for _ in range(self.config.training.accumulate)]
         for line in (line for part in parts for line in part.skipped):
             if not self.skipped[line]:
-                self.say(f"skipped: {line}")
+                self.log(f"skipped: {line}")
             self.skipped[line] += 1
         step = self.stepper.take(parts, self.state.step, self.steps, stop)
         self.state.step += 1
@@ -300,7 +300,7 @@ class Run:
         meter.step(self.config.training.batch_size)
         self.bad_in_a_row = self.bad_in_a_row + 1 if step.bad else 0
         if step.bad and self.workers.first:
-            self.say(f"step {self.state.step} skipped: {step.bad}")
+            self.log(f"step {self.state.step} skipped: {step.bad}")
         if self.bad_in_a_row == BAD_STEPS:
             raise MTAnimateError(
                 f"the last {BAD_STEPS} steps, to step {self.state.step}, were not finite ({step.bad}): lower "
@@ -325,7 +325,7 @@ class Run:
             if step.scene is not None and number % training.picture_every == 0 and not step.bad:
                 journal.draw(step.scene, number)
         except (OSError, MTAnimateError) as error:
-            self.say(f"not written at step {number}: {error}")
+            self.log(f"not written at step {number}: {error}")
         if due:
             (self.keeper.keep if last else self.keeper.try_to_keep)(log.score)
         elif not step.bad:

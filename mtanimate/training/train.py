@@ -119,13 +119,13 @@ def train(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     report: Callable[[Report], None] = lambda report: None,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, and return where the last checkpoint lies. options: as `plan` takes them.
 
     device: auto, cpu, cuda, cuda:N or mps. workers: processes that decode ahead; None: as many as pay.
-    progress(clips, of) while clips are decoded into the run's cache; report(Report) of each step; say(line).
+    progress(clips, of) while clips are decoded into the run's cache; report(Report) of each step; log(line).
     Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C,
     SIGTERM and SIGHUP, the state saved; MTAnimateError where training fails.
     """
@@ -133,7 +133,7 @@ def train(
     with join(device) as here:
         try:
             with claim(planned.folder) if here.first else nullcontext():
-                return _train(planned, here, workers, progress, report, say)
+                return _train(planned, here, workers, progress, report, log)
         except torch.cuda.OutOfMemoryError as error:
             raise MTAnimateError(
                 "the GPU's memory is full: lower --batch-size, or take it in parts with --set training.accumulate=2"
@@ -146,10 +146,10 @@ def _train(
     workers: int | None,
     progress: Callable[[int, int], None],
     report: Callable[[Report], None],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     config, split = planned.config, planned.split
-    remark = say if here.first else lambda line: None
+    remark = log if here.first else lambda line: None
     precision = choose_training_precision(config.training.precision, here.device)
     processes = default_processes(here) if workers is None else workers
     remark(describe(config))
@@ -168,7 +168,7 @@ def _train(
         precision=precision,
         init=planned.init,
         processes=processes,
-        say=say,
+        log=log,
     )
     if run.dataset.stills:
         remark(f"{len(run.dataset.stills)} stills for {config.data.stills_share:.0%} of the pairs")

@@ -18,7 +18,7 @@ from mtanimate.files import Overwrite, replacing
 from mtanimate.outputs import check_folder, check_readable
 from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 # Photo editors write more than the megabyte of text, or of colour profile, that Pillow allows a PNG by itself.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -44,7 +44,7 @@ _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def read_image(
-    path: str | Path, say: Say = lambda line: None, *, max_pixels: int = MAX_PIXELS, needed: int | None = None
+    path: str | Path, log: Log = lambda line: None, *, max_pixels: int = MAX_PIXELS, needed: int | None = None
 ) -> np.ndarray:
     """Reads a picture. The format is found from the content, not from the file's name.
 
@@ -52,23 +52,23 @@ def read_image(
     Transparent pixels are laid over white. Of an animation, the first frame. Float pictures are taken
     as [0, 1], or as [0, 255] or [0, 65535] when a value exceeds the smaller range.
 
-    say: gets a remark where something beside the picture is broken: an EXIF orientation, a colour profile, text.
+    log: gets a remark where something beside the picture is broken: an EXIF orientation, a colour profile, text.
     needed: where no more pixels than that are needed of the shorter side, a JPEG is decoded reduced, to twice as many
     or more. Raises InputError for a missing, damaged or foreign file, and for one of more than `max_pixels`.
     """
     path = Path(path)
-    with opened_picture(path, say, max_pixels, needed) as picture:
-        return to_rgb(picture, lambda line: say(f"{path}: {line}"))
+    with opened_picture(path, log, max_pixels, needed) as picture:
+        return to_rgb(picture, lambda line: log(f"{path}: {line}"))
 
 
 @contextmanager
 def opened_picture(
-    path: Path, say: Say = lambda line: None, max_pixels: int = MAX_PIXELS, needed: int | None = None
+    path: Path, log: Log = lambda line: None, max_pixels: int = MAX_PIXELS, needed: int | None = None
 ) -> Iterator[Image.Image]:
     """Yields Pillow's picture, its first frame decoded. Raises InputError as `read_image`, in the block too."""
     check_readable(path, "picture")
     try:
-        with _opened(path, say, max_pixels, needed) as picture:
+        with _opened(path, log, max_pixels, needed) as picture:
             yield picture
     except UnidentifiedImageError as error:
         raise InputError(
@@ -91,10 +91,10 @@ def open_lazily(file: Path | BytesIO) -> Image.Image:
     return Image.open(file, formats=[*_FORMATS, *(["HEIF"] if "HEIF" in Image.OPEN else [])])
 
 
-def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
+def to_rgb(picture: Image.Image, log: Log = lambda line: None) -> np.ndarray:
     """Any mode of Pillow -> uint8 RGB (H, W, 3), as `read_image` gives it. Raises what Pillow does."""
     profile = picture.info.get("icc_profile")
-    orientation = _orientation(picture, say)
+    orientation = _orientation(picture, log)
     grey = picture.mode in _GREY
     if picture.mode == "F" or picture.mode.startswith("I"):
         # Pillow's own conversion would clip 16 bits.
@@ -104,7 +104,7 @@ def to_rgb(picture: Image.Image, say: Say = lambda line: None) -> np.ndarray:
     if orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[orientation])
     if profile:
-        picture = _in_srgb(picture, grey, profile, say)
+        picture = _in_srgb(picture, grey, profile, log)
     if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return np.array(picture.convert("RGB"))
@@ -169,7 +169,7 @@ def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
     return {}
 
 
-def _opened(path: Path, say: Say, max_pixels: int, needed: int | None) -> Image.Image:
+def _opened(path: Path, log: Log, max_pixels: int, needed: int | None) -> Image.Image:
     """Raises what Pillow does; InputError for HEIC where pillow-heif is missing."""
     with path.open("rb") as file:
         start = file.read(64)
@@ -183,7 +183,7 @@ def _opened(path: Path, say: Say, max_pixels: int, needed: int | None) -> Image.
         if not start.startswith(_PNG):
             raise
         picture = _loaded(BytesIO(_bare_png(path.read_bytes())), path, max_pixels, needed)
-    say(f"{path}: something beside the picture is broken or too long (text, EXIF or colour profile): it is left out")
+    log(f"{path}: something beside the picture is broken or too long (text, EXIF or colour profile): it is left out")
     return picture
 
 
@@ -225,36 +225,36 @@ def _learn_heic(path: Path) -> None:
     pillow_heif.register_heif_opener()
 
 
-def _orientation(picture: Image.Image, say: Say) -> int:
+def _orientation(picture: Image.Image, log: Log) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of EXIF that is broken elsewhere
             return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # whatever Pillow's parser stumbles over
-        say("its EXIF data are broken: it is not turned by them")
+        log("its EXIF data are broken: it is not turned by them")
         return 1
 
 
-def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, say: Say) -> Image.Image:
+def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, log: Log) -> Image.Image:
     """A picture whose numbers mean what an ICC profile says -> RGB, or RGBA, in sRGB.
 
     A profile that is broken, or of another kind of colours than the picture's, is left out of account.
     """
     if len(profile) > _LARGEST_PROFILE:
-        say(f"its colour profile is larger than {_LARGEST_PROFILE >> 20} MiB: its colours may be a little off")
+        log(f"its colour profile is larger than {_LARGEST_PROFILE >> 20} MiB: its colours may be a little off")
         return picture
     fitting = {"CMYK": "CMYK"} if picture.mode == "CMYK" else {"RGB": "RGB", "GRAY": "L"} if grey else {"RGB": "RGB"}
     try:
         given = ImageCms.ImageCmsProfile(BytesIO(profile))
         space = given.profile.xcolor_space.strip()
         if space not in fitting:
-            say(f"its colour profile is for {space}, which it is not in: its colours may be a little off")
+            log(f"its colour profile is for {space}, which it is not in: its colours may be a little off")
             return picture
         converted = ImageCms.profileToProfile(
             picture.convert(fitting[space]), given, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError):
-        say("its colour profile is broken: its colours may be a little off")
+        log("its colour profile is broken: its colours may be a little off")
         return picture
     assert converted is not None
     if picture.mode == "RGBA":

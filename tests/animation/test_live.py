@@ -267,7 +267,7 @@ def test_ctrl_c_closes_the_sink_in_good_order():
     said = []
     screen = Screen(act)
     with pytest.raises(KeyboardInterrupt):
-        play(Camera(10**6, live=False), screen=screen, say=said.append)
+        play(Camera(10**6, live=False), screen=screen, log=said.append)
     assert screen.ended is None
     assert len(said) == 1
     assert said[0].startswith("5 frames, 0 dropped, ")

@@ -61,7 +61,7 @@ def cached(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cached") / "cache"
     told, lines = [], []
     result = cache_dataset(
-        data, folder, resolution=SIZE, progress=lambda done, total: told.append((done, total)), say=lines.append
+        data, folder, resolution=SIZE, progress=lambda done, total: told.append((done, total)), log=lines.append
     )
     assert (result.clips, result.stills, result.frames, result.new, result.without_faces) == (3, 1, 20, 4, 0)
     assert told == [(done, 4) for done in range(1, 5)]
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_named_and_skipped(tmp_path, monkeypatch):
     (tmp_path / "videos" / "text.mp4").write_text("no video")
     write_video(tmp_path / "videos" / "short.mp4", counting_frames(1, 0))
     lines = []
-    result = cache_dataset(tmp_path / "videos", tmp_path / "cache", resolution=SIZE, say=lines.append)
+    result = cache_dataset(tmp_path / "videos", tmp_path / "cache", resolution=SIZE, log=lines.append)
     assert (result.clips, len(result.skipped)) == (1, 2)
     for name in ("text.mp4", "short.mp4"):
         assert sum(name in line for line in lines) == 1

@@ -217,5 +217,5 @@ def test_runtimes_are_given_what_was_checked(format, exported, monkeypatch):
 def test_an_exported_folder_says_where_it_is_from(exported):
     lines = []
     folder = exported("torch")
-    Cast(str(folder), allow_code=True, say=lines.append)
+    Cast(str(folder), allow_code=True, log=lines.append)
     assert any(sha256(folder / "manifest.json") in line and "'tiny.safetensors'" in line for line in lines)
