@@ -63,16 +63,6 @@ def mps_fault(training: bool) -> str:
     return ""
 
 
-def _sampled(device: str, padding: str, exact: bool, training: bool) -> torch.Tensor:
-    """A picture read within and without, as networks do; where they train, the gradient. On the CPU."""
-    random = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, 3, 8, 8, generator=random).to(device)
-    grid = (3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5).to(device).requires_grad_(training)
-    with torch.inference_mode(not training), torch.autocast(device, enabled=False):
-        values = F.grid_sample(picture, grid, padding_mode=padding, align_corners=exact)
-    return torch.autograd.grad(values.square().sum(), grid)[0].cpu() if training else values.cpu()
-
-
 def out_of_memory(error: RuntimeError) -> bool:
     """PyTorch has a type for a GPU without room; Metal's, and that of a library within, are told by their text."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
@@ -117,3 +107,13 @@ def check_gpus(count: int) -> None:
     there = torch.cuda.device_count()
     if count > there:
         raise InputError(f"--gpus {count}: PyTorch sees {there} here; 'mtanimate doctor' says what is missing")
+
+
+def _sampled(device: str, padding: str, exact: bool, training: bool) -> torch.Tensor:
+    """A picture read within and without, as networks do; where they train, the gradient. On the CPU."""
+    random = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 8, 8, generator=random).to(device)
+    grid = (3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5).to(device).requires_grad_(training)
+    with torch.inference_mode(not training), torch.autocast(device, enabled=False):
+        values = F.grid_sample(picture, grid, padding_mode=padding, align_corners=exact)
+    return torch.autograd.grad(values.square().sum(), grid)[0].cpu() if training else values.cpu()

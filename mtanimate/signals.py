@@ -80,6 +80,27 @@ def let_signals_end() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def child_environment() -> dict[str, str]:
+    """For another of our commands, that it ends with this process: see `end_with_parent`."""
+    return os.environ | {_PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Where `child_environment` says so, SIGTERM comes when the parent is gone, even if that was killed.
+
+    Windows does not tell that a parent is gone.
+    """
+    parent = os.environ.pop(_PARENT, "")
+    if parent and os.name == "posix":
+        threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
+
+
+def leave_to_parent(*numbers: int) -> None:
+    """In a child of this process: signals that a terminal sends to the whole group are the parent's, who ends it."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _importing(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
@@ -104,28 +125,7 @@ def _send(number: int) -> None:
         signal.raise_signal(number)
 
 
-def child_environment() -> dict[str, str]:
-    """For another of our commands, that it ends with this process: see `end_with_parent`."""
-    return os.environ | {_PARENT: str(os.getpid())}
-
-
-def end_with_parent() -> None:
-    """Where `child_environment` says so, SIGTERM comes when the parent is gone, even if that was killed.
-
-    Windows does not tell that a parent is gone.
-    """
-    parent = os.environ.pop(_PARENT, "")
-    if parent and os.name == "posix":
-        threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
-
-
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_GLANCE)
     _send(signal.SIGTERM)
-
-
-def leave_to_parent(*numbers: int) -> None:
-    """In a child of this process: signals that a terminal sends to the whole group are the parent's, who ends it."""
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)

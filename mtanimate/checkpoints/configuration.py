@@ -14,9 +14,8 @@ from mtanimate.config import (
     from_mapping,
     to_mapping,
 )
-from mtanimate.config.loading import MOST_YAML, read_yaml
 from mtanimate.errors import InputError
-from mtanimate.reading import read_text
+from mtanimate.reading import MOST_YAML, read_text, read_yaml
 
 _MISSING = object()
 _HOURGLASS = ("block_expansion", "max_features", "num_blocks")

@@ -36,6 +36,7 @@ UNSEEN = {
 }
 # Top-level entries of checkpoints that look alike.
 OTHERS = {"inpainting_network": "TPSMM's", "region_predictor": "MRAA's"}
+_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's configuration has no words for
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,42 @@ def import_checkpoint(
     with claim(named_file(name)):
         _check_free(path, name, overwrite)
         return _import(path, name, config, overwrite)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The file of the weights, and that of the configuration, without which the other tool cannot read them."""
+
+    file: Path
+    configuration: Path
+    layout: str
+
+
+def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = None, overwrite: bool = False) -> Exported:
+    """Write a checkpoint (a name or a file) in the layout `fomm` or `release`, and its configuration beside it.
+
+    out: `NAME.pth.tar` in the current folder, if it is not given; the configuration is `NAME.yaml`.
+    Weights that were imported come back to the bit. Raises InputError where the layout cannot hold the network or a
+    file is there already, MTAnimateError where it cannot be written or another run writes it.
+    """
+    file = resolve(checkpoint)
+    out = Path(out).expanduser() if out is not None else Path(f"{file.stem}.pth.tar")
+    settings = out.with_name(out.name.removesuffix(".tar").removesuffix(".pth") + ".yaml")
+    with claim(out, settings):
+        for path in (out, settings):
+            check_not_input("--out", path, [file])
+            if taken(path) and not overwrite:
+                raise InputError(f"--out {path} exists already: choose another, or --overwrite")
+        _export(checkpoint, file, layout, out, settings, overwrite)
+    return Exported(out, settings, layout)
+
+
+def unfit(model: ModelConfig, layout: str) -> str:
+    """Why the layout cannot hold the network, or empty."""
+    reason = _unfit_parts(model, layout)
+    if not reason and model.dense_motion.exact_sampling:
+        return "it samples exactly (model.dense_motion.exact_sampling), other tools half a pixel off"
+    return reason
 
 
 def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Imported:
@@ -250,37 +287,6 @@ def _kept(weights: dict[str, Tensor], layout: str, model: ModelConfig) -> tuple[
     return kept, remarks
 
 
-_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's configuration has no words for
-
-
-@dataclass(frozen=True)
-class Exported:
-    """The file of the weights, and that of the configuration, without which the other tool cannot read them."""
-
-    file: Path
-    configuration: Path
-    layout: str
-
-
-def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = None, overwrite: bool = False) -> Exported:
-    """Write a checkpoint (a name or a file) in the layout `fomm` or `release`, and its configuration beside it.
-
-    out: `NAME.pth.tar` in the current folder, if it is not given; the configuration is `NAME.yaml`.
-    Weights that were imported come back to the bit. Raises InputError where the layout cannot hold the network or a
-    file is there already, MTAnimateError where it cannot be written or another run writes it.
-    """
-    file = resolve(checkpoint)
-    out = Path(out).expanduser() if out is not None else Path(f"{file.stem}.pth.tar")
-    settings = out.with_name(out.name.removesuffix(".tar").removesuffix(".pth") + ".yaml")
-    with claim(out, settings):
-        for path in (out, settings):
-            check_not_input("--out", path, [file])
-            if taken(path) and not overwrite:
-                raise InputError(f"--out {path} exists already: choose another, or --overwrite")
-        _export(checkpoint, file, layout, out, settings, overwrite)
-    return Exported(out, settings, layout)
-
-
 def _export(checkpoint: str, file: Path, layout: str, out: Path, settings: Path, overwrite: bool) -> None:
     read = read_checkpoint(file)
     model = read.config.model
@@ -304,14 +310,6 @@ def _export(checkpoint: str, file: Path, layout: str, out: Path, settings: Path,
     finally:
         if alone:
             settings.unlink()
-
-
-def unfit(model: ModelConfig, layout: str) -> str:
-    """Why the layout cannot hold the network, or empty."""
-    reason = _unfit_parts(model, layout)
-    if not reason and model.dense_motion.exact_sampling:
-        return "it samples exactly (model.dense_motion.exact_sampling), other tools half a pixel off"
-    return reason
 
 
 def _unfit_parts(model: ModelConfig, layout: str) -> str:

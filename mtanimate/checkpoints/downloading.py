@@ -19,29 +19,6 @@ WAITS = (1.0, 4.0)  # seconds before an address is tried again
 ELSEWHERE = "make room, or set MTANIMATE_CACHE to a folder elsewhere"
 
 
-class _Progress:
-    """What pooch takes for a progress bar. It is told of whole blocks, the last one too, and of all at the end."""
-
-    BLOCK = 1 << 20
-
-    def __init__(self, report: Callable[[int, int | None], None]) -> None:
-        self.total = 0  # set by pooch; 0: the server does not say
-        self._done = 0
-        self._report = report
-
-    def update(self, count: int) -> None:
-        done = min(self._done + count, self.total) if self.total else self._done + count
-        if done != self._done:
-            self._done = done
-            self._report(done, self.total or None)
-
-    def reset(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def download(
     entry: Entry,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
@@ -69,6 +46,29 @@ def download(
     except OSError as error:
         raise MTAnimateError(f"cannot write '{path}': {error.strerror or error}; {ELSEWHERE}") from error
     return path
+
+
+class _Progress:
+    """What pooch takes for a progress bar. It is told of whole blocks, the last one too, and of all at the end."""
+
+    BLOCK = 1 << 20
+
+    def __init__(self, report: Callable[[int, int | None], None]) -> None:
+        self.total = 0  # set by pooch; 0: the server does not say
+        self._done = 0
+        self._report = report
+
+    def update(self, count: int) -> None:
+        done = min(self._done + count, self.total) if self.total else self._done + count
+        if done != self._done:
+            self._done = done
+            self._report(done, self.total or None)
+
+    def reset(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _already_there(entry: Entry, path: Path, log: Callable[[str], None]) -> bool:

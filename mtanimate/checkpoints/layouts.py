@@ -29,7 +29,6 @@ from mtanimate.models.motion_transformer import sine_position
 PARTS = ("generator", "kp_detector", "bg_predictor")
 # What shows a layout: an entry that only it has.
 SIGNATURES = {"release": "kp_detector.transformer.keypoint_token", "fomm": "kp_detector.kp.weight"}
-
 _GENERATOR = [(r"^dense_motion\.", "generator.dense_motion_network.")]
 # (our names, theirs), in turn; inner names of blocks, heads and of the backbone are the same.
 RENAMES = {
@@ -58,6 +57,7 @@ RENAMES = {
 }
 POSITION = "kp_detector.transformer.pos_embedding"
 _THIRDS = ("query", "key", "value")
+Weights = dict[str, Tensor]  # by `part.name`
 
 
 def their_name(name: str, layout: str) -> str:
@@ -118,9 +118,6 @@ def token_grid(position: Tensor) -> tuple[int, int] | None:
             if torch.allclose(code, position[0].float(), atol=1e-5):
                 return rows, count // rows
     return None
-
-
-Weights = dict[str, Tensor]  # by `part.name`
 
 
 def infer(weights: Weights, layout: str, told: ModelConfig) -> ModelConfig:

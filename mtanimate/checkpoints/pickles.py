@@ -17,40 +17,6 @@ from mtanimate.tensors import check_archive, check_tensors, is_archive
 AGAIN = "download it again, and do not unpack it"
 
 
-# A number of NumPy's (an epoch, a best loss) is pickled as a call of two of its functions. These stand in for them:
-# nothing but a number can come of these.
-
-
-class _Kind:
-    """For `numpy.dtype`."""
-
-    def __init__(self, code: str, *flags: object) -> None:
-        if not re.fullmatch(r"[biufc]\d{1,2}", code):
-            raise pickle.UnpicklingError(f"type numpy.{code}")
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
-
-
-def _number(kind: _Kind, content: bytes) -> Any:
-    """For `numpy.core.multiarray.scalar`: a Python number."""
-    return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
-
-
-def _number_of_numpy_2(kind: _Kind, content: bytes) -> Any:
-    return _number(kind, content)
-
-
-for _stand_in, _module, _name in (
-    (_Kind, "numpy", "dtype"),
-    (_number, "numpy.core.multiarray", "scalar"),
-    (_number_of_numpy_2, "numpy._core.multiarray", "scalar"),
-):
-    _stand_in.__module__, _stand_in.__name__, _stand_in.__qualname__ = _module, _name, _name
-torch.serialization.add_safe_globals([_Kind, _number, _number_of_numpy_2])
-
-
 def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in a file of `torch.save`, of any age; tensors stay on disk until they are used, if the file is
     a zip archive.
@@ -83,6 +49,40 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")
     check_tensors(path, content, held)
     return content
+
+
+# A number of NumPy's (an epoch, a best loss) is pickled as a call of two of its functions. These stand in for them:
+# nothing but a number can come of these.
+
+
+class _Kind:
+    """For `numpy.dtype`."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        if not re.fullmatch(r"[biufc]\d{1,2}", code):
+            raise pickle.UnpicklingError(f"type numpy.{code}")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = str(state[1])
+
+
+def _number(kind: _Kind, content: bytes) -> Any:
+    """For `numpy.core.multiarray.scalar`: a Python number."""
+    return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
+
+
+def _number_of_numpy_2(kind: _Kind, content: bytes) -> Any:
+    return _number(kind, content)
+
+
+for _stand_in, _module, _name in (
+    (_Kind, "numpy", "dtype"),
+    (_number, "numpy.core.multiarray", "scalar"),
+    (_number_of_numpy_2, "numpy._core.multiarray", "scalar"),
+):
+    _stand_in.__module__, _stand_in.__name__, _stand_in.__qualname__ = _module, _name, _name
+torch.serialization.add_safe_globals([_Kind, _number, _number_of_numpy_2])
 
 
 def _check_no_archive(path: Path, start: bytes) -> None:

@@ -43,20 +43,6 @@ class Entry:
     unchecked: str = ""
 
 
-def _package_folder() -> Path:
-    return Path(str(resources.files("mtanimate")))
-
-
-def _registry_file() -> Path:
-    """In a checkout the file stands at the top, where people look; a wheel carries it inside the package."""
-    inside = _package_folder() / "checkpoints.yaml"
-    return inside if inside.is_file() else _package_folder().parent / "checkpoints.yaml"
-
-
-def _registry() -> dict[str, Any]:
-    return yaml.safe_load(_registry_file().read_text("utf-8"))
-
-
 def default_name() -> str:
     """The name that `default` stands for."""
     return _registry()["default"]
@@ -65,20 +51,6 @@ def default_name() -> str:
 def entries() -> dict[str, Entry]:
     """All named checkpoints. Raises MTAnimateError where one of them is not described as it should be."""
     return {name: _entry(name, values) for name, values in _registry()["checkpoints"].items()}
-
-
-def _entry(name: str, values: dict[str, Any]) -> Entry:
-    known = {field.name for field in fields(Entry)} - {"name"}
-    required = {field.name for field in fields(Entry) if field.default is MISSING} - {"name"}
-    wrong = [f"it has no '{key}'" for key in sorted(required - values.keys())]
-    wrong += [f"'{key}' is not known" for key in sorted(values.keys() - known)]
-    if wrong:
-        raise MTAnimateError(f"{_registry_file()}: checkpoint '{name}': {'; '.join(wrong)}")
-    values = values | {key: tuple(values.get(key, ())) for key in ("urls", "pages")}
-    if "file" in values:
-        file = _package_folder() / values["file"]
-        values |= {"file": file, "size": file.stat().st_size if file.is_file() else None}
-    return Entry(name, **values)
 
 
 def checkpoints_folder() -> Path:
@@ -224,47 +196,6 @@ def listed() -> list[Listed]:
     return lines + [_listed_file(name, file) for name, file in imported().items() if name not in known]
 
 
-def _listed_entry(entry: Entry) -> Listed:
-    state, file = _where(entry)
-    return Listed(entry.name, entry.animates, entry.resolution, entry.configuration, entry.licence, state, file)
-
-
-def _where(entry: Entry) -> tuple[str, Path | None]:
-    """Its state, and its file."""
-    download = downloads_folder() / entry.published
-    if entry.file is not None:
-        return "ships", entry.file
-    file = imported().get(entry.name)
-    if file is not None:
-        return "broken" if _look(file)[1] else "imported", file
-    if download.is_file():
-        return "downloaded", download
-    return ("to download" if entry.urls else "by hand"), None
-
-
-def _listed_file(name: str, file: Path) -> Listed:
-    about, wrong = _look(file)
-    if wrong:
-        return Listed(name, "", None, "", "", "broken", file)
-    texts = {key: about.get(key, "") for key in ("animates", "configuration", "licence")}
-    return Listed(name=name, resolution=about["resolution"], state="imported", file=file, **texts)
-
-
-def _look(file: Path) -> tuple[dict[str, Any], str]:
-    """What a checkpoint says of its origin, and its resolution; or why it cannot be read."""
-    from mtanimate.checkpoints.file import read_metadata
-
-    try:
-        metadata = read_metadata(file)
-        resolution = int(parse_json(metadata["config"])["model"]["resolution"])
-    except InputError as error:
-        return {}, str(error)
-    except (KeyError, TypeError, ValueError) as error:
-        return {}, f"'{file}' has no usable configuration in its metadata ({error})"
-    about = {key.removeprefix("about."): value for key, value in metadata.items() if key.startswith("about.")}
-    return about | {"resolution": resolution}, ""
-
-
 def described(name_or_file: str) -> dict[str, Any]:
     """All that is known, by name: the registry's entry, its state, its file, and as `about` what the file itself says.
 
@@ -314,6 +245,75 @@ def verify(names_or_files: Iterable[str] = ()) -> list[Verdict]:
         else:
             resolve(wish)  # says why
     return verdicts
+
+
+def _package_folder() -> Path:
+    return Path(str(resources.files("mtanimate")))
+
+
+def _registry_file() -> Path:
+    """In a checkout the file stands at the top, where people look; a wheel carries it inside the package."""
+    inside = _package_folder() / "checkpoints.yaml"
+    return inside if inside.is_file() else _package_folder().parent / "checkpoints.yaml"
+
+
+def _registry() -> dict[str, Any]:
+    return yaml.safe_load(_registry_file().read_text("utf-8"))
+
+
+def _entry(name: str, values: dict[str, Any]) -> Entry:
+    known = {field.name for field in fields(Entry)} - {"name"}
+    required = {field.name for field in fields(Entry) if field.default is MISSING} - {"name"}
+    wrong = [f"it has no '{key}'" for key in sorted(required - values.keys())]
+    wrong += [f"'{key}' is not known" for key in sorted(values.keys() - known)]
+    if wrong:
+        raise MTAnimateError(f"{_registry_file()}: checkpoint '{name}': {'; '.join(wrong)}")
+    values = values | {key: tuple(values.get(key, ())) for key in ("urls", "pages")}
+    if "file" in values:
+        file = _package_folder() / values["file"]
+        values |= {"file": file, "size": file.stat().st_size if file.is_file() else None}
+    return Entry(name, **values)
+
+
+def _listed_entry(entry: Entry) -> Listed:
+    state, file = _where(entry)
+    return Listed(entry.name, entry.animates, entry.resolution, entry.configuration, entry.licence, state, file)
+
+
+def _where(entry: Entry) -> tuple[str, Path | None]:
+    """Its state, and its file."""
+    download = downloads_folder() / entry.published
+    if entry.file is not None:
+        return "ships", entry.file
+    file = imported().get(entry.name)
+    if file is not None:
+        return "broken" if _look(file)[1] else "imported", file
+    if download.is_file():
+        return "downloaded", download
+    return ("to download" if entry.urls else "by hand"), None
+
+
+def _listed_file(name: str, file: Path) -> Listed:
+    about, wrong = _look(file)
+    if wrong:
+        return Listed(name, "", None, "", "", "broken", file)
+    texts = {key: about.get(key, "") for key in ("animates", "configuration", "licence")}
+    return Listed(name=name, resolution=about["resolution"], state="imported", file=file, **texts)
+
+
+def _look(file: Path) -> tuple[dict[str, Any], str]:
+    """What a checkpoint says of its origin, and its resolution; or why it cannot be read."""
+    from mtanimate.checkpoints.file import read_metadata
+
+    try:
+        metadata = read_metadata(file)
+        resolution = int(parse_json(metadata["config"])["model"]["resolution"])
+    except InputError as error:
+        return {}, str(error)
+    except (KeyError, TypeError, ValueError) as error:
+        return {}, f"'{file}' has no usable configuration in its metadata ({error})"
+    about = {key.removeprefix("about."): value for key, value in metadata.items() if key.startswith("about.")}
+    return about | {"resolution": resolution}, ""
 
 
 def _on_this_machine() -> dict[str, list[Path]]:

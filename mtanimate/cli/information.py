@@ -7,7 +7,7 @@ import typer
 from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, put, reports_errors
 
 if TYPE_CHECKING:
-    from mtanimate.models.capacity import Capacity
+    from mtanimate.inspection.complexity import Capacity
 
 DOCTOR_EXAMPLE = "Example: mtanimate doctor"
 
@@ -40,7 +40,7 @@ def models_command(
     debug: bool = DEBUG,
 ) -> None:
     """Parameters and multiply-adds of every network, beside the paper's Tables 1 and 5."""
-    from mtanimate.models.capacity import capacities
+    from mtanimate.inspection.complexity import capacities
 
     rows = capacities(resolution)
     if json:

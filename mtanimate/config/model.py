@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
 INFINITE = float("inf")
+_MOST = 10**18  # for whole numbers without another limit: 64 bits hold it
+FACE_POINTS = 34  # of `mtanimate.models.face_points`, which has them
+MotionKind: TypeAlias = Literal["parts", "axes", "face"]
 
 
 @dataclass(frozen=True)
@@ -25,28 +28,9 @@ class Within:
         return f"{low} and {'below' if 'high' in self.open else 'at most'} {self.high:g}"
 
 
-_MOST = 10**18  # for whole numbers without another limit: 64 bits hold it
-Count = Annotated[int, Within(1, _MOST)]
 # Of a network: far above any that is of use, and low enough that what a file asks for can be built and looked at.
 Layers = Annotated[int, Within(1, 256)]
-Blocks = Annotated[int, Within(1, 12)]  # each halves the picture
-Halvings = Annotated[int, Within(0, 12)]
 Width = Annotated[int, Within(1, 16_384)]
-OptionalWidth = Annotated[int, Within(0, 16_384)]
-Side = Annotated[int, Within(1, 16_384)]
-Parts = Annotated[int, Within(1, 1_000)]
-Reduction = Annotated[float, Within(1 / 64, 1)]
-Natural = Annotated[int, Within(0, _MOST)]
-Weight = Annotated[float, Within(0, INFINITE, ("high",))]
-Positive = Annotated[float, Within(0, INFINITE, ("low", "high"))]
-Portion = Annotated[float, Within(0, 1, ("low",))]
-Share = Annotated[float, Within(0, 1)]
-Decay = Annotated[float, Within(0, 1, ("high",))]  # of a running mean or a moment: 1 would never forget
-Degrees = Annotated[float, Within(0, 180)]
-
-
-FACE_POINTS = 34  # of `mtanimate.models.face_points`, which has them
-MotionKind: TypeAlias = Literal["parts", "axes", "face"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +47,8 @@ class HRNetConfig:
     stage3_blocks: tuple[Layers, ...] = (4, 4, 4)
 
 
+OptionalWidth = Annotated[int, Within(0, 16_384)]
+Reduction = Annotated[float, Within(1 / 64, 1)]
 # The backbones of the paper's Table 5, and the small preset's.
 BACKBONES = {
     "hrnet_w32": HRNetConfig(),
@@ -116,6 +102,11 @@ class MotionTransformerConfig:
         return "face" if self.tied == "face" else "parts"
 
 
+Blocks = Annotated[int, Within(1, 12)]  # each halves the picture
+Halvings = Annotated[int, Within(0, 12)]
+Positive = Annotated[float, Within(0, INFINITE, ("low", "high"))]
+
+
 @dataclass(frozen=True)
 class HeatmapEstimatorConfig:
     """An estimator that the paper compares itself with: an hourglass on a reduced picture gives each part a heat
@@ -144,15 +135,12 @@ class HeatmapEstimatorConfig:
         return "axes" if self.name == "mraa" else "parts"
 
 
-EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
-
-
 @dataclass(frozen=True)
 class DenseMotionConfig:
     """exact_sampling: a flow of no motion copies the source to the bit, and what lies outside repeats its edge;
     published networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
     prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), and come, with
-    flow and occlusion, at twice the hourglass's size (`mtanimate.models.face_motion`); no keypoint_variance is used.
+    flow and occlusion, at twice the size (`mtanimate.models.face_dense_motion`); no keypoint_variance is used.
     residual: the flow also gains what no part moves as, which begins as nothing (needs prior).
     """
 
@@ -188,6 +176,11 @@ class BackgroundConfig:
     num_blocks: Blocks = 5
 
 
+Side = Annotated[int, Within(1, 16_384)]
+Parts = Annotated[int, Within(1, 1_000)]
+EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The whole network. `resolution`: the side of the square pictures that it was trained on."""
@@ -198,3 +191,12 @@ class ModelConfig:
     dense_motion: DenseMotionConfig = field(default_factory=DenseMotionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     background: BackgroundConfig | None = None
+
+
+Count = Annotated[int, Within(1, _MOST)]
+Natural = Annotated[int, Within(0, _MOST)]
+Weight = Annotated[float, Within(0, INFINITE, ("high",))]
+Portion = Annotated[float, Within(0, 1, ("low",))]
+Share = Annotated[float, Within(0, 1)]
+Decay = Annotated[float, Within(0, 1, ("high",))]  # of a running mean or a moment: 1 would never forget
+Degrees = Annotated[float, Within(0, 180)]

@@ -13,7 +13,7 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.export.parity import Differences, calibration_frames, compare, synthetic_frames
 from mtanimate.export.programs import check_format, save_models, save_programs, to_onnx, trace
-from mtanimate.export.quantising import quantised
+from mtanimate.export.quantisation import quantised
 from mtanimate.files import replacing_folder, sha256, taken
 from mtanimate.inference.backends import Exported
 from mtanimate.inference.manifest import Manifest, digests, foreign_in, graphs_of

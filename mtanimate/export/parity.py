@@ -17,6 +17,8 @@ from mtanimate.video import read_image
 from mtanimate.video.footage import is_moving, open_footage
 
 MOST = 64  # frames in all: more hardly move a range's ends
+LARGEST = 1e-3  # difference of a value in [0, 1] that float32 may have
+DECIBELS = {"fp16": 40.0, "int8": 36.0}  # that pictures must have, against float32's
 
 
 def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:
@@ -42,13 +44,6 @@ def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:
     return [group.float() / 255 for group in groups]
 
 
-def _of_video(path: Path, most: int, resolution: int) -> Tensor:
-    footage = open_footage(path)
-    step = -(-footage.frame_count // most)
-    batches = footage.batches(8, step=step)
-    return torch.cat([square_frames(batch, resolution) for batch in batches])
-
-
 def synthetic_frames(resolution: int) -> Tensor:
     """A smooth picture, itself once more, and two moved versions of it: (4, 3, R, R) in [0, 1]."""
     y, x = torch.meshgrid(torch.linspace(0, 6, resolution), torch.linspace(0, 6, resolution), indexing="ij")
@@ -57,10 +52,6 @@ def synthetic_frames(resolution: int) -> Tensor:
         waves = [torch.sin(x + moved) * torch.cos(y), torch.sin(y - moved + 1), torch.cos(x - y + 2 * moved)]
         frames.append(torch.stack(waves) / 2 + 0.5)
     return torch.stack(frames)
-
-
-LARGEST = 1e-3  # difference of a value in [0, 1] that float32 may have
-DECIBELS = {"fp16": 40.0, "int8": 36.0}  # that pictures must have, against float32's
 
 
 @dataclass(frozen=True)
@@ -120,3 +111,10 @@ def decibels(first: Tensor, second: Tensor) -> float:
     """PSNR of pictures in [0, 1]; infinite where they are equal."""
     error = float(((first - second) ** 2).mean())
     return -10 * math.log10(error) if error else math.inf
+
+
+def _of_video(path: Path, most: int, resolution: int) -> Tensor:
+    footage = open_footage(path)
+    step = -(-footage.frame_count // most)
+    batches = footage.batches(8, step=step)
+    return torch.cat([square_frames(batch, resolution) for batch in batches])

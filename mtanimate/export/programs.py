@@ -23,6 +23,111 @@ if TYPE_CHECKING:
     import onnx
 
 _BATCH = 2  # of the example that is traced; 1 would be taken for a constant
+OPSET = 20  # the first whose GridSample is what OpenVINO, too, takes; 16 to 19 call its modes otherwise
+PRECISIONS = {"torch": ("fp32",), "onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "int8")}
+_HALF = {"Conv", "MatMul", "Gemm"}  # coordinates, sampling and softmax stay float32
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph as ATen operators, its batch free. shapes: of inputs and outputs, "batch" where any number goes."""
+
+    program: ExportedProgram
+    shapes: dict[str, dict[str, list[int | str]]]
+
+
+@torch.no_grad()
+def trace(animator: Animator, graph: Graph) -> Traced:
+    """Raises MTAnimateError for a network that cannot be traced."""
+    module = _module(animator, graph).eval()
+    examples = _examples(animator, graph)
+    batch = Dim("batch", min=1)
+    shapes = [{0: batch} if len(example) == _BATCH else None for example in examples]
+    # A module that takes `*inputs` has one argument: a tuple.
+    shaped = (tuple(shapes),) if graph.name == "drive" else tuple(shapes)
+    outputs = module(*examples)  # computes what is cached for all callers: while it is traced, it would be fakes
+    try:
+        with quiet():
+            program = torch.export.export(module, tuple(examples), dynamic_shapes=shaped)
+    except Exception as error:  # PyTorch raises whatever its tracers stumble over
+        reason = " ".join(str(error).split())[:200]
+        raise MTAnimateError(f"the graph '{graph.name}' of this network cannot be exported: {reason}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # this machine's files and lines
+    given = outputs if isinstance(outputs, tuple) else (outputs,)
+    return Traced(program, {"inputs": _shapes(graph.inputs, examples), "outputs": _shapes(graph.outputs, given)})
+
+
+def to_onnx(program: ExportedProgram, graph: Graph) -> "onnx.ModelProto":
+    """Standard operators alone, names as `graph` has them."""
+    with quiet():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=graph.inputs,
+            output_names=graph.outputs,
+        )
+    assert exported is not None
+    return exported.model_proto
+
+
+def check_format(backend: str, precision: str) -> None:
+    """Raises InputError where the format has no such precision, or what writes it is not installed."""
+    if precision not in PRECISIONS[backend]:
+        raise InputError(f"--precision {precision}: --format {backend} has {', '.join(PRECISIONS[backend])}")
+    if backend == "torch":
+        return
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+
+        if backend == "openvino":
+            import openvino  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--format {backend} needs {error.name}, which is not installed: pip install 'mtanimate[{backend}]'"
+        ) from error
+
+
+def save_programs(programs: dict[str, ExportedProgram], folder: Path) -> None:
+    """As PyTorch keeps them: `torch.export.load` reads them without this package."""
+    for name, program in programs.items():
+        whole = io.BytesIO()  # where a disk is full, PyTorch's own writer ends the process
+        torch.export.save(program, whole)
+        with _writing(folder / f"{name}.pt2") as file:
+            file.write_bytes(whole.getbuffer())
+
+
+def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, folder: Path) -> None:
+    """ONNX files, or OpenVINO's IR made of them. half: convolutions and matrix products in float16 (onnx), or weights
+    kept as float16 and computed in float32 (openvino)."""
+    import onnx
+
+    for name, model in models.items():
+        kept = _without_notes(_halved(model) if half and format == "onnx" else model)
+        with _writing(folder / f"{name}.{'onnx' if format == 'onnx' else 'xml'}") as file:
+            if format == "onnx":
+                onnx.save(kept, file)
+            else:
+                import openvino
+
+                converted = openvino_core().read_model(kept.SerializeToString())
+                openvino.save_model(converted, file, compress_to_fp16=half)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """PyTorch's exporters tell their developers a lot: by warnings, logs, and whole graphs on standard error."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 class _Encode(nn.Module):
@@ -82,36 +187,6 @@ class _Background(nn.Module):
         return self.predictor(source.expand(driving.shape[0], -1, -1, -1), driving)
 
 
-@dataclass(frozen=True)
-class Traced:
-    """A graph as ATen operators, its batch free. shapes: of inputs and outputs, "batch" where any number goes."""
-
-    program: ExportedProgram
-    shapes: dict[str, dict[str, list[int | str]]]
-
-
-@torch.no_grad()
-def trace(animator: Animator, graph: Graph) -> Traced:
-    """Raises MTAnimateError for a network that cannot be traced."""
-    module = _module(animator, graph).eval()
-    examples = _examples(animator, graph)
-    batch = Dim("batch", min=1)
-    shapes = [{0: batch} if len(example) == _BATCH else None for example in examples]
-    # A module that takes `*inputs` has one argument: a tuple.
-    shaped = (tuple(shapes),) if graph.name == "drive" else tuple(shapes)
-    outputs = module(*examples)  # computes what is cached for all callers: while it is traced, it would be fakes
-    try:
-        with quiet():
-            program = torch.export.export(module, tuple(examples), dynamic_shapes=shaped)
-    except Exception as error:  # PyTorch raises whatever its tracers stumble over
-        reason = " ".join(str(error).split())[:200]
-        raise MTAnimateError(f"the graph '{graph.name}' of this network cannot be exported: {reason}") from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # this machine's files and lines
-    given = outputs if isinstance(outputs, tuple) else (outputs,)
-    return Traced(program, {"inputs": _shapes(graph.inputs, examples), "outputs": _shapes(graph.outputs, given)})
-
-
 def _shapes(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, list[int | str]]:
     shapes = zip(names, tensors, strict=True)
     return {name: ["batch" if len(tensor) == _BATCH else 1, *tensor.shape[1:]] for name, tensor in shapes}
@@ -133,83 +208,6 @@ def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
         return [frames]
     given = drive_inputs(animator.config, animator.encode_source(picture), animator.estimate_motion(frames))
     return [given[name].clone() for name in graph.inputs]  # two inputs that are one tensor would become one
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """PyTorch's exporters tell their developers a lot: by warnings, logs, and whole graphs on standard error."""
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-
-
-OPSET = 20  # the first whose GridSample is what OpenVINO, too, takes; 16 to 19 call its modes otherwise
-PRECISIONS = {"torch": ("fp32",), "onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "int8")}
-_HALF = {"Conv", "MatMul", "Gemm"}  # coordinates, sampling and softmax stay float32
-
-
-def check_format(backend: str, precision: str) -> None:
-    """Raises InputError where the format has no such precision, or what writes it is not installed."""
-    if precision not in PRECISIONS[backend]:
-        raise InputError(f"--precision {precision}: --format {backend} has {', '.join(PRECISIONS[backend])}")
-    if backend == "torch":
-        return
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-
-        if backend == "openvino":
-            import openvino  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"--format {backend} needs {error.name}, which is not installed: pip install 'mtanimate[{backend}]'"
-        ) from error
-
-
-def save_programs(programs: dict[str, ExportedProgram], folder: Path) -> None:
-    """As PyTorch keeps them: `torch.export.load` reads them without this package."""
-    for name, program in programs.items():
-        whole = io.BytesIO()  # where a disk is full, PyTorch's own writer ends the process
-        torch.export.save(program, whole)
-        with _writing(folder / f"{name}.pt2") as file:
-            file.write_bytes(whole.getbuffer())
-
-
-def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, folder: Path) -> None:
-    """ONNX files, or OpenVINO's IR made of them. half: convolutions and matrix products in float16 (onnx), or weights
-    kept as float16 and computed in float32 (openvino)."""
-    import onnx
-
-    for name, model in models.items():
-        kept = _without_notes(_halved(model) if half and format == "onnx" else model)
-        with _writing(folder / f"{name}.{'onnx' if format == 'onnx' else 'xml'}") as file:
-            if format == "onnx":
-                onnx.save(kept, file)
-            else:
-                import openvino
-
-                converted = openvino_core().read_model(kept.SerializeToString())
-                openvino.save_model(converted, file, compress_to_fp16=half)
-
-
-def to_onnx(program: ExportedProgram, graph: Graph) -> "onnx.ModelProto":
-    """Standard operators alone, names as `graph` has them."""
-    with quiet():
-        exported = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-            input_names=graph.inputs,
-            output_names=graph.outputs,
-        )
-    assert exported is not None
-    return exported.model_proto
 
 
 def _without_notes(model: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -1,8 +1,9 @@
-"""Attention as the network computes it, and what is made of it for a figure."""
+"""The use case `mtanimate attention`: where motion tokens look, as a figure, a video or raw numbers."""
 
-import math
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,94 +16,26 @@ from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import file_given, resolve
 from mtanimate.config import ModelConfig, MotionTransformerConfig
 from mtanimate.devices import choose_device
-from mtanimate.errors import InputError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.faces.detection import resize_frames
-from mtanimate.inspection.attention_maps import TokenTable, matrix_pictures, matrix_sheet
+from mtanimate.files import replacing
+from mtanimate.inspection.attention_maps import (
+    TokenTable,
+    estimate_with_attention,
+    image_maps,
+    matrix_pictures,
+    matrix_sheet,
+    part_matrices,
+    part_rows,
+    rolled_out,
+)
+from mtanimate.inspection.sheets import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
-from mtanimate.inspection.writing import check_figure, check_raw, is_video, open_raw, write_figure, write_video
 from mtanimate.models.animator import Animator
-from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import MotionTransformer
-from mtanimate.outputs import claim
+from mtanimate.outputs import check_new_file, check_not_input, claim
 
 Heads = Literal["mean", "max", "each"]
-
-
-@torch.inference_mode()
-def estimate_with_attention(estimator: MotionTransformer, image: Tensor) -> tuple[Motion, Tensor]:
-    """Pictures (B, 3, R, R) in [0, 1] -> their motion and every layer's probabilities (B, L, heads, Q, M + N).
-
-    Rows look, columns are looked at; M motion tokens first, then N image tokens, row by row. Q = M + N, with separate
-    attention (Eq. 5-6) M. A row sums to 1.
-    """
-    layers: list[Tensor] = []
-    motion = estimator(image, layers)
-    return motion, torch.stack(layers, dim=1).float()
-
-
-def rolled_out(probabilities: Tensor) -> Tensor:
-    """Attention rollout (Abnar and Zuidema, 2020) up to each layer: (B, L, heads, S, S) -> (B, L, S, S).
-
-    Heads are averaged, half of each layer is the residual path, A' = (A + I) / 2, and layers are multiplied, the later
-    from the left. Rows sum to 1.
-    """
-    mean = probabilities.mean(dim=2)
-    steps = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
-    rolled = [steps[:, 0]]
-    for layer in range(1, steps.shape[1]):
-        rolled.append(steps[:, layer] @ rolled[-1])
-    return torch.stack(rolled, dim=1)
-
-
-@dataclass(frozen=True)
-class View:
-    """What of the attention is shown. layers: from 0. rollout: up to these layers, not in them."""
-
-    layers: list[int]
-    heads: Heads = "mean"
-    rollout: bool = False
-
-    def titles(self, head_count: int) -> list[str]:
-        """Of what `chosen` gives."""
-        if self.rollout:
-            return [f"rollout to\nlayer {layer + 1}" for layer in self.layers]
-        if self.heads == "each":
-            return [f"layer {layer + 1}\nhead {head + 1}" for layer in self.layers for head in range(head_count)]
-        return [f"layer {layer + 1}" for layer in self.layers]
-
-    def raw(self, probabilities: Tensor) -> Tensor:
-        """Of (B, L, heads, Q, S), the chosen layers: (B, l, heads, Q, S), of a rollout (B, l, S, S)."""
-        return (rolled_out(probabilities) if self.rollout else probabilities)[:, self.layers]
-
-    def merged(self, raw: Tensor) -> Tensor:
-        """Of `raw`, a matrix a title: (B, C, Q, S)."""
-        if self.rollout:
-            return raw
-        if self.heads == "each":
-            return raw.flatten(1, 2)
-        return raw.mean(dim=2) if self.heads == "mean" else raw.amax(dim=2)
-
-
-def part_rows(matrices: Tensor, parts: int, motion_tokens: int) -> Tensor:
-    """(..., Q, S) -> (..., K, S): how each part looks. Of a part's two tokens (`release`), their mean."""
-    return matrices[..., :motion_tokens, :].unflatten(-2, (-1, parts)).mean(dim=-3)
-
-
-def image_maps(rows: Tensor, motion_tokens: int) -> Tensor:
-    """(..., K, M + N) -> (..., K, n, n): attention to the patches of a square picture, as a multiple of 1 / (M + N)."""
-    patches = rows[..., motion_tokens:] * rows.shape[-1]
-    side = math.isqrt(patches.shape[-1])
-    return patches.unflatten(-1, (side, side))
-
-
-def part_matrices(rows: Tensor, parts: int, motion_tokens: int) -> Tensor:
-    """(..., K, M + N) -> (..., K, K): attention to each part, as a multiple of 1 / (M + N).
-
-    Of a part's two tokens (`release`), the mean: what a token of it gets.
-    """
-    return rows[..., :motion_tokens].unflatten(-1, (-1, parts)).mean(dim=-2) * rows.shape[-1]
-
-
 Progress = Callable[..., None]
 Log = Callable[[str], None]
 TITLE = "Attention of motion tokens, drawn by mtanimate"
@@ -202,36 +135,33 @@ def show_attention(
         )
 
 
-def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoint: str) -> View:
-    """Raises InputError for a network without attention, a layer that it has not, and what a rollout cannot be."""
-    estimator = config.estimator
-    if not isinstance(estimator, MotionTransformerConfig):
-        raise InputError(
-            f"the checkpoint '{checkpoint}' has the estimator {estimator.name}, which has no attention; "
-            "'mtanimate inspect' shows its keypoints and masks"
-        )
-    if layer != "all" and (not layer.isdecimal() or not 1 <= int(layer) <= estimator.layers):
-        count = estimator.layers
-        raise InputError(f"--layer {layer}: this network has {count} layers: give 1 to {count}, or all")
-    if rollout and heads != "mean":
-        raise InputError(f"--rollout averages the heads: leave out --heads {heads}")
-    if rollout and estimator.attention == "separate":
-        raise InputError(
-            "--rollout is defined where all tokens attend to all (Eq. 7-8), and this network has separate attentions "
-            "to motion and image tokens (Eq. 5-6): leave it out"
-        )
-    layers = list(range(estimator.layers)) if layer == "all" else [int(layer) - 1]
-    return View(layers, heads, rollout)
+@dataclass(frozen=True)
+class View:
+    """What of the attention is shown. layers: from 0. rollout: up to these layers, not in them."""
 
+    layers: list[int]
+    heads: Heads = "mean"
+    rollout: bool = False
 
-def _tokens(text: str, count: int) -> list[int]:
-    """From 0, each once. Raises InputError for numbers that are none of a token."""
-    if text == "all":
-        return list(range(count))
-    numbers = [part.strip() for part in text.split(",")]
-    if not all(number.isdecimal() and 1 <= int(number) <= count for number in numbers):
-        raise InputError(f"--tokens {text}: the tokens are 1 to {count}: give all, or numbers with commas between")
-    return list(dict.fromkeys(int(number) - 1 for number in numbers))
+    def titles(self, head_count: int) -> list[str]:
+        """Of what `chosen` gives."""
+        if self.rollout:
+            return [f"rollout to\nlayer {layer + 1}" for layer in self.layers]
+        if self.heads == "each":
+            return [f"layer {layer + 1}\nhead {head + 1}" for layer in self.layers for head in range(head_count)]
+        return [f"layer {layer + 1}" for layer in self.layers]
+
+    def raw(self, probabilities: Tensor) -> Tensor:
+        """Of (B, L, heads, Q, S), the chosen layers: (B, l, heads, Q, S), of a rollout (B, l, S, S)."""
+        return (rolled_out(probabilities) if self.rollout else probabilities)[:, self.layers]
+
+    def merged(self, raw: Tensor) -> Tensor:
+        """Of `raw`, a matrix a title: (B, C, Q, S)."""
+        if self.rollout:
+            return raw
+        if self.heads == "each":
+            return raw.flatten(1, 2)
+        return raw.mean(dim=2) if self.heads == "mean" else raw.amax(dim=2)
 
 
 class AttentionPainter:
@@ -278,3 +208,78 @@ class AttentionPainter:
         maps = image_maps(rows, self.motion_tokens)
         small = resize_frames(frames.permute(0, 2, 3, 1).numpy(), self.table.side).permute(0, 2, 3, 1).numpy()
         return [self.table.pictures(*each) for each in zip(small, motion.keypoints, masks, maps, strict=True)]
+
+
+def check_raw(path: Path, overwrite: bool, inputs: Iterable[Path | None]) -> None:
+    """Raises InputError unless an NPZ file can be written there, in the place of none of the inputs."""
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"--raw {path}: the name of NumPy's archives ends in .npz")
+    check_not_input("--raw", path, inputs)
+    check_new_file(path, overwrite)
+
+
+@contextmanager
+def open_raw(
+    path: Path | None, name: str, count: int, about: dict[str, np.ndarray], overwrite: bool
+) -> Iterator[Callable[[Tensor], None]]:
+    """Yields write(batch): float32 (B, ...), `count` of them in all, become the array `name`; about: arrays beside it.
+    Without a path nothing is written.
+
+    What `numpy.savez` writes, without a pickle, whole or not at all. Raises CameMeanwhile for a file that came to be
+    there unless `overwrite`, MTAnimateError where writing fails.
+    """
+    if path is None:
+        yield lambda batch: None
+        return
+    try:
+        with replacing(path, overwrite) as partial, zipfile.ZipFile(partial, "w") as archive:
+            for key, array in about.items():
+                with archive.open(f"{key}.npy", "w") as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                begun = False
+
+                def write(batch: Tensor) -> None:
+                    nonlocal begun
+                    array = batch.cpu().numpy().astype("<f4")
+                    if not begun:
+                        header = {"descr": "<f4", "fortran_order": False, "shape": (count, *array.shape[1:])}
+                        np.lib.format.write_array_header_1_0(member, header)
+                        begun = True
+                    member.write(array.tobytes())
+
+                yield write
+    except OSError as error:
+        raise MTAnimateError(f"{path} could not be written ({error.strerror}): is the disk full?") from error
+
+
+def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoint: str) -> View:
+    """Raises InputError for a network without attention, a layer that it has not, and what a rollout cannot be."""
+    estimator = config.estimator
+    if not isinstance(estimator, MotionTransformerConfig):
+        raise InputError(
+            f"the checkpoint '{checkpoint}' has the estimator {estimator.name}, which has no attention; "
+            "'mtanimate inspect' shows its keypoints and masks"
+        )
+    if layer != "all" and (not layer.isdecimal() or not 1 <= int(layer) <= estimator.layers):
+        count = estimator.layers
+        raise InputError(f"--layer {layer}: this network has {count} layers: give 1 to {count}, or all")
+    if rollout and heads != "mean":
+        raise InputError(f"--rollout averages the heads: leave out --heads {heads}")
+    if rollout and estimator.attention == "separate":
+        raise InputError(
+            "--rollout is defined where all tokens attend to all (Eq. 7-8), and this network has separate attentions "
+            "to motion and image tokens (Eq. 5-6): leave it out"
+        )
+    layers = list(range(estimator.layers)) if layer == "all" else [int(layer) - 1]
+    return View(layers, heads, rollout)
+
+
+def _tokens(text: str, count: int) -> list[int]:
+    """From 0, each once. Raises InputError for numbers that are none of a token."""
+    if text == "all":
+        return list(range(count))
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(number.isdecimal() and 1 <= int(number) <= count for number in numbers):
+        raise InputError(f"--tokens {text}: the tokens are 1 to {count}: give all, or numbers with commas between")
+    return list(dict.fromkeys(int(number) - 1 for number in numbers))

@@ -1,4 +1,4 @@
-"""Attention as colour: one scale for every map of every figure."""
+"""Attention maps: computed as the network computes them, and drawn on one colour scale."""
 
 import math
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ from matplotlib import colormaps
 from torch import Tensor
 
 from mtanimate.geometry import resize
-from mtanimate.inspection.motion import draw_keypoints, token_colours
+from mtanimate.inspection.drawing import draw_keypoints, token_colours
 from mtanimate.inspection.sheets import Label, Sheet
+from mtanimate.models.motion import Motion
+from mtanimate.models.motion_transformer import MotionTransformer
 
 # Attention as a multiple of what an even look at all tokens gives each. Fixed, so that tokens, layers, frames and
 # figures can be compared; in powers of two, since maps reach from nearly even to one patch alone.
@@ -19,6 +21,60 @@ _TICKS = {-2: "¼ or less", -1: "½", 0: "1", 1: "2", 2: "4", 3: "8", 4: "16 or 
 OPACITY = 0.6  # of the colours over a grey picture, whose face must stay visible
 BAR, _STRIP, _TALL = 140, 18, 420  # pixels: the colour bar with its labels, without, and how tall it gets
 _COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+_ACROSS = 4  # matrices in a row of the figure
+_CELL = 26  # pixels, at least: a token's number stands beside it
+_SIDE = 260
+_LEFT, _TOP, _APART = 66, 70, 22  # what is written beside a matrix takes
+_WIDTH, _HEIGHT = 1400, 1120  # pixels that the pictures of a figure may take together
+_SHORTEST = 200  # the colour bar
+_SMALLEST, _LARGEST = 64, 200  # one of them
+_GAP, _LINE, _NUMBERS = 4, 20, 52  # between pictures, of a title, beside rows
+
+
+@torch.inference_mode()
+def estimate_with_attention(estimator: MotionTransformer, image: Tensor) -> tuple[Motion, Tensor]:
+    """Pictures (B, 3, R, R) in [0, 1] -> their motion and every layer's probabilities (B, L, heads, Q, M + N).
+
+    Rows look, columns are looked at; M motion tokens first, then N image tokens, row by row. Q = M + N, with separate
+    attention (Eq. 5-6) M. A row sums to 1.
+    """
+    layers: list[Tensor] = []
+    motion = estimator(image, layers)
+    return motion, torch.stack(layers, dim=1).float()
+
+
+def rolled_out(probabilities: Tensor) -> Tensor:
+    """Attention rollout (Abnar and Zuidema, 2020) up to each layer: (B, L, heads, S, S) -> (B, L, S, S).
+
+    Heads are averaged, half of each layer is the residual path, A' = (A + I) / 2, and layers are multiplied, the later
+    from the left. Rows sum to 1.
+    """
+    mean = probabilities.mean(dim=2)
+    steps = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
+    rolled = [steps[:, 0]]
+    for layer in range(1, steps.shape[1]):
+        rolled.append(steps[:, layer] @ rolled[-1])
+    return torch.stack(rolled, dim=1)
+
+
+def part_rows(matrices: Tensor, parts: int, motion_tokens: int) -> Tensor:
+    """(..., Q, S) -> (..., K, S): how each part looks. Of a part's two tokens (`release`), their mean."""
+    return matrices[..., :motion_tokens, :].unflatten(-2, (-1, parts)).mean(dim=-3)
+
+
+def image_maps(rows: Tensor, motion_tokens: int) -> Tensor:
+    """(..., K, M + N) -> (..., K, n, n): attention to the patches of a square picture, as a multiple of 1 / (M + N)."""
+    patches = rows[..., motion_tokens:] * rows.shape[-1]
+    side = math.isqrt(patches.shape[-1])
+    return patches.unflatten(-1, (side, side))
+
+
+def part_matrices(rows: Tensor, parts: int, motion_tokens: int) -> Tensor:
+    """(..., K, M + N) -> (..., K, K): attention to each part, as a multiple of 1 / (M + N).
+
+    Of a part's two tokens (`release`), the mean: what a token of it gets.
+    """
+    return rows[..., :motion_tokens].unflatten(-1, (-1, parts)).mean(dim=-2) * rows.shape[-1]
 
 
 def shades(relative: Tensor) -> np.ndarray:
@@ -69,12 +125,6 @@ def to_grey(picture: np.ndarray) -> np.ndarray:
     return (picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
 
 
-_ACROSS = 4  # matrices in a row of the figure
-_CELL = 26  # pixels, at least: a token's number stands beside it
-_SIDE = 260
-_LEFT, _TOP, _APART = 66, 70, 22  # what is written beside a matrix takes
-
-
 def cell_size(tokens: int) -> int:
     """Pixels of a matrix's element."""
     return max(_CELL, _SIDE // tokens)
@@ -107,12 +157,6 @@ def matrix_pictures(matrices: Tensor, tokens: list[int]) -> list[np.ndarray]:
     """What goes into the sheet's boxes; matrices: (titles, K, K), as multiples of an even look, rows look."""
     cell = cell_size(matrices.shape[2])
     return [painted.repeat(cell, axis=0).repeat(cell, axis=1) for painted in paint(matrices[:, tokens])]
-
-
-_WIDTH, _HEIGHT = 1400, 1120  # pixels that the pictures of a figure may take together
-_SHORTEST = 200  # the colour bar
-_SMALLEST, _LARGEST = 64, 200  # one of them
-_GAP, _LINE, _NUMBERS = 4, 20, 52  # between pictures, of a title, beside rows
 
 
 @dataclass(frozen=True)

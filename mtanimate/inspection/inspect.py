@@ -16,9 +16,9 @@ from mtanimate.devices import choose_device
 from mtanimate.errors import InputError
 from mtanimate.geometry import resize
 from mtanimate.inference.engine import prepare
-from mtanimate.inspection.sheets import scene_pictures, scene_sheet
+from mtanimate.inspection.scene import scene_pictures, scene_sheet
+from mtanimate.inspection.sheets import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
-from mtanimate.inspection.writing import check_figure, is_video, write_figure, write_video
 from mtanimate.models.animator import Animator
 from mtanimate.outputs import claim
 

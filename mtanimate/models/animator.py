@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError
-from mtanimate.models.background import BackgroundPredictor
+from mtanimate.models.background_predictor import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
-from mtanimate.models.face_motion import FaceMotionNetwork
+from mtanimate.models.face_dense_motion import FaceMotionNetwork
 from mtanimate.models.generator import Generator
 from mtanimate.models.keypoint_detector import KeypointDetector
 from mtanimate.models.motion import Motion

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtanimate.config import DenseMotionConfig
 from mtanimate.geometry import antialias_downsample, coordinate_grid, sample, warp
-from mtanimate.models.background import background_grid
+from mtanimate.models.background_predictor import background_grid
 from mtanimate.models.blocks import Hourglass
 from mtanimate.models.motion import Motion, sparse_motions
 

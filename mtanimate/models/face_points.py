@@ -51,6 +51,13 @@ VERTICES = list(PLACES)
 COUNT = len(VERTICES)
 # What does not move against the skull: nothing of lips, lids, brows and jaw; nor the nose's tip, which stands out.
 RIGID = (33, 133, 263, 362, 168, 10, 234, 454)
+# Right eye, left eye, mouth: corner, middles of the upper and the lower edge, other corner, from left to right in the
+# picture.
+OPENINGS = ((33, 159, 145, 133), (362, 386, 374, 263), (61, 13, 14, 291))
+_OPENINGS = len(OPENINGS)
+OPENING_MAPS = 6  # channels of `mtanimate.models.dense_motion.DenseMotion.openings`
+_NARROWEST = 0.03  # from a corner to the middle, in face coordinates: narrower ones are profiles, or misread
+_EDGE = 0.02  # inside begins at an edge and is whole at this depth, in face coordinates
 
 
 def indices(vertices: Iterable[int]) -> list[int]:
@@ -65,21 +72,6 @@ def places(device: torch.device = CPU) -> Tensor:
         return torch.tensor(list(PLACES.values()), device=CPU).to(device)
 
 
-@lru_cache
-def _solver(vertices: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What matrix and origin of `face_frame` are linear combinations of points with: (COUNT, 2), (COUNT, 1)."""
-    with torch.inference_mode(False):
-        chosen = indices(vertices)
-        known = places()[chosen].double()
-        middle = known.mean(dim=0)
-        matrix = torch.zeros(COUNT, 2, dtype=torch.float64, device=CPU)
-        matrix[chosen] = (known - middle) @ torch.linalg.inv((known - middle).T @ (known - middle))
-        origin = torch.zeros(COUNT, 1, dtype=torch.float64, device=CPU)
-        origin[chosen] = 1 / len(chosen)
-        origin -= matrix @ middle[:, None]
-        return matrix.float().to(device), origin.float().to(device)
-
-
 def face_frame(points: Tensor, vertices: tuple[int, ...] = RIGID) -> tuple[Tensor, Tensor]:
     """From a face's own coordinates to the picture: the affine map that fits these vertices' places best (least
     squares).
@@ -89,15 +81,6 @@ def face_frame(points: Tensor, vertices: tuple[int, ...] = RIGID) -> tuple[Tenso
     matrix, origin = _solver(vertices, points.device)
     tied = points[:, :COUNT]
     return (tied[..., None] * matrix[:, None]).sum(dim=1), (tied * origin).sum(dim=1)
-
-
-# Right eye, left eye, mouth: corner, middles of the upper and the lower edge, other corner, from left to right in the
-# picture.
-OPENINGS = ((33, 159, 145, 133), (362, 386, 374, 263), (61, 13, 14, 291))
-_OPENINGS = len(OPENINGS)
-OPENING_MAPS = 6  # channels of `mtanimate.models.dense_motion.DenseMotion.openings`
-_NARROWEST = 0.03  # from a corner to the middle, in face coordinates: narrower ones are profiles, or misread
-_EDGE = 0.02  # inside begins at an edge and is whole at this depth, in face coordinates
 
 
 class Openings:
@@ -136,6 +119,21 @@ class Openings:
 def inside(below_upper: Tensor, above_lower: Tensor) -> Tensor:
     """From `Openings.depths`: 0 on the edges and outside, 1 well within."""
     return (torch.minimum(below_upper, above_lower) / _EDGE).clamp(0, 1)
+
+
+@lru_cache
+def _solver(vertices: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What matrix and origin of `face_frame` are linear combinations of points with: (COUNT, 2), (COUNT, 1)."""
+    with torch.inference_mode(False):
+        chosen = indices(vertices)
+        known = places()[chosen].double()
+        middle = known.mean(dim=0)
+        matrix = torch.zeros(COUNT, 2, dtype=torch.float64, device=CPU)
+        matrix[chosen] = (known - middle) @ torch.linalg.inv((known - middle).T @ (known - middle))
+        origin = torch.zeros(COUNT, 1, dtype=torch.float64, device=CPU)
+        origin[chosen] = 1 / len(chosen)
+        origin -= matrix @ middle[:, None]
+        return matrix.float().to(device), origin.float().to(device)
 
 
 @lru_cache

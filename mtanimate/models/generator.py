@@ -65,16 +65,6 @@ class Generator(nn.Module):
         return x + self.opened[level](maps.to(x.dtype))
 
 
-def _opened(width: int) -> nn.Conv2d:
-    """Adds nothing at first."""
-    layer = nn.Conv2d(OPENING_MAPS, width, 3, padding=1)
-    if not layer.weight.is_meta:
-        nn.init.zeros_(layer.weight)
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
 def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:
     """occlusion * warp(skip) + (1 - occlusion) * decoded, at the skip's size."""
     warped = motion.warp(skip)
@@ -84,3 +74,13 @@ def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:
     if decoded is None:
         return warped * occlusion
     return warped * occlusion + decoded * (1 - occlusion)
+
+
+def _opened(width: int) -> nn.Conv2d:
+    """Adds nothing at first."""
+    layer = nn.Conv2d(OPENING_MAPS, width, 3, padding=1)
+    if not layer.weight.is_meta:
+        nn.init.zeros_(layer.weight)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+    return layer

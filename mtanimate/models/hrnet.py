@@ -12,83 +12,6 @@ from mtanimate.config import HRNetConfig
 from mtanimate.errors import InputError
 
 
-class BasicBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + x)
-
-
-class Bottleneck(nn.Module):
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
-        self.downsample = None
-        if channels != 4 * width:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.bn3(self.conv3(y)) + shortcut)
-
-
-def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    layers = [
-        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-    ]
-    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
-
-
-class HighResolutionModule(nn.Module):
-    """Parallel branches, each at half the size of the one before; then each output sums all branches."""
-
-    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], outputs: int) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width) for _ in range(count)))
-            for width, count in zip(widths, blocks, strict=True)
-        )
-        self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_fuse(widths, i, j) for j in range(len(widths))) for i in range(outputs)
-        )
-
-    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
-        branches = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
-        fused = []
-        for row in self.fuse_layers:
-            assert isinstance(row, nn.ModuleList)
-            total = row[0](branches[0])
-            for layer, branch in zip(list(row)[1:], branches[1:], strict=True):
-                total = total + layer(branch)
-            fused.append(F.relu(total))
-        return fused
-
-
-def _fuse(widths: tuple[int, ...], i: int, j: int) -> nn.Module:
-    """The path from branch j to output i: identity, a 1x1 conv and enlargement, or strided 3x3 convs."""
-    if j == i:
-        return nn.Identity()
-    if j > i:
-        upsample = nn.Upsample(scale_factor=2 ** (j - i), mode="nearest")
-        return nn.Sequential(*_conv_bn(widths[j], widths[i], 1, relu=False), upsample)
-    steps = [_conv_bn(widths[j], widths[j], 3, stride=2) for _ in range(i - j - 1)]
-    return nn.Sequential(*steps, _conv_bn(widths[j], widths[i], 3, stride=2, relu=False))
-
-
 class HRNet(nn.Module):
     """Features of a picture.
 
@@ -153,3 +76,80 @@ def load_imagenet_weights(backbone: HRNet, state: dict[str, Tensor]) -> None:
     if misfits:
         raise InputError(f"these weights are not this HRNet's: {misfits[0]} is missing or has another shape")
     backbone.load_state_dict({name: state[name] for name in wanted})
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + x)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.downsample = None
+        if channels != 4 * width:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.bn3(self.conv3(y)) + shortcut)
+
+
+class HighResolutionModule(nn.Module):
+    """Parallel branches, each at half the size of the one before; then each output sums all branches."""
+
+    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(width) for _ in range(count)))
+            for width, count in zip(widths, blocks, strict=True)
+        )
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(_fuse(widths, i, j) for j in range(len(widths))) for i in range(outputs)
+        )
+
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        branches = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
+        fused = []
+        for row in self.fuse_layers:
+            assert isinstance(row, nn.ModuleList)
+            total = row[0](branches[0])
+            for layer, branch in zip(list(row)[1:], branches[1:], strict=True):
+                total = total + layer(branch)
+            fused.append(F.relu(total))
+        return fused
+
+
+def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    layers = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+
+
+def _fuse(widths: tuple[int, ...], i: int, j: int) -> nn.Module:
+    """The path from branch j to output i: identity, a 1x1 conv and enlargement, or strided 3x3 convs."""
+    if j == i:
+        return nn.Identity()
+    if j > i:
+        upsample = nn.Upsample(scale_factor=2 ** (j - i), mode="nearest")
+        return nn.Sequential(*_conv_bn(widths[j], widths[i], 1, relu=False), upsample)
+    steps = [_conv_bn(widths[j], widths[j], 3, stride=2) for _ in range(i - j - 1)]
+    return nn.Sequential(*steps, _conv_bn(widths[j], widths[i], 3, stride=2, relu=False))

@@ -11,8 +11,8 @@ from mtanimate.config import MotionTransformerConfig
 from mtanimate.geometry import CPU, antialias_downsample
 from mtanimate.models.face_points import face_frame
 from mtanimate.models.hrnet import HRNet
+from mtanimate.models.keypoint_refinement import Refinement
 from mtanimate.models.motion import Motion
-from mtanimate.models.refinement import Refinement
 
 
 class MultiHeadAttention(nn.Module):

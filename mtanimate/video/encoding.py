@@ -16,6 +16,9 @@ from mtanimate.video.png_folder import is_our_sequence
 TO_BT709 = "out_color_matrix=bt709:out_range=tv"  # of the filter `scale`
 TAGGED_BT709 = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
 TAGS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
+_VIDEO = (".mp4", ".m4v", ".mov", ".mkv")
+_AAC = ("-c:a", "aac", "-b:a", "192k")
+_FIRST = ("-movflags", "+faststart")  # the index stands first: it plays while it loads
 
 
 @dataclass(frozen=True)
@@ -54,61 +57,6 @@ class Container:
     format: tuple[str, ...]
     copied: frozenset[str] = frozenset()
     sound: tuple[str, ...] = ()
-
-
-_VIDEO = (".mp4", ".m4v", ".mov", ".mkv")
-CODECS = {
-    "h264": Codec({"libx264": ("-preset", "fast")}, _VIDEO, "yuv420p", crf=18, worst=51),
-    "h265": Codec(
-        {"libx265": ("-preset", "fast", "-x265-params", "log-level=error")}, _VIDEO, "yuv420p", crf=20, worst=51
-    ),
-    "vp9": Codec(
-        {"libvpx-vp9": ("-b:v", "0", "-cpu-used", "4", "-row-mt", "1")},
-        (".webm", ".mkv", ".mp4"),
-        "yuv420p",
-        crf=30,
-        worst=63,
-    ),
-    "av1": Codec(
-        {"libsvtav1": ("-preset", "8"), "libaom-av1": ("-b:v", "0", "-cpu-used", "6", "-row-mt", "1")},
-        (".webm", ".mkv", ".mp4"),
-        "yuv420p",
-        crf=30,
-        worst=63,
-    ),
-    "prores": Codec({"prores_ks": ("-profile:v", "3", "-vendor", "apl0")}, (".mov", ".mkv"), "yuv422p10le"),
-    "ffv1": Codec({"ffv1": ("-level", "3")}, (".mkv",), "bgr0"),
-    "gif": Codec({"gif": ()}, (".gif",), "pal8"),
-    "png": Codec({}, ("",), "rgb24"),
-}
-
-_AAC = ("-c:a", "aac", "-b:a", "192k")
-_FIRST = ("-movflags", "+faststart")  # the index stands first: it plays while it loads
-_MP4 = Container(
-    "h264",
-    (*_FIRST, "-f", "mp4"),
-    frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}),
-    _AAC,
-)
-CONTAINERS = {
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": Container(
-        "h264",
-        (*_FIRST, "-f", "mov"),
-        frozenset({"aac", "ac3", "alac", "eac3", "mp3", "pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le"}),
-        _AAC,
-    ),
-    ".mkv": Container(
-        "h264",
-        ("-f", "matroska"),
-        frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp2", "mp3", "opus", "pcm_s16le", "pcm_s24le", "vorbis"}),
-        _AAC,
-    ),
-    ".webm": Container("vp9", ("-f", "webm"), frozenset({"opus", "vorbis"}), ("-c:a", "libopus", "-b:a", "128k")),
-    ".gif": Container("gif", ("-f", "gif")),
-    "": Container("png", ()),
-}
 
 
 @dataclass(frozen=True)
@@ -192,6 +140,57 @@ def check_output(path: str | Path, overwrite: Overwrite, codec: str | None = Non
     else:
         check_new_file(path, overwrite)
     return encoding
+
+
+CODECS = {
+    "h264": Codec({"libx264": ("-preset", "fast")}, _VIDEO, "yuv420p", crf=18, worst=51),
+    "h265": Codec(
+        {"libx265": ("-preset", "fast", "-x265-params", "log-level=error")}, _VIDEO, "yuv420p", crf=20, worst=51
+    ),
+    "vp9": Codec(
+        {"libvpx-vp9": ("-b:v", "0", "-cpu-used", "4", "-row-mt", "1")},
+        (".webm", ".mkv", ".mp4"),
+        "yuv420p",
+        crf=30,
+        worst=63,
+    ),
+    "av1": Codec(
+        {"libsvtav1": ("-preset", "8"), "libaom-av1": ("-b:v", "0", "-cpu-used", "6", "-row-mt", "1")},
+        (".webm", ".mkv", ".mp4"),
+        "yuv420p",
+        crf=30,
+        worst=63,
+    ),
+    "prores": Codec({"prores_ks": ("-profile:v", "3", "-vendor", "apl0")}, (".mov", ".mkv"), "yuv422p10le"),
+    "ffv1": Codec({"ffv1": ("-level", "3")}, (".mkv",), "bgr0"),
+    "gif": Codec({"gif": ()}, (".gif",), "pal8"),
+    "png": Codec({}, ("",), "rgb24"),
+}
+_MP4 = Container(
+    "h264",
+    (*_FIRST, "-f", "mp4"),
+    frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}),
+    _AAC,
+)
+CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": Container(
+        "h264",
+        (*_FIRST, "-f", "mov"),
+        frozenset({"aac", "ac3", "alac", "eac3", "mp3", "pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le"}),
+        _AAC,
+    ),
+    ".mkv": Container(
+        "h264",
+        ("-f", "matroska"),
+        frozenset({"aac", "ac3", "dts", "eac3", "flac", "mp2", "mp3", "opus", "pcm_s16le", "pcm_s24le", "vorbis"}),
+        _AAC,
+    ),
+    ".webm": Container("vp9", ("-f", "webm"), frozenset({"opus", "vorbis"}), ("-c:a", "libopus", "-b:a", "128k")),
+    ".gif": Container("gif", ("-f", "gif")),
+    "": Container("png", ()),
+}
 
 
 def _check_sequence(path: Path, overwrite: Overwrite) -> None:

@@ -19,12 +19,10 @@ from mtanimate.video.decoding import FORMATS
 # Input options: a file cannot make ffmpeg open what it names, on the network or on the disk.
 ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))
 ONLY_FILES = ("-protocol_whitelist", "file,pipe", *ONLY_FORMATS)
-
 _LONGEST_END = 3600.0  # seconds for what is left when all frames are given, as for the colours of a long GIF
 _KILLED = 9  # SIGKILL, which Windows has not
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _LONGEST_ANSWER = 60.0  # seconds for what it knows of itself
-
 # SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
 _ENVIRONMENT = {"SVT_LOG": "1"}
 
@@ -53,26 +51,6 @@ def encoders() -> frozenset[str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise _unusable(error) from error
     return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w\S*)", said.decode(errors="replace"), re.MULTILINE))
-
-
-def _ending_with(parent: int) -> Callable[[], None] | None:
-    """What a new process calls to be killed when its parent is, where the system knows that: Linux."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def end_with_parent() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before
-            os._exit(1)
-
-    return end_with_parent
-
-
-def _unusable(error: Exception) -> MTAnimateError:
-    return MTAnimateError(
-        f"ffmpeg cannot be used ({error}): reinstall the package imageio-ffmpeg, or mend or unset IMAGEIO_FFMPEG_EXE"
-    )
 
 
 class FFmpeg:
@@ -157,3 +135,23 @@ class FFmpeg:
         # "[aac @ 0x55d] text" -> "text"; what follows the first error only repeats it
         lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line) for line in self.messages]
         return next((line for line in lines if line), "it was stopped from outside")
+
+
+def _ending_with(parent: int) -> Callable[[], None] | None:
+    """What a new process calls to be killed when its parent is, where the system knows that: Linux."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def end_with_parent() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before
+            os._exit(1)
+
+    return end_with_parent
+
+
+def _unusable(error: Exception) -> MTAnimateError:
+    return MTAnimateError(
+        f"ffmpeg cannot be used ({error}): reinstall the package imageio-ffmpeg, or mend or unset IMAGEIO_FFMPEG_EXE"
+    )

@@ -13,15 +13,25 @@ from PIL import Image
 
 from mtanimate.errors import InputError
 from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
-from mtanimate.video.decoding import frame_rate, frames_between, varies
 from mtanimate.video.image import is_animated, opened_picture, read_image, to_rgb
 from mtanimate.video.reader import VideoReader
+from mtanimate.video.timing import frame_rate, frames_between, varies
 
 _SHORTEST = Fraction(1, 100)  # seconds; browsers show what asks for less, or says nothing, for the usual time
 _USUAL = Fraction(1, 10)
 _FINEST = 1_000_000  # ticks a second, where the frames' times agree on no coarser step
 # All frames are decoded to open the file: together they may have so many times the pixels that one may.
 _MOST_FRAMES_PIXELS = 100
+PICTURE_SUFFIXES = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".tif", ".tiff")
+}
+# By which videos are found in folders: what cameras, phones and editors write.
+VIDEO_SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".insv", ".lrv"),
+    *(".mkv", ".webm", ".avi", ".divx", ".gif", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".rm", ".rmvb"),
+    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".m2t", ".m2ts", ".mts", ".mod", ".tod"),
+    *(".mxf", ".dv", ".nut", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".mj2", ".wtv"),
+}
 
 
 class AnimatedPicture:
@@ -101,17 +111,6 @@ class AnimatedPicture:
                 yield picture
 
 
-def _seconds(picture: Image.Image) -> Fraction:
-    """How long a frame is shown. Pillow gives milliseconds; PNG has fractions of two numbers of 16 bits."""
-    length = Fraction(picture.info.get("duration", 0) / 1000).limit_denominator(65535)
-    return length if length > _SHORTEST else _USUAL
-
-
-PICTURE_SUFFIXES = {
-    *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".tif", ".tiff")
-}
-
-
 class FrameFolder:
     """The pictures in one folder, by number: frame 2 before frame 10. Reads as a `VideoReader` does.
 
@@ -176,23 +175,7 @@ class FrameFolder:
         return frames
 
 
-def is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
-
-
-def _by_number(file: Path) -> list[str | int]:
-    parts = re.split(r"(\d+)", file.name)
-    return [int(part) if part.isdigit() else part for part in parts]
-
-
 Footage = VideoReader | FrameFolder | AnimatedPicture
-# By which videos are found in folders: what cameras, phones and editors write.
-VIDEO_SUFFIXES = {
-    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".insv", ".lrv"),
-    *(".mkv", ".webm", ".avi", ".divx", ".gif", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".rm", ".rmvb"),
-    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".m2t", ".m2ts", ".mts", ".mod", ".tod"),
-    *(".mxf", ".dv", ".nut", ".y4m", ".h264", ".h265", ".hevc", ".ivf", ".mj2", ".wtv"),
-}
 
 
 def open_footage(path: Path, *, gpu: bool = False, max_pixels: int = MAX_PIXELS) -> Footage:
@@ -212,3 +195,18 @@ def is_moving(path: Path) -> bool:
     if path.suffix.lower() == ".gif" or is_picture(path):
         return is_animated(path)
     return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+
+
+def _seconds(picture: Image.Image) -> Fraction:
+    """How long a frame is shown. Pillow gives milliseconds; PNG has fractions of two numbers of 16 bits."""
+    length = Fraction(picture.info.get("duration", 0) / 1000).limit_denominator(65535)
+    return length if length > _SHORTEST else _USUAL
+
+
+def _by_number(file: Path) -> list[str | int]:
+    parts = re.split(r"(\d+)", file.name)
+    return [int(part) if part.isdigit() else part for part in parts]

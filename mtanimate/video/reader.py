@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from mtanimate.reading import MAX_PIXELS
-from mtanimate.video.decoding import frames_between, pictures, varies
+from mtanimate.video.decoding import pictures
 from mtanimate.video.probe import Video, probe
+from mtanimate.video.timing import frames_between, varies
 
 # Levels, on the mean: between two decoders' pictures of one frame, and between frames that are as good as equal.
 _ALIKE, _TIE = 2.5, 0.01

@@ -17,51 +17,28 @@ import numpy as np
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.reading import MAX_PIXELS, check_pixels
 from mtanimate.video.colour import full_bt709_to_rgb
-from mtanimate.video.decoding import frame_rate
 from mtanimate.video.encoding import TAGGED_BT709, TAGS, TO_BT709
 from mtanimate.video.ffmpeg import ONLY_FORMATS, FFmpeg, executable
+from mtanimate.video.timing import frame_rate
 
 _DSHOW = re.compile(r'"([^"]+)" \(video\)')
-
-
-def camera_arguments(number: int) -> list[str]:
-    """ffmpeg's options that open camera `number`, from 0 on. Raises InputError where it is known not to be there."""
-    if sys.platform == "darwin":  # it takes no rate but one that the camera names, and 30 every camera has
-        return ["-f", "avfoundation", "-framerate", "30", "-i", f"{number}:none"]
-    if sys.platform == "win32":
-        names = _windows_cameras()
-        if number >= len(names):
-            raise InputError(f"webcam:{number}: there is {_listed(names)}")
-        return ["-f", "dshow", "-i", f"video={names[number]}"]
-    device = Path(f"/dev/video{number}")
-    if not device.exists():
-        raise InputError(f"webcam:{number}: there is no {device}, but {_listed(linux_cameras())}")
-    return ["-f", "v4l2", "-i", str(device)]
-
-
-def linux_cameras(folder: Path = Path("/dev")) -> list[str]:
-    """/dev/video0, /dev/video2, ... by number."""
-    found = [path for path in folder.glob("video*") if path.name[5:].isdecimal()]
-    return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
-
-
-def _windows_cameras() -> list[str]:
-    """The names of the cameras, in the order that DirectShow has them."""
-    command = [executable(), "-hide_banner", "-f", "dshow", "-list_devices", "true", "-i", "dummy"]
-    return dshow_names(subprocess.run(command, capture_output=True, check=False).stderr.decode(errors="replace"))
-
-
-def dshow_names(listing: str) -> list[str]:
-    """The cameras in ffmpeg's listing of DirectShow's devices."""
-    return _DSHOW.findall(listing)
-
-
-def _listed(cameras: list[str]) -> str:
-    return ", ".join(cameras) if cameras else "no camera at all: plug one in, or drive with a video"
-
-
 _PATIENCE = 60.0  # seconds without a frame after which a stream counts as dead
 _FASTEST = 1000  # frames a second; what ffmpeg calls faster than this has no rate of its own
+# Each frame once, as it comes, in the one format that says its size and rate and keeps no frame back.
+# V: a cover picture is no video. One thread: several keep back a frame.
+_SQUARE = "scale=iw*clip(sar\\,1\\,5):ih/clip(sar\\,0.2\\,1)"
+_FRAMES = [
+    *("-map", "0:V:0", "-fps_mode", "passthrough", "-threads", "1"),
+    *("-vf", f"{_SQUARE}:out_color_matrix=bt709:out_range=pc:flags=accurate_rnd+full_chroma_int,setsar=1"),
+    *("-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe", "-flush_packets", "1", "-"),
+]
+# Of the last two: a cluster is sent when it is full, which it is after one frame, and ffmpeg keeps nothing back.
+_H264 = [
+    *("-vf", f"scale={TO_BT709}:flags=accurate_rnd+full_chroma_int,{TAGGED_BT709}", "-pix_fmt", "yuv420p", *TAGS),
+    *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-crf", "18", "-g", "50"),
+    *("-f", "matroska", "-cluster_time_limit", "1", "-flush_packets", "1"),
+]
+_RAW = ["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-flush_packets", "1"]
 
 
 class Closed(Exception):
@@ -188,52 +165,6 @@ class DrivingStream:
         return self._ffmpeg.reason() if self._ffmpeg.messages else "it ended before the first frame"
 
 
-# Each frame once, as it comes, in the one format that says its size and rate and keeps no frame back.
-# V: a cover picture is no video. One thread: several keep back a frame.
-_SQUARE = "scale=iw*clip(sar\\,1\\,5):ih/clip(sar\\,0.2\\,1)"
-_FRAMES = [
-    *("-map", "0:V:0", "-fps_mode", "passthrough", "-threads", "1"),
-    *("-vf", f"{_SQUARE}:out_color_matrix=bt709:out_range=pc:flags=accurate_rnd+full_chroma_int,setsar=1"),
-    *("-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe", "-flush_packets", "1", "-"),
-]
-
-
-def _rate(text: str) -> Fraction:
-    """Frames a second, as Y4M has it: "30000:1001"."""
-    over, _, under = text.partition(":")
-    rate = Fraction(int(over), int(under)) if int(under) else Fraction(0)
-    if not 0 < rate < _FASTEST:
-        return Fraction(25)
-    common = frame_rate([0], Fraction(1), float(rate))
-    return common if abs(common - rate) < Fraction("0.01") else rate
-
-
-def _camera(name: str) -> list[str]:
-    kind, _, rest = name.partition(":")
-    if kind == "lavfi":
-        return ["-re", "-readrate_initial_burst", "0.001", "-f", "lavfi", "-i", rest]
-    if not (rest.isascii() and rest.isdecimal()):
-        raise InputError(f"{name}: cameras have numbers, the first is webcam:0 (a file of this name: ./{name})")
-    return camera_arguments(int(rest))
-
-
-def _standard_input() -> int:
-    if sys.stdin is None or sys.stdin.closed:
-        raise InputError("--driving -: standard input is closed: pipe a video into it")
-    if sys.stdin.isatty():
-        raise InputError("--driving -: standard input is the terminal: pipe a video into it")
-    return sys.stdin.fileno()
-
-
-def _standard_output() -> int:
-    if sys.stdout is None or sys.stdout.closed:
-        raise InputError("--out -: standard output is closed: pipe it into a player, e.g. | ffplay -")
-    if sys.stdout.isatty():
-        raise InputError("--out -: standard output is the terminal: pipe it into a player, e.g. | ffplay -")
-    sys.stdout.flush()
-    return sys.stdout.fileno()
-
-
 class StreamWriter:
     """Writes a video to standard output as it is made; nothing else may be written there. Use it in a `with` statement.
 
@@ -306,10 +237,73 @@ class StreamWriter:
         return MTAnimateError(f"--out -: standard output could not be written ({self._ffmpeg.reason()})")
 
 
-# Of the last two: a cluster is sent when it is full, which it is after one frame, and ffmpeg keeps nothing back.
-_H264 = [
-    *("-vf", f"scale={TO_BT709}:flags=accurate_rnd+full_chroma_int,{TAGGED_BT709}", "-pix_fmt", "yuv420p", *TAGS),
-    *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-crf", "18", "-g", "50"),
-    *("-f", "matroska", "-cluster_time_limit", "1", "-flush_packets", "1"),
-]
-_RAW = ["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-flush_packets", "1"]
+def camera_arguments(number: int) -> list[str]:
+    """ffmpeg's options that open camera `number`, from 0 on. Raises InputError where it is known not to be there."""
+    if sys.platform == "darwin":  # it takes no rate but one that the camera names, and 30 every camera has
+        return ["-f", "avfoundation", "-framerate", "30", "-i", f"{number}:none"]
+    if sys.platform == "win32":
+        names = _windows_cameras()
+        if number >= len(names):
+            raise InputError(f"webcam:{number}: there is {_listed(names)}")
+        return ["-f", "dshow", "-i", f"video={names[number]}"]
+    device = Path(f"/dev/video{number}")
+    if not device.exists():
+        raise InputError(f"webcam:{number}: there is no {device}, but {_listed(linux_cameras())}")
+    return ["-f", "v4l2", "-i", str(device)]
+
+
+def linux_cameras(folder: Path = Path("/dev")) -> list[str]:
+    """/dev/video0, /dev/video2, ... by number."""
+    found = [path for path in folder.glob("video*") if path.name[5:].isdecimal()]
+    return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
+
+
+def dshow_names(listing: str) -> list[str]:
+    """The cameras in ffmpeg's listing of DirectShow's devices."""
+    return _DSHOW.findall(listing)
+
+
+def _windows_cameras() -> list[str]:
+    """The names of the cameras, in the order that DirectShow has them."""
+    command = [executable(), "-hide_banner", "-f", "dshow", "-list_devices", "true", "-i", "dummy"]
+    return dshow_names(subprocess.run(command, capture_output=True, check=False).stderr.decode(errors="replace"))
+
+
+def _listed(cameras: list[str]) -> str:
+    return ", ".join(cameras) if cameras else "no camera at all: plug one in, or drive with a video"
+
+
+def _rate(text: str) -> Fraction:
+    """Frames a second, as Y4M has it: "30000:1001"."""
+    over, _, under = text.partition(":")
+    rate = Fraction(int(over), int(under)) if int(under) else Fraction(0)
+    if not 0 < rate < _FASTEST:
+        return Fraction(25)
+    common = frame_rate([0], Fraction(1), float(rate))
+    return common if abs(common - rate) < Fraction("0.01") else rate
+
+
+def _camera(name: str) -> list[str]:
+    kind, _, rest = name.partition(":")
+    if kind == "lavfi":
+        return ["-re", "-readrate_initial_burst", "0.001", "-f", "lavfi", "-i", rest]
+    if not (rest.isascii() and rest.isdecimal()):
+        raise InputError(f"{name}: cameras have numbers, the first is webcam:0 (a file of this name: ./{name})")
+    return camera_arguments(int(rest))
+
+
+def _standard_input() -> int:
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError("--driving -: standard input is closed: pipe a video into it")
+    if sys.stdin.isatty():
+        raise InputError("--driving -: standard input is the terminal: pipe a video into it")
+    return sys.stdin.fileno()
+
+
+def _standard_output() -> int:
+    if sys.stdout is None or sys.stdout.closed:
+        raise InputError("--out -: standard output is closed: pipe it into a player, e.g. | ffplay -")
+    if sys.stdout.isatty():
+        raise InputError("--out -: standard output is the terminal: pipe it into a player, e.g. | ffplay -")
+    sys.stdout.flush()
+    return sys.stdout.fileno()

@@ -20,7 +20,7 @@ from mtanimate.inspection.attention_maps import (
     overlay,
     paint,
 )
-from mtanimate.inspection.motion import (
+from mtanimate.inspection.drawing import (
     FAR,
     Ink,
     axis_scale,
@@ -30,7 +30,7 @@ from mtanimate.inspection.motion import (
     draw_motion,
     token_colours,
 )
-from mtanimate.inspection.sheets import scene_pictures, scene_sheet
+from mtanimate.inspection.scene import scene_pictures, scene_sheet
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 

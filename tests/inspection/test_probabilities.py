@@ -12,14 +12,13 @@ from tiny import MODEL, tiny_animator
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.config import Config
 from mtanimate.inference.prefetch import to_frames
-from mtanimate.inspection.attention import (
-    View,
+from mtanimate.inspection.attention import View, show_attention
+from mtanimate.inspection.attention_maps import (
     estimate_with_attention,
     image_maps,
     part_matrices,
     part_rows,
     rolled_out,
-    show_attention,
 )
 from mtanimate.inspection.subject import Subject
 from mtanimate.models.animator import Animator

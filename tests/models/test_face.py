@@ -14,11 +14,11 @@ from mtanimate.config.model import FACE_POINTS
 from mtanimate.faces.mesh import VERTICES as MESH_VERTICES
 from mtanimate.geometry import sample
 from mtanimate.models.animator import Animator
-from mtanimate.models.face_motion import SIGMAS, FaceMotionNetwork
+from mtanimate.models.face_dense_motion import SIGMAS, FaceMotionNetwork
 from mtanimate.models.face_points import COUNT, PLACES, RIGID, SKULL, VERTICES, face_frame, indices, places
+from mtanimate.models.keypoint_refinement import Refinement
 from mtanimate.models.losses.face import token_landmark_loss
 from mtanimate.models.motion import Motion
-from mtanimate.models.refinement import Refinement
 
 
 def affine(turn: float = 0.0, size: float = 0.5, squeeze: float = 1.0) -> torch.Tensor:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader, write_image
-from mtanimate.video.decoding import frames_between, varies
 from mtanimate.video.footage import FrameFolder
+from mtanimate.video.timing import frames_between, varies
 
 X264 = ("-pix_fmt", "yuv420p", "-preset", "ultrafast")
 NTSC = Fraction(30000, 1001)

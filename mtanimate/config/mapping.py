@@ -1,9 +1,8 @@
-"""YAML that others wrote, read within limits: nothing in it may grow to more than it looks."""
+"""Configurations from mappings, presets, YAML files and `--set`, and back."""
 
 import dataclasses
 import difflib
 import json
-import re
 import textwrap
 import types
 import typing
@@ -13,71 +12,36 @@ from pathlib import Path
 from reprlib import repr as shown  # of a value that is wrong, the beginning
 from typing import Any, TypeVar
 
-import yaml
-
 from mtanimate.config.consistency import check
 from mtanimate.config.model import BACKBONES, HRNetConfig, ModelConfig
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
-from mtanimate.reading import read_text
-
-MOST_YAML = 1 << 20  # bytes of a file
-_MOST_VALUES = 10_000
-_DEEPEST = 50
-
-
-def read_yaml(text: str) -> Any:
-    """What the text says, of Python's own types.
-
-    Raises ValueError, in one line, where it is no YAML, nested more than 50 times, or of more than 10,000 values, those
-    that aliases repeat counted each time.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, AttributeError, ArithmeticError, TypeError, ValueError) as error:  # of !!int x, 2001-99-99
-        raise ValueError(" ".join(str(error).split())) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 3e-4 is a number (YAML 1.1 wants 3.0e-4)."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-        self._sizes: dict[yaml.Node, int] = {}  # of finished nodes, aliases written out
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} times")
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        if node is not None and node not in self._sizes:
-            self._sizes[node] = self._size(node)
-        return node
-
-    def _size(self, node: yaml.Node) -> int:
-        if isinstance(node, yaml.ScalarNode):
-            return 1
-        parts = node.value
-        if isinstance(node, yaml.MappingNode):
-            parts = [part for pair in parts for part in pair]
-        if any(part not in self._sizes for part in parts):
-            raise ValueError("an alias stands for what it is a part of")
-        size = 1 + sum(self._sizes[part] for part in parts)
-        if size > _MOST_VALUES:
-            raise ValueError(f"it holds more than {_MOST_VALUES} values")
-        return size
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
+from mtanimate.reading import MOST_YAML, read_text, read_yaml
 
 T = TypeVar("T")
 _LONGEST_LIST = 100
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def load_preset(name: str) -> Config:
+    """The preset `name`: a YAML file in this package that says where it departs from the paper's defaults."""
+    return check(from_mapping(Config, _preset(name)))
+
+
+def preset_names() -> list[str]:
+    folder = resources.files("mtanimate.config")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_file(path: Path) -> Config:
+    """A configuration that somebody wrote: `preset: NAME`, if it builds on one, and what it changes.
+
+    Raises InputError for a file that is missing or no YAML, an unknown key or a wrong value.
+    """
+    try:
+        return check(from_mapping(Config, _on_its_preset(_yaml(read_text(path, MOST_YAML), f"'{path}'"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration '{path}' ({error})") from error
 
 
 def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
@@ -110,12 +74,83 @@ def from_checkpoint(values: dict[str, Any]) -> Config:
     return check(from_mapping(Config, known | {"model": values["model"]}))
 
 
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The dataclass as nested mappings and lists, ready for YAML and JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(config))
+
+
 def within_limits(model: ModelConfig, what: str) -> ModelConfig:
     """The same. Raises InputError, naming what it is of, where a size is out of range or settings do not fit."""
     try:
         return check(from_mapping(Config, {"model": to_mapping(model)})).model
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
+
+
+def override(config: Config, settings: Sequence[str | tuple[str, Any]]) -> Config:
+    """`config` with `key=value` settings applied, keys dotted (`training.steps=100`), values YAML; or (key, value).
+
+    Raises InputError for a setting without '=', an unknown key, a wrong value, or values that do not fit together.
+    """
+    mapping = to_mapping(config)
+    for setting in settings:
+        key, value = _parsed(setting) if isinstance(setting, str) else setting
+        *parents, last = key.strip().split(".")
+        target = mapping
+        for depth, parent in enumerate(parents):
+            if parent in target and target[parent] is None:
+                raise InputError(f"--set: '{parent}' is off; turn it on with {parent}={{}} in its place, then {key}")
+            if not isinstance(target.get(parent), dict):
+                raise InputError(
+                    f"--set: unknown setting '{'.'.join(parents[: depth + 1])}'; {_nearest(parent, target)}"
+                )
+            target = target[parent]
+        if last not in target:
+            raise InputError(f"--set: unknown setting '{key}'; {_nearest(last, target)}")
+        if last == "name" and value != target[last]:
+            target.clear()  # another estimator: none of the former one's settings are its own
+        target[last] = value
+        mapping = to_mapping(from_mapping(Config, mapping))  # what the value brings along can be set next
+    return check(from_mapping(Config, mapping))
+
+
+def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which two configurations differ -> both values."""
+    one, other = flat(first), flat(second)
+    keys = [*one, *(key for key in other if key not in one)]
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted key."""
+
+    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(walk(to_mapping(config), ""))
+
+
+def describe(config: Config) -> str:
+    """Every setting, for people: a paragraph a section."""
+    sections: dict[str, list[str]] = {}
+    for key, value in flat(config).items():
+        section, _, name = key.partition(".")
+        text = json.dumps(value, separators=(",", ":")) if not isinstance(value, str) else value or '""'
+        sections.setdefault(section, []).append(f"{name}={text}")
+    return "\n".join(
+        textwrap.fill(f"{section}: {' '.join(words)}", 110, subsequent_indent="  ", break_long_words=False)
+        for section, words in sections.items()
+    )
 
 
 def _known(kind: Any, values: Any) -> Any:
@@ -177,38 +212,6 @@ def _alternative(kinds: list[Any], value: Any, path: str) -> Any:
     return names[value["name"]]
 
 
-def to_mapping(config: Any) -> dict[str, Any]:
-    """The dataclass as nested mappings and lists, ready for YAML and JSON."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(dataclasses.asdict(config))
-
-
-def preset_names() -> list[str]:
-    folder = resources.files("mtanimate.config")
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
-def load_preset(name: str) -> Config:
-    """The preset `name`: a YAML file in this package that says where it departs from the paper's defaults."""
-    return check(from_mapping(Config, _preset(name)))
-
-
-def load_file(path: Path) -> Config:
-    """A configuration that somebody wrote: `preset: NAME`, if it builds on one, and what it changes.
-
-    Raises InputError for a file that is missing or no YAML, an unknown key or a wrong value.
-    """
-    try:
-        return check(from_mapping(Config, _on_its_preset(_yaml(read_text(path, MOST_YAML), f"'{path}'"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the configuration '{path}' ({error})") from error
-
-
 def _preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise InputError(f"no preset '{name}'; {_nearest(name, preset_names())}")
@@ -238,66 +241,6 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(base.get(key), dict) and "name" not in value
         result[key] = _merged(base[key], value) if both else value
     return result
-
-
-def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys in which two configurations differ -> both values."""
-    one, other = flat(first), flat(second)
-    keys = [*one, *(key for key in other if key not in one)]
-    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted key."""
-
-    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in values.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
-
-    return dict(walk(to_mapping(config), ""))
-
-
-def describe(config: Config) -> str:
-    """Every setting, for people: a paragraph a section."""
-    sections: dict[str, list[str]] = {}
-    for key, value in flat(config).items():
-        section, _, name = key.partition(".")
-        text = json.dumps(value, separators=(",", ":")) if not isinstance(value, str) else value or '""'
-        sections.setdefault(section, []).append(f"{name}={text}")
-    return "\n".join(
-        textwrap.fill(f"{section}: {' '.join(words)}", 110, subsequent_indent="  ", break_long_words=False)
-        for section, words in sections.items()
-    )
-
-
-def override(config: Config, settings: Sequence[str | tuple[str, Any]]) -> Config:
-    """`config` with `key=value` settings applied, keys dotted (`training.steps=100`), values YAML; or (key, value).
-
-    Raises InputError for a setting without '=', an unknown key, a wrong value, or values that do not fit together.
-    """
-    mapping = to_mapping(config)
-    for setting in settings:
-        key, value = _parsed(setting) if isinstance(setting, str) else setting
-        *parents, last = key.strip().split(".")
-        target = mapping
-        for depth, parent in enumerate(parents):
-            if parent in target and target[parent] is None:
-                raise InputError(f"--set: '{parent}' is off; turn it on with {parent}={{}} in its place, then {key}")
-            if not isinstance(target.get(parent), dict):
-                raise InputError(
-                    f"--set: unknown setting '{'.'.join(parents[: depth + 1])}'; {_nearest(parent, target)}"
-                )
-            target = target[parent]
-        if last not in target:
-            raise InputError(f"--set: unknown setting '{key}'; {_nearest(last, target)}")
-        if last == "name" and value != target[last]:
-            target.clear()  # another estimator: none of the former one's settings are its own
-        target[last] = value
-        mapping = to_mapping(from_mapping(Config, mapping))  # what the value brings along can be set next
-    return check(from_mapping(Config, mapping))
 
 
 def _parsed(setting: str) -> tuple[str, Any]:

@@ -71,46 +71,6 @@ def choose_parts(parts: list[str], harm: Callable[[list[str]], float]) -> list[s
     return [part for part in parts if part in ordered[:fewest]]
 
 
-def _harm(
-    quantiser: "Quantiser", graph: Graph, given: Sequence[Mapping[str, Tensor]], progress: Callable[[str], None]
-) -> Callable[[list[str]], float]:
-    """What parts in int8 do to the graph's first output, of what is allowed: to keypoints or to pictures."""
-
-    def run(model: "onnx.ModelProto") -> Tensor:
-        with tempfile.TemporaryDirectory() as folder:
-            save_models({graph.name: model}, "onnx", False, Path(folder))
-            work = open_graph("onnx", Path(folder), graph, digests(Path(folder)))
-            return torch.cat([work(each)[graph.outputs[0]] for each in given])
-
-    wanted = run(quantiser.model)
-
-    def harm(chosen: list[str]) -> float:
-        found = run(quantiser.quantise(chosen))
-        which = f"{graph.name}, int8 in {chosen[0] if len(chosen) == 1 else f'{len(chosen)} parts'}"
-        if graph.name == "estimate":
-            pixels = float((found - wanted).abs().max()) * given[0]["frames"].shape[-1] / 2
-            progress(f"{which}: a keypoint moves by {pixels:.2f} pixels at most")
-            return pixels / PIXELS
-        kept = min(map(decibels, wanted, found))
-        progress(f"{which}: {kept:.1f} dB at least")
-        return 10 ** ((WANTED - kept) / 20)
-
-    return harm
-
-
-def _calibration(animator: Animator, frames: Tensor) -> dict[str, list[dict[str, Tensor]]]:
-    """What the graphs get when the first of these frames is driven by each."""
-    source = animator.encode_source(frames[:1])
-    singles = frames.split(1)
-    driving = [
-        drive_inputs(
-            animator.config, source, animator.estimate_motion(single), animator.predict_background(frames[:1], single)
-        )
-        for single in singles
-    ]
-    return {"estimate": [{"frames": single} for single in singles], "drive": driving}
-
-
 class Quantiser:
     """One graph, its ranges known, quantised as often as wanted.
 
@@ -151,6 +111,46 @@ class Quantiser:
         quantizer.quantize_model()
         quantizer.model.topological_sort()
         return quantizer.model.model
+
+
+def _harm(
+    quantiser: "Quantiser", graph: Graph, given: Sequence[Mapping[str, Tensor]], progress: Callable[[str], None]
+) -> Callable[[list[str]], float]:
+    """What parts in int8 do to the graph's first output, of what is allowed: to keypoints or to pictures."""
+
+    def run(model: "onnx.ModelProto") -> Tensor:
+        with tempfile.TemporaryDirectory() as folder:
+            save_models({graph.name: model}, "onnx", False, Path(folder))
+            work = open_graph("onnx", Path(folder), graph, digests(Path(folder)))
+            return torch.cat([work(each)[graph.outputs[0]] for each in given])
+
+    wanted = run(quantiser.model)
+
+    def harm(chosen: list[str]) -> float:
+        found = run(quantiser.quantise(chosen))
+        which = f"{graph.name}, int8 in {chosen[0] if len(chosen) == 1 else f'{len(chosen)} parts'}"
+        if graph.name == "estimate":
+            pixels = float((found - wanted).abs().max()) * given[0]["frames"].shape[-1] / 2
+            progress(f"{which}: a keypoint moves by {pixels:.2f} pixels at most")
+            return pixels / PIXELS
+        kept = min(map(decibels, wanted, found))
+        progress(f"{which}: {kept:.1f} dB at least")
+        return 10 ** ((WANTED - kept) / 20)
+
+    return harm
+
+
+def _calibration(animator: Animator, frames: Tensor) -> dict[str, list[dict[str, Tensor]]]:
+    """What the graphs get when the first of these frames is driven by each."""
+    source = animator.encode_source(frames[:1])
+    singles = frames.split(1)
+    driving = [
+        drive_inputs(
+            animator.config, source, animator.estimate_motion(single), animator.predict_background(frames[:1], single)
+        )
+        for single in singles
+    ]
+    return {"estimate": [{"frames": single} for single in singles], "drive": driving}
 
 
 def _parts(model: "onnx.ModelProto") -> dict[str, list[str]]:

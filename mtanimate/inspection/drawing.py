@@ -11,18 +11,21 @@ from torch import Tensor
 from mtanimate.geometry import coordinate_grid, resize
 from mtanimate.models.motion import Motion
 
+Point = tuple[float, float]  # x, y in pixels, from the picture's top left corner; pixel 0's centre is at 0.5
+Colour = tuple[int, ...]
+_FINE = 3  # drawn so much larger and reduced again: Pillow's shapes have hard edges
+_WHITE = (255, 255, 255)
+_AXIS = 0.16  # in coordinates: how long the axes of a usual part's matrix are drawn
+FAR = 0.25  # in coordinates: an eighth of the picture; so far and farther has the full colour
+_ARROWS = 12  # a side
+_NEAR = 0.01  # what moved less has no arrow
+
 
 def token_colours(count: int) -> Tensor:
     """(count, 3) RGB in [0, 1]: hues a golden angle apart, so that neighbours in number differ most."""
     hues = [(0.02 + 0.618034 * index) % 1 for index in range(count)]
     values = [(0.95, 1.0), (0.75, 0.8), (0.5, 1.0)]
     return torch.tensor([colorsys.hsv_to_rgb(hue, *values[i // 6 % 3]) for i, hue in enumerate(hues)])
-
-
-Point = tuple[float, float]  # x, y in pixels, from the picture's top left corner; pixel 0's centre is at 0.5
-Colour = tuple[int, ...]
-
-_FINE = 3  # drawn so much larger and reduced again: Pillow's shapes have hard edges
 
 
 class Ink:
@@ -52,14 +55,6 @@ class Ink:
         """uint8 RGB (H, W, 3)."""
         layer = self._layer.reduce(_FINE)
         return np.array(Image.alpha_composite(self._under.convert("RGBA"), layer).convert("RGB"))
-
-
-def _fine(point: Point) -> Point:
-    return point[0] * _FINE, point[1] * _FINE
-
-
-_WHITE = (255, 255, 255)
-_AXIS = 0.16  # in coordinates: how long the axes of a usual part's matrix are drawn
 
 
 def draw_keypoints(picture: np.ndarray, keypoints: Tensor, colours: Tensor | None = None) -> np.ndarray:
@@ -105,32 +100,6 @@ def colour_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return resize(torch.einsum("bkhw,kc->bchw", masks, colours), size)
 
 
-def _discs(ink: Ink, keypoints: Tensor, colours: list[Colour], shape: tuple[int, ...], size: float = 1) -> None:
-    radius = size * _radius(shape)
-    for point, colour in zip(keypoints.clamp(-1, 1).tolist(), colours, strict=True):
-        centre = _pixel(point, shape)
-        ink.disc(centre, radius + 1, _WHITE)
-        ink.disc(centre, radius, colour)
-
-
-def _radius(shape: tuple[int, ...]) -> float:
-    return max(2.5, min(shape[:2]) / 45)
-
-
-def _pixel(point: list[float], shape: tuple[int, ...]) -> Point:
-    """-1 and 1 are the centres of the first and the last pixel."""
-    return (point[0] + 1) / 2 * (shape[1] - 1) + 0.5, (point[1] + 1) / 2 * (shape[0] - 1) + 0.5
-
-
-def _rgb(colours: Tensor) -> list[Colour]:
-    return [tuple(colour) for colour in (colours * 255).round().int().tolist()]
-
-
-FAR = 0.25  # in coordinates: an eighth of the picture; so far and farther has the full colour
-_ARROWS = 12  # a side
-_NEAR = 0.01  # what moved less has no arrow
-
-
 def movement(flow: Tensor) -> Tensor:
     """Backward flow (B, h, w, 2), where in the source to read -> how far each place's content moved, in [-1, 1]."""
     return coordinate_grid(flow.shape[1], flow.shape[2], like=flow) - flow
@@ -163,6 +132,31 @@ def colour_wheel(side: int) -> np.ndarray:
     colours = _colours((FAR * grid).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     colours[~inside] = 1
     return (colours * 255).round().to(torch.uint8).numpy()
+
+
+def _fine(point: Point) -> Point:
+    return point[0] * _FINE, point[1] * _FINE
+
+
+def _discs(ink: Ink, keypoints: Tensor, colours: list[Colour], shape: tuple[int, ...], size: float = 1) -> None:
+    radius = size * _radius(shape)
+    for point, colour in zip(keypoints.clamp(-1, 1).tolist(), colours, strict=True):
+        centre = _pixel(point, shape)
+        ink.disc(centre, radius + 1, _WHITE)
+        ink.disc(centre, radius, colour)
+
+
+def _radius(shape: tuple[int, ...]) -> float:
+    return max(2.5, min(shape[:2]) / 45)
+
+
+def _pixel(point: list[float], shape: tuple[int, ...]) -> Point:
+    """-1 and 1 are the centres of the first and the last pixel."""
+    return (point[0] + 1) / 2 * (shape[1] - 1) + 0.5, (point[1] + 1) / 2 * (shape[0] - 1) + 0.5
+
+
+def _rgb(colours: Tensor) -> list[Colour]:
+    return [tuple(colour) for colour in (colours * 255).round().int().tolist()]
 
 
 def _colours(moved: Tensor) -> Tensor:

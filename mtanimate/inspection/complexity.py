@@ -19,6 +19,17 @@ from mtanimate.config import (
 from mtanimate.config.consistency import check_sizes
 from mtanimate.models.animator import Animator
 
+# backbone, variant, the estimator, and what Tables 1 and 5 say of it.
+ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
+    ("stem", "paper", MotionTransformerConfig(backbone=BACKBONES["stem"]), (5.56, None)),
+    ("hrnet_w32", "paper", MotionTransformerConfig(), (12.23, 7.54)),
+    ("hrnet_w48", "paper", MotionTransformerConfig(backbone=BACKBONES["hrnet_w48"]), (21.30, None)),
+    ("hrnet_w32", "release", MotionTransformerConfig(variant="release"), (None, None)),
+    ("", "full size", HeatmapEstimatorConfig(name="fomm"), (14.21, 1.28)),
+    ("", "full size", HeatmapEstimatorConfig(name="mraa"), (14.20, 1.26)),
+    ("", "full size", HeatmapEstimatorConfig(name="monkey-net"), (None, None)),
+]
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -38,18 +49,6 @@ class Capacity:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-# backbone, variant, the estimator, and what Tables 1 and 5 say of it.
-ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
-    ("stem", "paper", MotionTransformerConfig(backbone=BACKBONES["stem"]), (5.56, None)),
-    ("hrnet_w32", "paper", MotionTransformerConfig(), (12.23, 7.54)),
-    ("hrnet_w48", "paper", MotionTransformerConfig(backbone=BACKBONES["hrnet_w48"]), (21.30, None)),
-    ("hrnet_w32", "release", MotionTransformerConfig(variant="release"), (None, None)),
-    ("", "full size", HeatmapEstimatorConfig(name="fomm"), (14.21, 1.28)),
-    ("", "full size", HeatmapEstimatorConfig(name="mraa"), (14.20, 1.26)),
-    ("", "full size", HeatmapEstimatorConfig(name="monkey-net"), (None, None)),
-]
 
 
 def capacities(resolution: int = 256) -> list[Capacity]:

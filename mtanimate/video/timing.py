@@ -1,0 +1,75 @@
+"""When frames are shown: frame rates, variable rates, and the frames of a stretch of time."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtanimate.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+_LONGEST_WAIT = 10  # seconds, as ffmpeg has it: a clock that jumps further was set anew
+_TYPED = Fraction(1, 2000)  # people type times to the millisecond: 0.067 is the frame at 2/30
+
+
+def frame_rate(times: list[int], tick: Fraction, declared: float | None) -> Fraction:
+    """The exact frame rate: the common one nearest to the declared one that agrees with the frames' times.
+
+    times: of the frames, in ticks, ascending. tick: seconds. declared: the container's, to 2 decimals.
+    Matroska and GIF keep times in steps of 1 or 10 ms, so 30000/1001 can only be recognised, not read.
+    Where no common rate agrees (the rate varies), the mean.
+    """
+    span = (times[-1] - times[0]) * tick
+    mean = (len(times) - 1) / span if span > 0 else None
+    near = declared or float(mean or 25)
+    common = [Fraction(round(near)), Fraction(round(near * 1.001) * 1000, 1001), Fraction(round(near * 2), 2)]
+    for rate in sorted(common, key=lambda rate: abs(rate - near)):
+        if rate > 0 and (mean is None or abs((len(times) - 1) / rate - span) <= 2 * tick):
+            return rate
+    return mean.limit_denominator(1001) if mean else Fraction(near).limit_denominator(1001)
+
+
+def varies(times: list[int], tick: Fraction, fps: Fraction) -> bool:
+    """Whether frames stand two ticks, or half a frame, away from where this rate would have them.
+
+    times: of the frames, in ticks, ascending. tick: seconds.
+    """
+    seconds = (np.array(times) - times[0]) * float(tick)
+    away = np.abs(seconds - np.arange(len(times)) / float(fps)).max()
+    return bool(away > min(2 * tick, 1 / fps / 2) + Fraction(1, 10**9))
+
+
+def joined(times: list[int], tick: Fraction, rate: Fraction) -> list[int]:
+    """Times of a recording whose clock may jump, back or far ahead: what comes then follows one frame later.
+
+    times: of the frames in the order they are shown, in ticks. tick: seconds. rate: frames a second.
+    """
+    step, most = round(1 / (rate * tick)), _LONGEST_WAIT / tick
+    shift, shown = 0, times[:1]
+    for time in times[1:]:
+        if not 0 < time + shift - shown[-1] <= most:
+            shift = shown[-1] + step - time
+        shown.append(time + shift)
+    return shown
+
+
+def frames_between(
+    path: Path, times: Sequence[Fraction], fps: Fraction, start: float | None, end: float | None
+) -> range:
+    """The numbers of the frames shown from `start` up to but not including `end`, None for the whole.
+
+    times: seconds, ascending. A frame up to half a millisecond off counts as shown then.
+    Raises InputError, naming the file at `path` and its length, where no frame is left.
+    """
+    first = 0 if start is None else bisect_left(times, start - _TYPED)
+    last = len(times) if end is None else bisect_left(times, end - _TYPED)
+    if (start is not None and not start >= 0) or first >= last:  # `not`: no number at all (nan) is refused too
+        asked = f"from {0 if start is None else start:g} s" + ("" if end is None else f" to {end:g} s")
+        length = float(times[-1] + 1 / fps)
+        raise InputError(f"{path} shows no frame {asked}: it is {length:.2f} s long, choose times in it")
+    return range(first, last)
