@@ -30,7 +30,7 @@ def listened_to() -> list[int]:
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-class AsCtrlC:
+class SignalsAsInterrupt:
     """While it is entered, each of these signals raises Ended in the main thread. number: of the first; 0: none yet.
 
     Neither an import nor a callback of a library can swallow it: the one is let be done first, out of the other it is
@@ -43,7 +43,7 @@ class AsCtrlC:
         self._before: dict[int, Any] = {}
         self._hook: Callable[[Any], Any] | None = None
 
-    def __enter__(self) -> "AsCtrlC":
+    def __enter__(self) -> "SignalsAsInterrupt":
         if threading.current_thread() is threading.main_thread():
             for number in listened_to():
                 self._before[number] = signal.signal(number, self._end)

@@ -16,14 +16,14 @@ from mtanimate.reading import check_regular
 _TIMES_SHARED = 4  # tensors that share their numbers, as tied weights do, may come to so many times what the file holds
 
 
-def load(path: Path, again: str) -> Any:
-    """What the file holds: tensors and plain values. again: what to do where it is damaged.
+def load(path: Path, remedy: str) -> Any:
+    """What the file holds: tensors and plain values. remedy: what to do where it is damaged.
 
     Raises InputError where more would come of it than it holds, or it is no regular file; what torch does where it is
     damaged, or wants to run something.
     """
     check_regular(path)
-    held = check_archive(path, again) if is_archive(path) else path.stat().st_size
+    held = check_archive(path, remedy) if is_archive(path) else path.stat().st_size
     content = torch.load(path, map_location="cpu", weights_only=True)
     check_tensors(path, content, held)
     return content
@@ -36,16 +36,16 @@ def is_archive(path: Path) -> bool:
         return file.read(2) == b"PK"
 
 
-def check_archive(path: Path, again: str) -> int:
+def check_archive(path: Path, remedy: str) -> int:
     """Bytes of tensors in a zip archive. torch packs nothing: what unpacks to more than the file is no checkpoint.
 
-    Raises InputError where it does, or is damaged; again: what to do then.
+    Raises InputError where it does, or is damaged; remedy: what to do then.
     """
     try:
         with zipfile.ZipFile(path) as file:
             entries = file.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
-        raise InputError(f"'{path}' is a damaged archive ({' '.join(str(error).split())[:200]}): {again}") from error
+        raise InputError(f"'{path}' is a damaged archive ({' '.join(str(error).split())[:200]}): {remedy}") from error
     if not any(entry.filename.endswith("data.pkl") for entry in entries):
         raise InputError(f"'{path}' is a zip archive, but no checkpoint: it has no data.pkl")
     unpacked = sum(entry.file_size for entry in entries)

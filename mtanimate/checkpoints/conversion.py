@@ -26,7 +26,7 @@ from mtanimate.config import (
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing, sha256, taken
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.animator import Animator, outline
+from mtanimate.models.animator import Animator, outline_network
 from mtanimate.outputs import check_not_input, claim
 
 # What shapes do not show, and a wrong value of which loads silently and gives wrong pictures.
@@ -40,7 +40,7 @@ _STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's c
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedCheckpoint:
     """What came of a file. left_out: its entries that only training needs. remarks: what a user should know."""
 
     name: str
@@ -55,7 +55,7 @@ class Imported:
 
 def import_checkpoint(
     path: Path, name: str | None = None, config: str | None = None, overwrite: bool = False
-) -> Imported:
+) -> ImportedCheckpoint:
     """Write the network in `path` (a torch file) as the checkpoint `name`, or the file's own name.
 
     config: what shapes do not show: the configuration file that it was trained with, or the name of the published
@@ -73,7 +73,7 @@ def import_checkpoint(
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedCheckpoint:
     """The file of the weights, and that of the configuration, without which the other tool cannot read them."""
 
     file: Path
@@ -81,7 +81,9 @@ class Exported:
     layout: str
 
 
-def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = None, overwrite: bool = False) -> Exported:
+def export_checkpoint(
+    checkpoint: str, layout: str, out: str | Path | None = None, overwrite: bool = False
+) -> ExportedCheckpoint:
     """Write a checkpoint (a name or a file) in the layout `fomm` or `release`, and its configuration beside it.
 
     out: `NAME.pth.tar` in the current folder, if it is not given; the configuration is `NAME.yaml`.
@@ -97,7 +99,7 @@ def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = Non
             if taken(path) and not overwrite:
                 raise InputError(f"--out {path} exists already: choose another, or --overwrite")
         _export(checkpoint, file, layout, out, settings, overwrite)
-    return Exported(out, settings, layout)
+    return ExportedCheckpoint(out, settings, layout)
 
 
 def unfit(model: ModelConfig, layout: str) -> str:
@@ -108,7 +110,7 @@ def unfit(model: ModelConfig, layout: str) -> str:
     return reason
 
 
-def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Imported:
+def _import(path: Path, name: str, config: str | None, overwrite: bool) -> ImportedCheckpoint:
     content = read_pickle(path)
     layout, weights = _recognised(path, content)
     left_out = [key for key in content if key not in (*PARTS, "epoch")]
@@ -124,7 +126,7 @@ def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Impor
         )
     model = _configured(path, config, layout, weights, entry, list(published))
     state = _translated(path, weights, layout, model)
-    animator = outline(model)
+    animator = outline_network(model)
     animator.load_state_dict(state, assign=True)
     _try(path, animator.eval().requires_grad_(False))
     about = _about(path, layout, content, left_out, entry)
@@ -136,7 +138,7 @@ def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Impor
     kept, remarks = _kept(weights, layout, model)
     write_checkpoint(target, animator, Config(model=model), about, kept=kept, overwrite=overwrite)
     parameters = sum(parameter.numel() for parameter in animator.parameters())
-    return Imported(name, target, layout, model, parameters, left_out, remarks, about)
+    return ImportedCheckpoint(name, target, layout, model, parameters, left_out, remarks, about)
 
 
 def _name_for(path: Path, name: str | None) -> str:
@@ -222,7 +224,7 @@ def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
 
 def _translated(path: Path, weights: dict[str, Tensor], layout: str, model: ModelConfig) -> dict[str, Tensor]:
     """Our state dict, in float32."""
-    names = outline(model).state_dict()
+    names = outline_network(model).state_dict()
     wanted = to_layout(names, layout) | {key: t for key, t in computed(model, layout).items() if key in weights}
     found = dict(weights)
     for key in wanted:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mtanimate.config import Config, from_checkpoint, to_mapping
 from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import replacing
-from mtanimate.models.animator import Animator, outline
+from mtanimate.models.animator import Animator, outline_network
 from mtanimate.reading import parse_json
 
 FORMAT = "mtanimate-1"
@@ -130,7 +130,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """
     metadata, config = read_metadata(path), read_config(path)
     try:
-        animator = outline(config.model)  # the file brings the numbers
+        animator = outline_network(config.model)  # the file brings the numbers
     except InputError as error:
         raise InputError(f"'{path}': {error}") from error
     tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(KEPT)}

@@ -14,7 +14,7 @@ from mtanimate.checkpoints.file import read_metadata
 from mtanimate.errors import InputError, OutOfMemory, is_of_memory
 from mtanimate.tensors import check_archive, check_tensors, is_archive
 
-AGAIN = "download it again, and do not unpack it"
+_REMEDY = "download it again, and do not unpack it"
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         start = file.read(16)
     archive = is_archive(path)
     if archive:
-        held = check_archive(path, AGAIN)
+        held = check_archive(path, _REMEDY)
     else:
         _check_no_archive(path, start)
         held = path.stat().st_size
@@ -44,7 +44,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         if is_of_memory(error):
             raise OutOfMemory(f"'{path}'") from error
-        raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {AGAIN}") from error
+        raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {_REMEDY}") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")
     check_tensors(path, content, held)
@@ -55,7 +55,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 # nothing but a number can come of these.
 
 
-class _Kind:
+class _DType:
     """For `numpy.dtype`."""
 
     def __init__(self, code: str, *flags: object) -> None:
@@ -67,27 +67,27 @@ class _Kind:
         self.order = str(state[1])
 
 
-def _number(kind: _Kind, content: bytes) -> Any:
+def _scalar(kind: _DType, content: bytes) -> Any:
     """For `numpy.core.multiarray.scalar`: a Python number."""
     return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
 
 
-def _number_of_numpy_2(kind: _Kind, content: bytes) -> Any:
-    return _number(kind, content)
+def _scalar_of_numpy_2(kind: _DType, content: bytes) -> Any:
+    return _scalar(kind, content)
 
 
 for _stand_in, _module, _name in (
-    (_Kind, "numpy", "dtype"),
-    (_number, "numpy.core.multiarray", "scalar"),
-    (_number_of_numpy_2, "numpy._core.multiarray", "scalar"),
+    (_DType, "numpy", "dtype"),
+    (_scalar, "numpy.core.multiarray", "scalar"),
+    (_scalar_of_numpy_2, "numpy._core.multiarray", "scalar"),
 ):
     _stand_in.__module__, _stand_in.__name__, _stand_in.__qualname__ = _module, _name, _name
-torch.serialization.add_safe_globals([_Kind, _number, _number_of_numpy_2])
+torch.serialization.add_safe_globals([_DType, _scalar, _scalar_of_numpy_2])
 
 
 def _check_no_archive(path: Path, start: bytes) -> None:
     if not start:
-        raise InputError(f"'{path}' is empty: {AGAIN}")
+        raise InputError(f"'{path}' is empty: {_REMEDY}")
     if start.lstrip().startswith(b"<"):
         raise InputError(f"'{path}' is a web page, not a checkpoint: open its address in a browser and get the file")
     if start[8:9] == b"{":
@@ -96,7 +96,7 @@ def _check_no_archive(path: Path, start: bytes) -> None:
     if tarfile.is_tarfile(path):
         raise InputError(
             f"'{path}' is a tar archive, such as comes of unpacking a .pth.tar and packing it again; in spite of its "
-            f"name a checkpoint is none: {AGAIN}"
+            f"name a checkpoint is none: {_REMEDY}"
         )
 
 
@@ -104,7 +104,7 @@ def _refused(message: str) -> str:
     """What an unpickler that allows tensors alone says of a file, for people."""
     wanted = re.search(r"(?:GLOBAL|class|function|type)\s+`?([A-Za-z_][\w.]+)", message)
     if wanted is None:
-        return f"is damaged, or no checkpoint: {AGAIN}"
+        return f"is damaged, or no checkpoint: {_REMEDY}"
     return f"was refused: it wants to run {wanted[1]} when it is read, which weights need not; nothing was run"
 
 

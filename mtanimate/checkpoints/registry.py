@@ -166,7 +166,7 @@ def fault(entry: Entry, path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Listed:
+class CheckpointInfo:
     """A line of the list. state: ships, imported, broken, downloaded, to download or by hand; file: None for the last
     two. Texts are empty, and resolution is None, where a file does not say."""
 
@@ -180,7 +180,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """ok: None where there is nothing to compare the file with. said: what was found, in words."""
 
     name: str
@@ -189,14 +189,14 @@ class Verdict:
     said: str
 
 
-def listed() -> list[Listed]:
+def list_checkpoints() -> list[CheckpointInfo]:
     """All of the registry, then what else was imported."""
     known = entries()
-    lines = [_listed_entry(entry) for entry in known.values()]
-    return lines + [_listed_file(name, file) for name, file in imported().items() if name not in known]
+    lines = [_entry_info(entry) for entry in known.values()]
+    return lines + [_file_info(name, file) for name, file in imported().items() if name not in known]
 
 
-def described(name_or_file: str) -> dict[str, Any]:
+def describe_checkpoint(name_or_file: str) -> dict[str, Any]:
     """All that is known, by name: the registry's entry, its state, its file, and as `about` what the file itself says.
 
     Raises InputError where nothing is known of it, or its file is broken.
@@ -205,7 +205,7 @@ def described(name_or_file: str) -> dict[str, Any]:
     name = default_name() if name_or_file == "default" else name_or_file
     entry = entries().get(name)
     if entry is not None:
-        state, file = _where(entry)
+        state, file = _state_and_file(entry)
         to_do = {
             "to download": to_get(entry),
             "by hand": by_hand(entry),
@@ -221,30 +221,30 @@ def described(name_or_file: str) -> dict[str, Any]:
         raise unknown(name)
     if file is None or known["state"] == "downloaded":
         return known | {"about": {}}
-    about, wrong = _look(file)
+    about, wrong = _origin(file)
     if wrong:
         raise InputError(wrong)
     return known | {"resolution": about.pop("resolution"), "about": about}
 
 
-def verify(names_or_files: Iterable[str] = ()) -> list[Verdict]:
+def verify(names_or_files: Iterable[str] = ()) -> list[Verification]:
     """Whether files are what was published, or written; without names, all that are on this machine.
 
     Raises InputError for a name that is not known, or not on this machine.
     """
     here = _on_this_machine()
     wanted = list(names_or_files) or list(here)
-    verdicts = []
+    results = []
     for wish in wanted:
         path = Path(wish).expanduser()
         name = default_name() if wish == "default" else wish
         if name in here:
-            verdicts += [_verdict_on(name, file) for file in here[name]]
+            results += [_verify_file(name, file) for file in here[name]]
         elif is_path(wish) and path.is_file():
-            verdicts.append(_verdict_on(path.name.removesuffix(".safetensors"), path))
+            results.append(_verify_file(path.name.removesuffix(".safetensors"), path))
         else:
             resolve(wish)  # says why
-    return verdicts
+    return results
 
 
 def _package_folder() -> Path:
@@ -275,33 +275,33 @@ def _entry(name: str, values: dict[str, Any]) -> Entry:
     return Entry(name, **values)
 
 
-def _listed_entry(entry: Entry) -> Listed:
-    state, file = _where(entry)
-    return Listed(entry.name, entry.animates, entry.resolution, entry.configuration, entry.licence, state, file)
+def _entry_info(entry: Entry) -> CheckpointInfo:
+    state, file = _state_and_file(entry)
+    return CheckpointInfo(entry.name, entry.animates, entry.resolution, entry.configuration, entry.licence, state, file)
 
 
-def _where(entry: Entry) -> tuple[str, Path | None]:
+def _state_and_file(entry: Entry) -> tuple[str, Path | None]:
     """Its state, and its file."""
     download = downloads_folder() / entry.published
     if entry.file is not None:
         return "ships", entry.file
     file = imported().get(entry.name)
     if file is not None:
-        return "broken" if _look(file)[1] else "imported", file
+        return "broken" if _origin(file)[1] else "imported", file
     if download.is_file():
         return "downloaded", download
     return ("to download" if entry.urls else "by hand"), None
 
 
-def _listed_file(name: str, file: Path) -> Listed:
-    about, wrong = _look(file)
+def _file_info(name: str, file: Path) -> CheckpointInfo:
+    about, wrong = _origin(file)
     if wrong:
-        return Listed(name, "", None, "", "", "broken", file)
+        return CheckpointInfo(name, "", None, "", "", "broken", file)
     texts = {key: about.get(key, "") for key in ("animates", "configuration", "licence")}
-    return Listed(name=name, resolution=about["resolution"], state="imported", file=file, **texts)
+    return CheckpointInfo(name=name, resolution=about["resolution"], state="imported", file=file, **texts)
 
 
-def _look(file: Path) -> tuple[dict[str, Any], str]:
+def _origin(file: Path) -> tuple[dict[str, Any], str]:
     """What a checkpoint says of its origin, and its resolution; or why it cannot be read."""
     from mtanimate.checkpoints.file import read_metadata
 
@@ -327,32 +327,32 @@ def _on_this_machine() -> dict[str, list[Path]]:
     return here
 
 
-def _verdict_on(name: str, file: Path) -> Verdict:
+def _verify_file(name: str, file: Path) -> Verification:
     """By what is known of it: the bytes of a shipped or published file, or the weights of a checkpoint of ours."""
     for entry in entries().values():
         if file == entry.file or (file.name == entry.published and file.suffix != ".safetensors"):
-            return _verdict_on_bytes(entry, file)
-    return _verdict_on_weights(name, file)
+            return _verify_bytes(entry, file)
+    return _verify_weights(name, file)
 
 
-def _verdict_on_bytes(entry: Entry, file: Path) -> Verdict:
+def _verify_bytes(entry: Entry, file: Path) -> Verification:
     try:
         wrong = fault(entry, file)
         if wrong or entry.sha256:
-            return Verdict(entry.name, file, not wrong, wrong or "as it was published")
-        return Verdict(entry.name, file, None, f"no checksum is known; its SHA-256 is {sha256(file)}")
+            return Verification(entry.name, file, not wrong, wrong or "as it was published")
+        return Verification(entry.name, file, None, f"no checksum is known; its SHA-256 is {sha256(file)}")
     except OSError as error:
-        return Verdict(entry.name, file, False, f"cannot be read: {error.strerror}")
+        return Verification(entry.name, file, False, f"cannot be read: {error.strerror}")
 
 
-def _verdict_on_weights(name: str, file: Path) -> Verdict:
+def _verify_weights(name: str, file: Path) -> Verification:
     from mtanimate.checkpoints.file import read_checkpoint, read_metadata, verify_checkpoint
 
     try:
         if "weights_sha256" not in read_metadata(file):
             read_checkpoint(file)
-            return Verdict(name, file, None, "it loads, but holds no checksum (written by an older version)")
+            return Verification(name, file, None, "it loads, but holds no checksum (written by an older version)")
         wrong = verify_checkpoint(file)
     except InputError as error:
-        return Verdict(name, file, False, str(error))
-    return Verdict(name, file, not wrong, wrong or "as it was written")
+        return Verification(name, file, False, str(error))
+    return Verification(name, file, not wrong, wrong or "as it was written")

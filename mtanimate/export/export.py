@@ -13,7 +13,7 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.export.parity import Differences, calibration_frames, compare, synthetic_frames
 from mtanimate.export.programs import check_format, save_models, save_programs, to_onnx, trace
-from mtanimate.export.quantisation import quantised
+from mtanimate.export.quantisation import quantise_models
 from mtanimate.files import replacing_folder, sha256, taken
 from mtanimate.inference.backends import Exported
 from mtanimate.inference.manifest import Manifest, digests, foreign_in, graphs_of
@@ -22,7 +22,7 @@ from mtanimate.outputs import check_folder, check_not_input, claim
 
 
 @dataclass(frozen=True)
-class Report:
+class ExportResult:
     """What was written, as `--json` prints it. int8: the parts of the network that are; float32: of those that could
     be, the ones that are not. frames: what it was compared with: calibration, or synthetic."""
 
@@ -51,7 +51,7 @@ def export(
     calibrate: Sequence[Path] = (),
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
-) -> Report:
+) -> ExportResult:
     """Write a checkpoint's network as graphs in `format` (torch, onnx, openvino) into the folder `out`, run them, and
     compare what they give with PyTorch.
 
@@ -91,7 +91,7 @@ def export(
                 ).write(folder)
         except OSError as error:
             raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another") from error
-        return Report(
+        return ExportResult(
             out=str(out),
             format=format,
             precision=precision,
@@ -155,7 +155,7 @@ def _write(
         log(f"converting {graph.name}")
         models[graph.name] = to_onnx(traced[graph.name].program, graph)
     if precision == "int8":
-        models, int8, float32 = quantised(animator, models, groups, log)
+        models, int8, float32 = quantise_models(animator, models, groups, log)
     save_models(models, format, precision == "fp16", folder)
     return _Written(shapes, int8, float32)
 

@@ -26,7 +26,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node comes from, ou
 
 
 @torch.inference_mode()
-def quantised(
+def quantise_models(
     animator: Animator, models: "dict[str, onnx.ModelProto]", groups: Sequence[Tensor], progress: Callable[[str], None]
 ) -> "tuple[dict[str, onnx.ModelProto], list[str], list[str]]":
     """The models with what can be in int8; the names of the parts that are, and of those that had to stay in float32.

@@ -21,13 +21,13 @@ from mtanimate.faces.detection import resize_frames
 from mtanimate.files import replacing
 from mtanimate.inspection.attention_maps import (
     TokenTable,
+    attention_rollout,
     estimate_with_attention,
     image_maps,
     matrix_pictures,
     matrix_sheet,
     part_matrices,
     part_rows,
-    rolled_out,
 )
 from mtanimate.inspection.sheets import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
@@ -42,7 +42,7 @@ TITLE = "Attention of motion tokens, drawn by mtanimate"
 
 
 @dataclass
-class Result:
+class AttentionResult:
     """What was made, as `--json` prints it. layers, tokens: by the numbers in the figure. frame: of the driving video,
     where one was chosen."""
 
@@ -79,7 +79,7 @@ def show_attention(
     overwrite: bool = False,
     progress: Progress = lambda done, total, note="": None,
     log: Log = lambda line: None,
-) -> Result:
+) -> AttentionResult:
     """Where motion tokens look, as the paper's Figure 3 shows it: of a driving video its middle frame, or all frames.
 
     layer: a number from 1, or `all`. tokens: numbers from 1 as the figure has them, `1,4,8`, or `all`.
@@ -107,18 +107,18 @@ def show_attention(
             warnings.append(line)
             log(f"warning: {line}")
 
-        pair = subject.open(config.resolution, warn)
+        inputs = subject.open(config.resolution, warn)
         started = time.monotonic()
-        painter = AttentionPainter(read_checkpoint(file, target).animator, pair.source, view, chosen, matrices=motion)
-        middle = pair.length // 2
-        numbers = range(pair.length) if is_video(out) else range(middle, middle + 1)
+        painter = AttentionPainter(read_checkpoint(file, target).animator, inputs.source, view, chosen, matrices=motion)
+        middle = inputs.length // 2
+        numbers = range(inputs.length) if is_video(out) else range(middle, middle + 1)
         with open_raw(raw_file, painter.raw_name, len(numbers), painter.about(numbers), overwrite) as painter.record:
             if is_video(out):
-                write_video(out, painter.sheet, pair, painter.paint, TITLE, subject.credit, overwrite, progress)
+                write_video(out, painter.sheet, inputs, painter.paint, TITLE, subject.credit, overwrite, progress)
             else:
-                (pictures,) = painter.paint(pair.frame(middle))
+                (pictures,) = painter.paint(inputs.frame(middle))
                 write_figure(out, painter.sheet, pictures, TITLE, subject.credit, overwrite)
-        return Result(
+        return AttentionResult(
             out=str(out),
             raw=str(raw_file) if raw_file else None,
             layers=[index + 1 for index in view.layers],
@@ -136,7 +136,7 @@ def show_attention(
 
 
 @dataclass(frozen=True)
-class View:
+class AttentionView:
     """What of the attention is shown. layers: from 0. rollout: up to these layers, not in them."""
 
     layers: list[int]
@@ -153,7 +153,7 @@ class View:
 
     def raw(self, probabilities: Tensor) -> Tensor:
         """Of (B, L, heads, Q, S), the chosen layers: (B, l, heads, Q, S), of a rollout (B, l, S, S)."""
-        return (rolled_out(probabilities) if self.rollout else probabilities)[:, self.layers]
+        return (attention_rollout(probabilities) if self.rollout else probabilities)[:, self.layers]
 
     def merged(self, raw: Tensor) -> Tensor:
         """Of `raw`, a matrix a title: (B, C, Q, S)."""
@@ -170,7 +170,9 @@ class AttentionPainter:
     tokens: from 0. matrices: what motion tokens give each other, in place of what they give the picture.
     """
 
-    def __init__(self, animator: Animator, source: Tensor, view: View, tokens: list[int], *, matrices: bool) -> None:
+    def __init__(
+        self, animator: Animator, source: Tensor, view: AttentionView, tokens: list[int], *, matrices: bool
+    ) -> None:
         assert isinstance(animator.motion_estimator, MotionTransformer)
         self.animator, self.estimator = animator, animator.motion_estimator
         self.view, self.tokens, self.matrices = view, tokens, matrices
@@ -253,7 +255,7 @@ def open_raw(
         raise MTAnimateError(f"{path} could not be written ({error.strerror}): is the disk full?") from error
 
 
-def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoint: str) -> View:
+def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoint: str) -> AttentionView:
     """Raises InputError for a network without attention, a layer that it has not, and what a rollout cannot be."""
     estimator = config.estimator
     if not isinstance(estimator, MotionTransformerConfig):
@@ -272,7 +274,7 @@ def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoi
             "to motion and image tokens (Eq. 5-6): leave it out"
         )
     layers = list(range(estimator.layers)) if layer == "all" else [int(layer) - 1]
-    return View(layers, heads, rollout)
+    return AttentionView(layers, heads, rollout)
 
 
 def _tokens(text: str, count: int) -> list[int]:

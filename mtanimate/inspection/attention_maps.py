@@ -43,7 +43,7 @@ def estimate_with_attention(estimator: MotionTransformer, image: Tensor) -> tupl
     return motion, torch.stack(layers, dim=1).float()
 
 
-def rolled_out(probabilities: Tensor) -> Tensor:
+def attention_rollout(probabilities: Tensor) -> Tensor:
     """Attention rollout (Abnar and Zuidema, 2020) up to each layer: (B, L, heads, S, S) -> (B, L, S, S).
 
     Heads are averaged, half of each layer is the residual path, A' = (A + I) / 2, and layers are multiplied, the later

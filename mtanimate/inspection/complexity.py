@@ -32,7 +32,7 @@ ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | No
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Complexity:
     """parameters, and multiply-adds for one picture: of convolutions, linear layers and attention products.
 
     Sampling, norms and softmax are left out. paper_*: what the paper prints, in millions and billions.
@@ -51,7 +51,7 @@ class Capacity:
         return asdict(self)
 
 
-def capacities(resolution: int = 256) -> list[Capacity]:
+def model_complexities(resolution: int = 256) -> list[Complexity]:
     """Each estimator, the image generator, and the parts of the presets `small` and `face`."""
     full = ModelConfig(resolution=resolution)
     rows = []
@@ -67,22 +67,22 @@ def capacities(resolution: int = 256) -> list[Capacity]:
     return rows
 
 
-def _measure_estimator(config: ModelConfig, backbone: str, variant: str) -> Capacity:
+def _measure_estimator(config: ModelConfig, backbone: str, variant: str) -> Complexity:
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     work = _multiply_adds(lambda: animator.estimate_motion(picture))
     parameters = _parameters(animator.motion_estimator)
-    return Capacity(config.estimator.name, backbone, variant, "motion_estimator", parameters, work)
+    return Complexity(config.estimator.name, backbone, variant, "motion_estimator", parameters, work)
 
 
-def _measure_generator(config: ModelConfig, variant: str) -> Capacity:
+def _measure_generator(config: ModelConfig, variant: str) -> Complexity:
     """Mask predictor and encoder-decoder together, as the paper counts them."""
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     motion = animator.estimate_motion(picture)
     work = _multiply_adds(lambda: animator.drive(animator.encode_source(picture, motion), motion))
     parameters = _parameters(animator.dense_motion) + _parameters(animator.generator)
-    return Capacity("image-generator", "", variant, "image_generator", parameters, work)
+    return Complexity("image-generator", "", variant, "image_generator", parameters, work)
 
 
 def _counted(config: ModelConfig) -> Animator:

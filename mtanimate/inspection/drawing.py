@@ -28,7 +28,7 @@ def token_colours(count: int) -> Tensor:
     return torch.tensor([colorsys.hsv_to_rgb(hue, *values[i // 6 % 3]) for i, hue in enumerate(hues)])
 
 
-class Ink:
+class Canvas:
     """Draws on a copy of uint8 RGB (H, W, 3)."""
 
     def __init__(self, picture: np.ndarray) -> None:
@@ -62,9 +62,9 @@ def draw_keypoints(picture: np.ndarray, keypoints: Tensor, colours: Tensor | Non
 
     colours: (K, 3) in [0, 1]; by default the tokens' own.
     """
-    ink = Ink(picture)
-    _discs(ink, keypoints, _rgb(token_colours(len(keypoints)) if colours is None else colours), picture.shape)
-    return ink.picture()
+    canvas = Canvas(picture)
+    _discs(canvas, keypoints, _rgb(token_colours(len(keypoints)) if colours is None else colours), picture.shape)
+    return canvas.picture()
 
 
 def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray:
@@ -73,7 +73,7 @@ def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray
 
     scale: coordinates a unit of A; see `axis_scale`.
     """
-    ink = Ink(picture)
+    canvas = Canvas(picture)
     colours = _rgb(token_colours(motion.keypoints.shape[1]))
     thickness = _radius(picture.shape) / 2
     points, matrices = motion.keypoints[0].clamp(-1, 1).cpu(), scale * motion.affine[0].cpu()
@@ -81,10 +81,10 @@ def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray
         for tip, thick in ((matrix[:, 1], 0.6 * thickness), (matrix[:, 0], thickness)):
             start = _pixel((point - tip if motion.kind == "axes" else point).tolist(), picture.shape)
             end = _pixel((point + tip).tolist(), picture.shape)
-            ink.line(start, end, _WHITE, thick + 2)
-            ink.line(start, end, colour, thick)
-    _discs(ink, motion.keypoints[0], colours, picture.shape, 0.7)
-    return ink.picture()
+            canvas.line(start, end, _WHITE, thick + 2)
+            canvas.line(start, end, colour, thick)
+    _discs(canvas, motion.keypoints[0], colours, picture.shape, 0.7)
+    return canvas.picture()
 
 
 def axis_scale(motion: Motion) -> float:
@@ -114,15 +114,17 @@ def draw_arrows(picture: np.ndarray, flow: Tensor) -> np.ndarray:
     """On uint8 RGB (H, W, 3), arrows of a flow (h, w, 2) from where things were in the source to where they are."""
     height, width = picture.shape[:2]
     moved = resize(movement(flow[None]).permute(0, 3, 1, 2).float(), (_ARROWS, _ARROWS))[0].permute(1, 2, 0).cpu()
-    ink = Ink(picture)
+    canvas = Canvas(picture)
     for row in range(_ARROWS):
         for column in range(_ARROWS):
             x, y = moved[row, column].tolist()
             if math.hypot(x, y) < _NEAR:
                 continue
             head = ((column + 0.5) / _ARROWS * width, (row + 0.5) / _ARROWS * height)
-            ink.arrow((head[0] - x * width / 2, head[1] - y * height / 2), head, (40, 40, 40), min(height, width) / 200)
-    return ink.picture()
+            canvas.arrow(
+                (head[0] - x * width / 2, head[1] - y * height / 2), head, (40, 40, 40), min(height, width) / 200
+            )
+    return canvas.picture()
 
 
 def colour_wheel(side: int) -> np.ndarray:
@@ -138,12 +140,12 @@ def _fine(point: Point) -> Point:
     return point[0] * _FINE, point[1] * _FINE
 
 
-def _discs(ink: Ink, keypoints: Tensor, colours: list[Colour], shape: tuple[int, ...], size: float = 1) -> None:
+def _discs(canvas: Canvas, keypoints: Tensor, colours: list[Colour], shape: tuple[int, ...], size: float = 1) -> None:
     radius = size * _radius(shape)
     for point, colour in zip(keypoints.clamp(-1, 1).tolist(), colours, strict=True):
         centre = _pixel(point, shape)
-        ink.disc(centre, radius + 1, _WHITE)
-        ink.disc(centre, radius, colour)
+        canvas.disc(centre, radius + 1, _WHITE)
+        canvas.disc(centre, radius, colour)
 
 
 def _radius(shape: tuple[int, ...]) -> float:

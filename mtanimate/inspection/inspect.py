@@ -28,7 +28,7 @@ _SMALLEST = 256  # pixels of a picture in the figure: titles and legend need the
 
 
 @dataclass
-class Result:
+class InspectionResult:
     """What was made, as `--json` prints it. frame: of the driving video, where it is one figure."""
 
     out: str
@@ -57,7 +57,7 @@ def inspect(
     overwrite: bool = False,
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Callable[[str], None] = lambda line: None,
-) -> Result:
+) -> InspectionResult:
     """Keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
 
     subject: with source and driving. frame: of the driving video, from 0; None: the middle one. out: .png, .svg, .pdf,
@@ -78,21 +78,21 @@ def inspect(
             warnings.append(line)
             log(f"warning: {line}")
 
-        pair = subject.open(config.resolution, warn)
-        number = pair.length // 2 if frame is None else frame
-        if number >= pair.length:
-            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {pair.length - 1}")
+        inputs = subject.open(config.resolution, warn)
+        number = inputs.length // 2 if frame is None else frame
+        if number >= inputs.length:
+            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {inputs.length - 1}")
         started = time.monotonic()
-        painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
+        painter = ScenePainter(read_checkpoint(file, target).animator, inputs.source)
         if is_video(out):
-            write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, overwrite, progress)
+            write_video(out, painter.sheet, inputs, painter.paint, TITLE, COMMENT, overwrite, progress)
         else:
-            (pictures,) = painter.paint(pair.frame(number))
+            (pictures,) = painter.paint(inputs.frame(number))
             write_figure(out, painter.sheet, pictures, TITLE, COMMENT, overwrite)
-        return Result(
+        return InspectionResult(
             out=str(out),
             pictures=painter.titles,
-            frames=pair.length if is_video(out) else 1,
+            frames=inputs.length if is_video(out) else 1,
             frame=None if is_video(out) else number,
             width=painter.sheet.width,
             height=painter.sheet.height,

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing
-from mtanimate.inspection.subject import Pair, Subject
+from mtanimate.inspection.subject import FigureInputs, Subject
 from mtanimate.outputs import check_new_file, check_not_input
 from mtanimate.video import VideoWriter, check_output, write_image
 from mtanimate.video.encoding import CONTAINERS
@@ -143,7 +143,7 @@ def write_figure(
 def write_video(
     out: Path,
     sheet: Sheet,
-    pair: Pair,
+    inputs: FigureInputs,
     paint: Paint,
     title: str,
     comment: str,
@@ -154,8 +154,8 @@ def write_video(
     blank, done = sheet.blank(), 0
     writer = VideoWriter(
         out,
-        fps=pair.fps,
-        times=pair.times,
+        fps=inputs.fps,
+        times=inputs.times,
         width=sheet.width,
         height=sheet.height,
         title=title,
@@ -163,11 +163,11 @@ def write_video(
         overwrite=overwrite,
     )
     with writer:
-        for batch in pair.batches():
+        for batch in inputs.batches():
             for pictures in paint(batch):
                 writer.write(sheet.filled(blank, pictures)[None])
             done += len(batch)
-            progress(done, pair.length)
+            progress(done, inputs.length)
 
 
 def _paste(sheet: np.ndarray, left: int, top: int, picture: np.ndarray) -> None:

@@ -78,7 +78,7 @@ class Subject:
     def credit(self) -> str:
         return "" if self.image or self.source else CREDIT
 
-    def open(self, resolution: int, log: Log) -> "Pair":
+    def open(self, resolution: int, log: Log) -> "FigureInputs":
         """For a network of this resolution. The driving square is that of `animate`, one for all frames.
 
         log gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
@@ -89,15 +89,15 @@ class Subject:
         (square,) = frame_source(picture, crop, parse_face(self.face), log)
         source = resize_frames(square.cut(picture[None]), resolution)
         if self.driving is None:
-            return Pair(source)
+            return FigureInputs(source)
         footage = open_footage(self.driving, max_pixels=self.max_pixels)
         numbers = range(footage.frame_count)
         framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, log)
-        return Pair(source, footage, framing)
+        return FigureInputs(source, footage, framing)
 
 
 @dataclass(frozen=True)
-class Pair:
+class FigureInputs:
     """A source, uint8 (1, 3, R, R), and what drives it: a video and the square cut out of it, or the source itself."""
 
     source: Tensor

@@ -9,7 +9,7 @@ from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError
 from mtanimate.models.background_predictor import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
-from mtanimate.models.face_dense_motion import FaceMotionNetwork
+from mtanimate.models.face_dense_motion import FaceDenseMotionNetwork
 from mtanimate.models.generator import Generator
 from mtanimate.models.keypoint_detector import KeypointDetector
 from mtanimate.models.motion import Motion
@@ -56,7 +56,7 @@ class Rendering:
 _MOST_PARAMETERS = 1_000_000_000  # 4 GB; the paper's networks have a tenth
 
 
-def outline(config: ModelConfig) -> "Animator":
+def outline_network(config: ModelConfig) -> "Animator":
     """The network without its numbers, which a file brings. Raises InputError where there would be too many."""
     with torch.device("meta"):
         animator = Animator(config)
@@ -77,9 +77,9 @@ class Animator(nn.Module):
         super().__init__()
         self.config = config
         self.motion_estimator = ESTIMATORS[config.estimator.name](config.estimator, config.num_keypoints)
-        self.dense_motion: DenseMotionNetwork | FaceMotionNetwork
+        self.dense_motion: DenseMotionNetwork | FaceDenseMotionNetwork
         if config.dense_motion.prior:
-            self.dense_motion = FaceMotionNetwork(config.dense_motion)
+            self.dense_motion = FaceDenseMotionNetwork(config.dense_motion)
         else:
             self.dense_motion = DenseMotionNetwork(config.dense_motion, config.num_keypoints)
         self.generator = Generator(config.generator)

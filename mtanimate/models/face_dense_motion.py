@@ -28,10 +28,10 @@ from mtanimate.models.face_points import (
     SKULL,
     VERTICES,
     Openings,
+    canonical_points,
     face_frame,
-    indices,
     inside,
-    places,
+    token_indices,
 )
 from mtanimate.models.motion import Motion
 
@@ -59,9 +59,9 @@ _SIDES = {
 _GAIN, _EDGE = 4.0, 0.012
 # Which distance each takes: to the openings' upper edges, to their lower ones, or into the openings.
 _EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
-_EDGED_PARTS = indices(_EDGED)
+_EDGED_PARTS = token_indices(_EDGED)
 # A slice: a list of numbers would be brought to a GPU at each use.
-_IRISES = slice(indices([468])[0], indices([473])[0] + 1, indices([473])[0] - indices([468])[0])
+_IRISES = slice(token_indices([468])[0], token_indices([473])[0] + 1, token_indices([473])[0] - token_indices([468])[0])
 _EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # the last: none
 STILL = -3.0
 # What the logit of the occlusion loses where a place inside an opening is read outside of it, or the other way round.
@@ -74,7 +74,7 @@ _UNIT = 0.1  # face coordinates move by about so much
 _LOGITS, _WIDTHS = 10.0, 3.0  # in these units a layer's outputs become logits and widths: steps of 1e-3 would take ages
 
 
-class FaceMotionNetwork(nn.Module):
+class FaceDenseMotionNetwork(nn.Module):
     """The mask predictor for a face, in place of `DenseMotionNetwork`: flow and occlusion at twice the hourglass's
     size.
 
@@ -109,7 +109,7 @@ class FaceMotionNetwork(nn.Module):
         # No weights: they have values on every device. Lists of numbers would be brought to a GPU at each use.
         self.register_buffer("distances", torch.tensor(list(_EDGED.values()), device=CPU), persistent=False)
         self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
-        self.register_buffer("usual", places().repeat(2, 1), persistent=False)
+        self.register_buffer("usual", canonical_points().repeat(2, 1), persistent=False)
         # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)

@@ -60,13 +60,13 @@ _NARROWEST = 0.03  # from a corner to the middle, in face coordinates: narrower 
 _EDGE = 0.02  # inside begins at an edge and is whole at this depth, in face coordinates
 
 
-def indices(vertices: Iterable[int]) -> list[int]:
+def token_indices(vertices: Iterable[int]) -> list[int]:
     """The tokens that are tied to these vertices."""
     return [VERTICES.index(vertex) for vertex in vertices]
 
 
 @lru_cache
-def places(device: torch.device = CPU) -> Tensor:
+def canonical_points(device: torch.device = CPU) -> Tensor:
     """Where each point lies in a face's own coordinates: (COUNT, 2)."""
     with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
         return torch.tensor(list(PLACES.values()), device=CPU).to(device)
@@ -125,8 +125,8 @@ def inside(below_upper: Tensor, above_lower: Tensor) -> Tensor:
 def _solver(vertices: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """What matrix and origin of `face_frame` are linear combinations of points with: (COUNT, 2), (COUNT, 1)."""
     with torch.inference_mode(False):
-        chosen = indices(vertices)
-        known = places()[chosen].double()
+        chosen = token_indices(vertices)
+        known = canonical_points()[chosen].double()
         middle = known.mean(dim=0)
         matrix = torch.zeros(COUNT, 2, dtype=torch.float64, device=CPU)
         matrix[chosen] = (known - middle) @ torch.linalg.inv((known - middle).T @ (known - middle))
@@ -142,5 +142,5 @@ def _edges(device: torch.device = CPU) -> Tensor:
     would be brought there at each use."""
     edges = [(left, middle, right) for left, *middles, right in OPENINGS for middle in middles]
     with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
-        tokens = [token for vertices in zip(*edges, strict=True) for token in indices(vertices)]
+        tokens = [token for vertices in zip(*edges, strict=True) for token in token_indices(vertices)]
         return torch.tensor(tokens, device=CPU).to(device)

@@ -15,9 +15,9 @@ from mtanimate.models.face_points import (
     RIGHT_BROW,
     RIGHT_EYE,
     SKULL,
+    canonical_points,
     face_frame,
-    indices,
-    places,
+    token_indices,
 )
 
 SIDE = 64  # of a window, in samples; its features have half as many
@@ -30,7 +30,7 @@ _WINDOWS = (
 _PRIOR = 0.5  # standard deviation of where a point is at first, in halves of a window's side
 
 
-class Refinement(nn.Module):
+class KeypointRefinement(nn.Module):
     """Places the points of eyes, brows, mouth and jaw anew.
 
     Each motion token attends to the features of its window; in place of values the places themselves are averaged, so
@@ -103,7 +103,7 @@ def _grids(side: int, device: torch.device = CPU) -> Tensor:
 def _orders(tokens: int, device: torch.device = CPU) -> tuple[list[Tensor], Tensor, Tensor]:
     """Which tokens each window places; which none does; and where each is in a list of all these. On the device: a
     list of numbers would be brought there at each use."""
-    placed = [indices(points) for _, _, points in _WINDOWS]
+    placed = [token_indices(points) for _, _, points in _WINDOWS]
     order = [token for window in placed for token in window]
     rest = [token for token in range(tokens) if token not in order]
     back = sorted(range(tokens), key=[*order, *rest].__getitem__)
@@ -122,7 +122,7 @@ def _readings(device: torch.device = CPU) -> list[tuple[Tensor, Tensor]]:
     readings = []
     with torch.inference_mode(False):
         for (_, half, points), grid in zip(_WINDOWS, _grids(SIDE // 2).flatten(1, 2), strict=True):
-            offset = (grid - places()[indices(points)][:, None]) / half
+            offset = (grid - canonical_points()[token_indices(points)][:, None]) / half
             prior = -offset.square().sum(dim=-1) / (2 * _PRIOR**2)
             readings.append((grid.to(device), prior.to(device)))
     return readings

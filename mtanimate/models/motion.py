@@ -50,11 +50,11 @@ class Motion:
         affine = torch.cat([motion.affine for motion in motions])
         return replace(motions[0], keypoints=torch.cat([motion.keypoints for motion in motions]), affine=affine)
 
-    def finite(self) -> Tensor:
+    def is_finite(self) -> Tensor:
         """Of each picture whether all of its numbers are: bool (B,)."""
         return torch.cat([self.keypoints.flatten(1), self.affine.flatten(1)], dim=1).isfinite().all(dim=1)
 
-    def unwound(self) -> "Motion":
+    def with_continuous_signs(self) -> "Motion":
         """Frames in the order of time: where matrices are known up to sign, each as its predecessor has it."""
         if self.kind != "axes" or len(self) < 2:
             return self
@@ -63,7 +63,7 @@ class Motion:
         return replace(self, affine=self.affine * signs)
 
 
-def change(first: Motion, second: Motion) -> Tensor:
+def affine_change(first: Motion, second: Motion) -> Tensor:
     """A_1 A_2^-1 of each part, from the second picture to the first: (B, K, 2, 2); batches as they broadcast.
 
     Where matrices are known up to sign, the product that turns by less than a quarter.
@@ -83,7 +83,7 @@ def sparse_motions(source: Motion, driving: Motion, grid: Tensor) -> Tensor:
 
     source and driving have batch B (or source 1); `grid` is (h, w, 2). Returns (B, K, h, w, 2).
     """
-    matrix = change(source, driving)
+    matrix = affine_change(source, driving)
     offset = grid[None, None] - driving.keypoints[:, :, None, None]
     return transform_points(matrix[:, :, None, None], offset) + source.keypoints[:, :, None, None]
 
@@ -132,11 +132,11 @@ def transfer_relative(
     (Absolute transfer needs no function: the driving motion is used as it is.)
     """
     keypoints = source.keypoints + (driving.keypoints - reference.keypoints) * (scale * strength)
-    turn = strengthened(change(driving, reference), strength)
+    turn = scale_affine_change(affine_change(driving, reference), strength)
     return Motion(keypoints, matmul_2x2(turn, source.affine), source.kind)
 
 
-def strengthened(turn: Tensor, strength: float) -> Tensor:
+def scale_affine_change(turn: Tensor, strength: float) -> Tensor:
     """A change of matrices (..., 2, 2), so much of it."""
     if strength == 1:
         return turn

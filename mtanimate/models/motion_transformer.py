@@ -11,7 +11,7 @@ from mtanimate.config import MotionTransformerConfig
 from mtanimate.geometry import CPU, antialias_downsample
 from mtanimate.models.face_points import face_frame
 from mtanimate.models.hrnet import HRNet
-from mtanimate.models.keypoint_refinement import Refinement
+from mtanimate.models.keypoint_refinement import KeypointRefinement
 from mtanimate.models.motion import Motion
 
 
@@ -122,7 +122,7 @@ class MotionTransformer(nn.Module):
             self.affine_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4))
         else:
             self.head = nn.Linear(dim, 6)
-        self.refinement = Refinement(dim, config.refinement_width) if config.refinement_width else None
+        self.refinement = KeypointRefinement(dim, config.refinement_width) if config.refinement_width else None
         self._initialise()
 
     def forward(self, image: Tensor, attention: list[Tensor] | None = None) -> Motion:

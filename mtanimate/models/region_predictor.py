@@ -13,7 +13,7 @@ _ROUND = 1e-3  # a covariance whose two eigenvalues differ by less of their sum 
 class RegionPredictor(HeatmapEstimator):
     """A region is a heat map: its mean is the keypoint, its covariance U S U^T gives A = U sqrt(S).
 
-    No head is learned for A. An axis points both ways, so A and -A say the same: `Motion.change` chooses.
+    No head is learned for A. An axis points both ways, so A and -A say the same: `affine_change` chooses.
     """
 
     def forward(self, image: Tensor) -> Motion:

@@ -32,7 +32,7 @@ _STRANGEST = 5  # times as wide as high: pixels beyond are taken for a mistake i
 
 
 @dataclass(frozen=True)
-class Look:
+class FrameFormat:
     """How the frames of one video become pictures.
 
     width, height: of the pictures. stored: width and height with square pixels, before turning.
@@ -48,7 +48,7 @@ class Look:
     primaries: int
 
     @classmethod
-    def of(cls, frame: "VideoFrame", stream: "VideoStream") -> "Look":
+    def of_frame(cls, frame: "VideoFrame", stream: "VideoStream") -> "FrameFormat":
         """From the first frame. Pixels that are not square are made so by stretching."""
         width, height = _square(frame.width, frame.height, stream.sample_aspect_ratio)
         a, b, c, d = _turn(frame)
@@ -65,31 +65,31 @@ class Look:
 class Converter:
     """Makes pictures of the frames of one video. threads: 0: as many as there are cores."""
 
-    def __init__(self, look: Look, threads: int) -> None:
+    def __init__(self, format: FrameFormat, threads: int) -> None:
         from av.video.reformatter import VideoReformatter
 
-        self._look, self._threads = look, threads
+        self._format, self._threads = format, threads
         self._reformatter = VideoReformatter()
-        width, height = look.stored
+        width, height = format.stored
         self._pixels = np.empty((height, width, 3), np.uint8)  # new memory for each frame would cost more than it holds
 
     def __call__(self, frame: "VideoFrame") -> np.ndarray:
         """uint8 RGB (height, width, 3); the next call writes over it."""
-        look = self._look
-        wide = look.transfer in (_PQ, _HLG) or look.primaries in _TO_BT709
+        format = self._format
+        wide = format.transfer in (_PQ, _HLG) or format.primaries in _TO_BT709
         plain = frame.format.is_rgb or frame.format.has_palette
         converted = self._reformatter.reformat(
             frame,
-            *look.stored,
+            *format.stored,
             "gbrp12le" if wide else "rgb24" if plain else "gbrp",  # exact and fast
             src_colorspace=_matrix(frame),
             src_color_range=None if plain else frame.color_range or _LIMITED,
             dst_color_range=_FULL,
-            interpolation=_EXACT | (_FAST_BILINEAR if look.stored == (frame.width, frame.height) else _BICUBIC),
+            interpolation=_EXACT | (_FAST_BILINEAR if format.stored == (frame.width, frame.height) else _BICUBIC),
             threads=self._threads,
         )
         if wide:
-            _to_sdr(converted.to_ndarray(), self._pixels, look.transfer, look.primaries)
+            _to_sdr(converted.to_ndarray(), self._pixels, format.transfer, format.primaries)
         elif plain:
             self._pixels[...] = converted.to_ndarray()
         else:
@@ -99,7 +99,7 @@ class Converter:
         return self._turned()
 
     def _turned(self) -> np.ndarray:
-        pixels, (a, b, c, d) = self._pixels, self._look.turn
+        pixels, (a, b, c, d) = self._pixels, self._format.turn
         if abs(b) > abs(a):
             pixels, a, d = pixels.swapaxes(0, 1), c, b
         return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

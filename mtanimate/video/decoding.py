@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-    from mtanimate.video.probe import Video
+    from mtanimate.video.probe import VideoInfo
 
 # What is read, by libavformat's names. Lists of other files (hls, dash, concat), text and devices are not among them.
 FORMATS = (
@@ -36,7 +36,7 @@ class Damaged(Exception):
     """The file is cut off or damaged: a frame is missing, or was patched up."""
 
 
-def opened(path: Path) -> "InputContainer":
+def open_container(path: Path) -> "InputContainer":
     """The file, open: to be closed. Raises InputError where it is of no format that is read.
 
     A file cannot make libavformat open another file or an address that it names.
@@ -52,7 +52,7 @@ def opened(path: Path) -> "InputContainer":
         raise InputError(f"{path} is not a video or is cut off: give an MP4, MOV, MKV, WebM, AVI or GIF") from error
 
 
-def picture_stream(container: "InputContainer") -> "VideoStream | None":
+def video_stream(container: "InputContainer") -> "VideoStream | None":
     """The default stream of pictures, of several the largest; None without one. Covers and thumbnails are none, and
     a single picture counts only where nothing moves."""
     from av.stream import Disposition
@@ -66,7 +66,7 @@ def picture_stream(container: "InputContainer") -> "VideoStream | None":
     return max(streams, key=_preference, default=None)
 
 
-def sound_stream(container: "InputContainer") -> "AudioStream | None":
+def audio_stream(container: "InputContainer") -> "AudioStream | None":
     """The default sound track, else the first whose codec is known; None without one."""
     from av.stream import Disposition
 
@@ -75,7 +75,7 @@ def sound_stream(container: "InputContainer") -> "AudioStream | None":
     return next(default, tracks[0] if tracks else None)
 
 
-def limit(stream: "VideoStream", max_pixels: int) -> None:
+def limit_pixels(stream: "VideoStream", max_pixels: int) -> None:
     """Frames of more pixels are not decoded, wherever in the file they come. Say it before the first is."""
     stream.codec_context.options = {"max_pixels": str(max_pixels)}
 
@@ -118,7 +118,9 @@ def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
             yield frame
 
 
-def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int) -> Generator[np.ndarray, None, None]:
+def decode_frames(
+    path: Path, video: "VideoInfo", numbers: Sequence[int], *, threads: int
+) -> Generator[np.ndarray, None, None]:
     """The frames of these numbers, ascending: uint8 RGB (H, W, 3), each there until the next is asked for.
 
     threads: 0: as many as there are cores.
@@ -128,7 +130,7 @@ def pictures(path: Path, video: "Video", numbers: Sequence[int], *, threads: int
     """
     done = 0
     for keys in (video.keys, []):
-        with suppress(Damaged), closing(_pictures(path, video, numbers[done:], keys, threads)) as found:
+        with suppress(Damaged), closing(_decode_from(path, video, numbers[done:], keys, threads)) as found:
             for picture in _had(found, path):
                 yield picture
                 done += 1
@@ -158,15 +160,15 @@ def _had(found: Iterator[np.ndarray], path: Path) -> Iterator[np.ndarray]:
         yield picture
 
 
-def _pictures(
-    path: Path, video: "Video", numbers: Sequence[int], keys: list[int], threads: int
+def _decode_from(
+    path: Path, video: "VideoInfo", numbers: Sequence[int], keys: list[int], threads: int
 ) -> Generator[np.ndarray, None, None]:
-    """As `pictures`, beginning at these keys; without any, at the file's beginning. Raises Damaged."""
-    picture = Converter(video.look, threads)
-    with opened(path) as container:
-        stream = picture_stream(container)
+    """As `decode_frames`, beginning at these keys; without any, at the file's beginning. Raises Damaged."""
+    picture = Converter(video.format, threads)
+    with open_container(path) as container:
+        stream = video_stream(container)
         assert stream is not None
-        limit(stream, video.max_pixels)
+        limit_pixels(stream, video.max_pixels)
         stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
         frames, coming = decode(packets(container, stream)), 0
         for number in numbers:
@@ -184,7 +186,7 @@ def _pictures(
 
 
 def _from_key(
-    container: "InputContainer", stream: "VideoStream", video: "Video", key: int
+    container: "InputContainer", stream: "VideoStream", video: "VideoInfo", key: int
 ) -> "tuple[Iterator[VideoFrame], int]":
     """Frames from this key frame on, or from one before it, and the number of the first. Raises Damaged where the
     container leads elsewhere."""

@@ -13,9 +13,9 @@ from PIL import Image
 
 from mtanimate.errors import InputError
 from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
-from mtanimate.video.image import is_animated, opened_picture, read_image, to_rgb
+from mtanimate.video.image import is_animated, open_picture, read_image, to_rgb
 from mtanimate.video.reader import VideoReader
-from mtanimate.video.timing import frame_rate, frames_between, varies
+from mtanimate.video.timing import frame_rate, frames_between, is_variable
 
 _SHORTEST = Fraction(1, 100)  # seconds; browsers show what asks for less, or says nothing, for the usual time
 _USUAL = Fraction(1, 10)
@@ -61,7 +61,7 @@ class AnimatedPicture:
         tick = Fraction(1, lcm(1000, *(length.denominator for length in lengths)))
         ticks = [int(time / tick) for time in self.times]
         self.fps = 1 / lengths[0] if len(set(lengths)) == 1 else frame_rate(ticks, tick, None)
-        self.variable = varies(ticks, tick, self.fps)
+        self.variable = is_variable(ticks, tick, self.fps)
 
     def frames_between(self, start: float | None, end: float | None) -> range:
         """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
@@ -96,7 +96,7 @@ class AnimatedPicture:
 
     def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
         """The frames of these ascending numbers, None for all; each decoded, and good until the next is asked for."""
-        with opened_picture(self.path, max_pixels=self.max_pixels) as picture:
+        with open_picture(self.path, max_pixels=self.max_pixels) as picture:
             # A PNG may begin with a picture for those who know no animation, which is not of it.
             first = 1 if picture.info.get("default_image") else 0
             if numbers is None:

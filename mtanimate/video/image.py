@@ -57,12 +57,12 @@ def read_image(
     or more. Raises InputError for a missing, damaged or foreign file, and for one of more than `max_pixels`.
     """
     path = Path(path)
-    with opened_picture(path, log, max_pixels, needed) as picture:
+    with open_picture(path, log, max_pixels, needed) as picture:
         return to_rgb(picture, lambda line: log(f"{path}: {line}"))
 
 
 @contextmanager
-def opened_picture(
+def open_picture(
     path: Path, log: Log = lambda line: None, max_pixels: int = MAX_PIXELS, needed: int | None = None
 ) -> Iterator[Image.Image]:
     """Yields Pillow's picture, its first frame decoded. Raises InputError as `read_image`, in the block too."""
@@ -119,7 +119,7 @@ def is_animated(path: Path) -> bool:
             warnings.simplefilter("ignore")
             with open_lazily(path) as picture:
                 return picture.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(picture, "is_animated", False)
-    except Exception:  # as in `opened_picture`
+    except Exception:  # as in `open_picture`
         return False
 
 
@@ -179,7 +179,7 @@ def _opened(path: Path, log: Log, max_pixels: int, needed: int | None) -> Image.
         return _loaded(path, path, max_pixels, needed)
     except InputError:
         raise
-    except Exception:  # as in `opened_picture`; what is wrong with the picture itself is wrong once more
+    except Exception:  # as in `open_picture`; what is wrong with the picture itself is wrong once more
         if not start.startswith(_PNG):
             raise
         picture = _loaded(BytesIO(_bare_png(path.read_bytes())), path, max_pixels, needed)

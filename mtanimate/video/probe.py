@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from mtanimate.errors import InputError, OutOfMemory
 from mtanimate.outputs import check_readable
 from mtanimate.reading import MAX_PIXELS, check_pixels
-from mtanimate.video.colour import Look
-from mtanimate.video.decoding import Damaged, decode, limit, opened, packets, picture_stream, sound_stream
-from mtanimate.video.timing import frame_rate, joined
+from mtanimate.video.colour import FrameFormat
+from mtanimate.video.decoding import Damaged, audio_stream, decode, limit_pixels, open_container, packets, video_stream
+from mtanimate.video.timing import continuous_times, frame_rate
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,14 +32,14 @@ _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # of Matroska
 
 
 @dataclass(frozen=True)
-class Video:
+class VideoInfo:
     """ticks: when each shown frame is shown, ascending, in steps of `tick` seconds.
 
     stamped: whether the decoder's time stamps are these ticks, all different, so that a frame is known by its own.
     keys: numbers of the key frames at which decoding can begin, ascending; empty where none can be told.
     start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
     sound: when the first packet of sound comes, heard or not, on that clock; None without sound that can be decoded.
-    fps: exact; the mean where it varies. look: the shape and the colours of its pictures. max_pixels: frames that have
+    fps: exact; the mean where it varies. format: the shape and the colours of its pictures. max_pixels: frames that have
     more are not decoded.
     """
 
@@ -50,7 +50,7 @@ class Video:
     start: Fraction
     sound: Fraction | None
     fps: Fraction
-    look: Look
+    format: FrameFormat
     max_pixels: int
 
     @property
@@ -58,24 +58,24 @@ class Video:
         return len(self.ticks)
 
 
-def probe(path: Path, max_pixels: int = MAX_PIXELS) -> Video:
+def probe(path: Path, max_pixels: int = MAX_PIXELS) -> VideoInfo:
     """Walks through a video file. Raises InputError when it is missing, foreign, empty, cut off, or of more pixels."""
     check_readable(path, "video")
-    with opened(path) as container:
-        stream, sound = picture_stream(container), sound_stream(container)
+    with open_container(path) as container:
+        stream, sound = video_stream(container), audio_stream(container)
         if stream is None:
             raise InputError(f"{path} has no pictures, only sound or data: give a video")
         check_pixels(path, stream.width, stream.height, max_pixels)
-        limit(stream, max_pixels)
+        limit_pixels(stream, max_pixels)
         streams = [stream] if sound is None else [stream, sound]
         try:
             pictures, first, heard = _walk(container, stream, streams)
-            if ends_early(path, container.format.name):
+            if is_truncated(path, container.format.name):
                 raise Damaged
             if first is None:
                 raise InputError(f"{path} holds no frames: record or download the video again")
-            look = Look.of(first, stream)
-            check_pixels(path, look.width, look.height, max_pixels)  # pixels that are not square are stretched
+            format = FrameFormat.of_frame(first, stream)
+            check_pixels(path, format.width, format.height, max_pixels)  # pixels that are not square are stretched
             stamps = _told_by_packets(container, stream, pictures, first) or _decoded(path, max_pixels)
         except Damaged as error:
             raise InputError(f"{path} is damaged or cut off: copy or download the video again") from error
@@ -86,7 +86,7 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> Video:
         ticks = _ascending(container, stamps, tick, pictures, declared or Fraction(25))
         stamped = ticks == stamps and all(one < next for one, next in pairwise(ticks))
         zero = _zero(container, streams)
-        return Video(
+        return VideoInfo(
             ticks=ticks,
             tick=tick,
             stamped=stamped,
@@ -94,12 +94,12 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> Video:
             start=ticks[0] * tick - zero,
             sound=None if heard is None else heard - zero,
             fps=frame_rate(ticks, tick, float(declared) if declared else None),
-            look=look,
+            format=format,
             max_pixels=max_pixels,
         )
 
 
-def ends_early(path: Path, container: str) -> bool:
+def is_truncated(path: Path, container: str) -> bool:
     """container: libavformat's name, "mov,mp4,m4a". True only where the file itself says that more should come."""
     walks: dict[str, Callable[[BinaryIO, int], bool]] = {
         "mov": _within_a_box,
@@ -181,10 +181,10 @@ def _is_hidden(codec: str, packet: "Packet") -> bool:
 
 def _decoded(path: Path, max_pixels: int) -> list[int | None]:
     """The time stamps of all frames. Raises Damaged."""
-    with opened(path) as container:
-        stream = picture_stream(container)
+    with open_container(path) as container:
+        stream = video_stream(container)
         assert stream is not None
-        limit(stream, max_pixels)
+        limit_pixels(stream, max_pixels)
         stream.thread_type = "AUTO"
         stamps = [frame.pts for frame in decode(packets(container, stream))]
     if not stamps:
@@ -199,7 +199,7 @@ def _ascending(
     times = [stamp for stamp in stamps if stamp is not None]
     if len(times) == len(stamps):
         if container.format.flags & _JUMPS:
-            return joined(times, tick, rate)
+            return continuous_times(times, tick, rate)
         if all(one <= next for one, next in pairwise(times)):
             return times
     # AVI keeps the order of decoding: as many are shown at as many times.

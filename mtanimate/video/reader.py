@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from mtanimate.reading import MAX_PIXELS
-from mtanimate.video.decoding import pictures
-from mtanimate.video.probe import Video, probe
-from mtanimate.video.timing import frames_between, varies
+from mtanimate.video.decoding import decode_frames
+from mtanimate.video.probe import VideoInfo, probe
+from mtanimate.video.timing import frames_between, is_variable
 
 # Levels, on the mean: between two decoders' pictures of one frame, and between frames that are as good as equal.
 _ALIKE, _TIE = 2.5, 0.01
@@ -37,18 +37,18 @@ class VideoReader:
 
     def __init__(self, path: str | Path, *, gpu: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         self.path = Path(path)
-        self._video: Video = probe(self.path, max_pixels)
+        self._video: VideoInfo = probe(self.path, max_pixels)
         video = self._video
         self.frame_count: int = video.frame_count
         self.fps: Fraction = video.fps
-        self.variable: bool = varies(video.ticks, video.tick, video.fps)
+        self.variable: bool = is_variable(video.ticks, video.tick, video.fps)
         self.sound_offset: Fraction = video.start
-        self.width: int = video.look.width
-        self.height: int = video.look.height
+        self.width: int = video.format.width
+        self.height: int = video.format.height
         self.has_audio: bool = video.sound is not None
         self.decoder = "cpu"
         self.decoder_note = ""
-        self.note: str = video.look.note
+        self.note: str = video.format.note
         if gpu:
             self._try_gpu()
 
@@ -89,13 +89,13 @@ class VideoReader:
         if numbers[0] < 0 or numbers[-1] >= self.frame_count:
             raise IndexError(f"frames {numbers[0]} to {numbers[-1]} of a video of {self.frame_count} frames")
         # One thread: for two frames out of a clip others cost more than they bring.
-        for number, frame in zip(numbers, pictures(self.path, self._video, numbers, threads=1), strict=True):
+        for number, frame in zip(numbers, decode_frames(self.path, self._video, numbers, threads=1), strict=True):
             frames[wanted == number] = frame
         return frames
 
     def _batches(self, batch_size: int, numbers: range) -> Iterator[np.ndarray]:
         if self.decoder == "cpu":
-            source = pictures(self.path, self._video, numbers, threads=0)
+            source = decode_frames(self.path, self._video, numbers, threads=0)
         else:
             source = self._on_gpu(numbers)
         with closing(source):
@@ -106,7 +106,7 @@ class VideoReader:
                 yield batch
 
     def _on_gpu(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
-        """As `pictures`, by decord as long as it goes well."""
+        """As `decode_frames`, by decord as long as it goes well."""
         import decord
 
         done = 0
@@ -116,7 +116,7 @@ class VideoReader:
             for frame in frames:
                 yield frame
                 done += 1
-        yield from pictures(self.path, self._video, numbers[done:], threads=0)
+        yield from decode_frames(self.path, self._video, numbers[done:], threads=0)
 
     def _decord_frames(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
         # Opened anew each time: an open decord reader holds on to the frames it decoded ahead.

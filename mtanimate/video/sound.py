@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtanimate.outputs import check_readable
 from mtanimate.reading import MAX_PIXELS
-from mtanimate.video.decoding import opened, picture_stream, sound_stream
+from mtanimate.video.decoding import audio_stream, open_container, video_stream
 from mtanimate.video.encoding import Container
 from mtanimate.video.ffmpeg import ONLY_FILES, local
 from mtanimate.video.probe import probe
@@ -76,8 +76,8 @@ def find_sound(sound: Sound) -> SoundTrack | None:
     """The file's default sound track; None where it is silent. Raises InputError for an unreadable file."""
     path, start = Path(sound.path), Fraction(sound.start)
     check_readable(path, "file with sound")
-    with opened(path) as container:
-        track, shown = sound_stream(container), picture_stream(container)
+    with open_container(path) as container:
+        track, shown = audio_stream(container), video_stream(container)
         if track is None:
             return None
         stream, codec = track.index, track.codec_context.codec.canonical_name

@@ -41,7 +41,7 @@ _H264 = [
 _RAW = ["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-flush_packets", "1"]
 
 
-class Closed(Exception):
+class StreamClosed(Exception):
     """Nobody watches any more: the window was closed, or the program that read our standard output has ended."""
 
 
@@ -202,7 +202,7 @@ class StreamWriter:
         self._ffmpeg = FFmpeg([*arguments, "pipe:1"], stdout=stdout)
 
     def write(self, frames: np.ndarray) -> None:
-        """Adds frames: uint8 RGB (B, H, W, 3). Raises Closed when their reader is gone, MTAnimateError for a full
+        """Adds frames: uint8 RGB (B, H, W, 3). Raises StreamClosed when their reader is gone, MTAnimateError for a full
         disk behind a `>`."""
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != self._shape:
             raise ValueError(f"expected uint8 (B, *{self._shape}), got {frames.dtype} {frames.shape}")
@@ -231,7 +231,7 @@ class StreamWriter:
     def _failed(self) -> Exception:
         self._ffmpeg.finish()
         if self._ffmpeg.said(["Broken pipe"]):
-            return Closed()
+            return StreamClosed()
         if self._ffmpeg.said(["No space left on device"]):
             return MTAnimateError("--out -: the disk is full: free some space or choose another folder")
         return MTAnimateError(f"--out -: standard output could not be written ({self._ffmpeg.reason()})")

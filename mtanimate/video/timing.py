@@ -34,7 +34,7 @@ def frame_rate(times: list[int], tick: Fraction, declared: float | None) -> Frac
     return mean.limit_denominator(1001) if mean else Fraction(near).limit_denominator(1001)
 
 
-def varies(times: list[int], tick: Fraction, fps: Fraction) -> bool:
+def is_variable(times: list[int], tick: Fraction, fps: Fraction) -> bool:
     """Whether frames stand two ticks, or half a frame, away from where this rate would have them.
 
     times: of the frames, in ticks, ascending. tick: seconds.
@@ -44,7 +44,7 @@ def varies(times: list[int], tick: Fraction, fps: Fraction) -> bool:
     return bool(away > min(2 * tick, 1 / fps / 2) + Fraction(1, 10**9))
 
 
-def joined(times: list[int], tick: Fraction, rate: Fraction) -> list[int]:
+def continuous_times(times: list[int], tick: Fraction, rate: Fraction) -> list[int]:
     """Times of a recording whose clock may jump, back or far ahead: what comes then follows one frame later.
 
     times: of the frames in the order they are shown, in ticks. tick: seconds. rate: frames a second.

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mtanimate.errors import InputError
-from mtanimate.video.streams import Closed
+from mtanimate.video.streams import StreamClosed
 
 _TITLE = "mtanimate - Esc: end, r: this pose is rest"
 
@@ -46,7 +46,7 @@ class Window:
         self._label.pack()
 
     def write(self, frame: np.ndarray, at: float) -> None:
-        """Shows a frame, uint8 RGB (H, W, 3), at once; one larger than the screen shrinks. Raises Closed."""
+        """Shows a frame, uint8 RGB (H, W, 3), at once; one larger than the screen shrinks. Raises StreamClosed."""
         picture = Image.fromarray(frame)
         # The window's border and the system's bars need some of the screen.
         picture.thumbnail((self._root.winfo_screenwidth(), round(0.9 * self._root.winfo_screenheight())))
@@ -58,11 +58,11 @@ class Window:
         self.attend()
 
     def attend(self) -> None:
-        """Looks after keys and the system's wishes; to be called often. Raises Closed when the window was closed."""
+        """Looks after keys and the system's wishes; to be called often. Raises StreamClosed when the window was closed."""
         if not self._closed:
             self._root.update()
         if self._closed:
-            raise Closed
+            raise StreamClosed
 
     def reference_asked(self) -> bool:
         """Whether `r` was pressed since the last time."""
