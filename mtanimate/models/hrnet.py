@@ -1,8 +1,8 @@
-"""The CNN encoder: HRNet's first three stages (Sun et al. 2019), features at 1/4 of the picture's size.
+"""The CNN encoder of the motion estimator: HRNet's first three stages (Sun et al., 2019).
 
-As pose networks do, the last module fuses into the highest resolution only. Names of parameters are those
-of timm's `hrnet_w32`, so that ImageNet weights load. Without `widths` only the stem and layer1 are built:
-the paper's `stem` encoder (Table 5).
+Features have 1/4 of the picture's size. As in pose networks, the last module fuses into the highest resolution only.
+Parameters are named as in timm's `hrnet_w32`, so that ImageNet weights load. Without `widths` only stem and layer1 are
+built: the paper's `stem` encoder (Table 5).
 """
 
 from torch import Tensor, nn
@@ -13,10 +13,10 @@ from mtanimate.errors import InputError
 
 
 class HRNet(nn.Module):
-    """Features of a picture.
+    """The CNN encoder.
 
-    Input (B, 3, H, W) in [0, 1], H and W divisible by 16 (by 4 for `stem`); not normalised by ImageNet's
-    mean, as in the published checkpoints. Output (B, C, H/4, W/4), C = `out_channels`.
+    Args:
+        config: widths and depths of its stages.
     """
 
     def __init__(self, config: HRNetConfig) -> None:
@@ -52,6 +52,15 @@ class HRNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
+        """Computes features of a picture.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1], H and W divisible by 16 (by 4 for `stem`). As in the published checkpoints,
+                it is not normalised by ImageNet's mean.
+
+        Returns:
+            (B, C, H/4, W/4), C = `out_channels`.
+        """
         x = F.relu(self.bn1(self.conv1(image)))
         x = F.relu(self.bn2(self.conv2(x)))
         x = self.layer1(x)
@@ -67,9 +76,14 @@ class HRNet(nn.Module):
 
 
 def load_imagenet_weights(backbone: HRNet, state: dict[str, Tensor]) -> None:
-    """Load timm's or the HRNet authors' ImageNet weights; what they hold beyond stage 3 is left aside.
+    """Loads timm's or the HRNet authors' ImageNet weights into `backbone`; entries beyond stage 3 are ignored.
 
-    Raises InputError where a needed entry is missing or has another shape.
+    Args:
+        backbone: to load into.
+        state: the weights by name.
+
+    Raises:
+        InputError: an entry is missing or has another shape.
     """
     wanted = backbone.state_dict()
     misfits = [name for name, tensor in wanted.items() if name not in state or state[name].shape != tensor.shape]
@@ -79,6 +93,8 @@ def load_imagenet_weights(backbone: HRNet, state: dict[str, Tensor]) -> None:
 
 
 class BasicBlock(nn.Module):
+    """HRNet's residual block of two convolutions 3x3, of a constant number of channels."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -92,6 +108,8 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
+    """HRNet's residual block of convolutions 1x1, 3x3, 1x1; `width` is the middle one's, the output has 4 * `width`."""
+
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
@@ -112,7 +130,13 @@ class Bottleneck(nn.Module):
 
 
 class HighResolutionModule(nn.Module):
-    """Parallel branches, each at half the size of the one before; then each output sums all branches."""
+    """Parallel branches, each of half the size of the one before; then each output sums all branches.
+
+    Args:
+        widths: channels of each branch.
+        blocks: residual blocks of each branch.
+        outputs: the number of outputs, from the largest on.
+    """
 
     def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], outputs: int) -> None:
         super().__init__()
@@ -145,7 +169,7 @@ def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool
 
 
 def _fuse(widths: tuple[int, ...], i: int, j: int) -> nn.Module:
-    """The path from branch j to output i: identity, a 1x1 conv and enlargement, or strided 3x3 convs."""
+    """The path from branch j to output i: identity, convolution 1x1 and upsampling, or strided convolutions 3x3."""
     if j == i:
         return nn.Identity()
     if j > i:

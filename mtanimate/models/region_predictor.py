@@ -1,4 +1,4 @@
-"""The estimator of MRAA (Siarohin et al., CVPR 2021): regions, whose principal axes are the affine matrices."""
+"""The motion estimator of MRAA (Siarohin et al., CVPR 2021): regions, whose principal axes are the affine matrices."""
 
 import torch
 from torch import Tensor
@@ -11,13 +11,13 @@ _ROUND = 1e-3  # a covariance whose two eigenvalues differ by less of their sum 
 
 
 class RegionPredictor(HeatmapEstimator):
-    """A region is a heat map: its mean is the keypoint, its covariance U S U^T gives A = U sqrt(S).
+    """A region is a heat map: its mean is the keypoint, and its covariance U S U^T gives A = U sqrt(S).
 
-    No head is learned for A. An axis points both ways, so A and -A say the same: `affine_change` chooses.
+    No head is learned for A. An axis points both ways, so A and -A mean the same; `affine_change` chooses between them.
     """
 
     def forward(self, image: Tensor) -> Motion:
-        """(B, 3, H, W) in [0, 1] -> the picture's motion, its matrices known up to sign."""
+        """Estimates the motion of each picture, (B, 3, H, W) in [0, 1], with matrices known up to sign (`axes`)."""
         _, heatmaps, keypoints = self.detect(image)
         height, width = heatmaps.shape[2:]
         grid = coordinate_grid(height, width, like=heatmaps)
@@ -31,9 +31,17 @@ class RegionPredictor(HeatmapEstimator):
 
 
 def principal_axes(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
-    """U sqrt(S) of each covariance [[xx, xy], [xy, yy]] = U S U^T: (..., 2, 2), the longer axis first.
+    """The principal axes U sqrt(S) of covariances [[xx, xy], [xy, yy]] = U S U^T.
 
-    U is a rotation by an angle in (-pi/2, pi/2]. The SVD in closed form; finite gradients where there are no axes.
+    The SVD in closed form, with finite gradients also where a covariance is round and has no axes.
+
+    Args:
+        xx: variances along x, any shape (...).
+        xy: covariances, (...).
+        yy: variances along y, (...).
+
+    Returns:
+        (..., 2, 2), the longer axis first; U is a rotation by an angle in (-pi/2, pi/2].
     """
     sine, cosine = 2 * xy, xx - yy
     round_ = torch.stack([sine, cosine]).norm(dim=0) < _ROUND * (xx + yy)

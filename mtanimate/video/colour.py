@@ -1,4 +1,4 @@
-"""From decoded frames to pictures: upright, square pixels, 8-bit RGB as BT.709 and sRGB screens show it."""
+"""Colour conversion: from decoded frames to upright 8-bit RGB with square pixels, for BT.709 and sRGB screens."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,11 +33,15 @@ _STRANGEST = 5  # times as wide as high: pixels beyond are taken for a mistake i
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """How the frames of one video become pictures.
+    """How the decoded frames of a video become pictures.
 
-    width, height: of the pictures. stored: width and height with square pixels, before turning.
-    turn: a, b, c, d of the display matrix: column x, row y of what is stored goes to (a x + c y, b x + d y).
-    transfer, primaries: numbers of H.273.
+    Attributes:
+        width: of the pictures, in pixels.
+        height: of the pictures, in pixels.
+        stored: width and height with square pixels, before rotation.
+        turn: a, b, c, d of the display matrix: stored column x, row y goes to (a x + c y, b x + d y).
+        transfer: the transfer function's number in ITU-T H.273.
+        primaries: the colour primaries' number in ITU-T H.273.
     """
 
     width: int
@@ -49,7 +53,7 @@ class FrameFormat:
 
     @classmethod
     def of_frame(cls, frame: "VideoFrame", stream: "VideoStream") -> "FrameFormat":
-        """From the first frame. Pixels that are not square are made so by stretching."""
+        """Reads the format from a video's first frame; pixels that are not square are stretched."""
         width, height = _square(frame.width, frame.height, stream.sample_aspect_ratio)
         a, b, c, d = _turn(frame)
         upright = (height, width) if abs(b) > abs(a) else (width, height)
@@ -57,13 +61,18 @@ class FrameFormat:
 
     @property
     def note(self) -> str:
-        """What users should know of it, or ""."""
+        """What users should know of the conversion, or ""."""
         kind = {_PQ: "PQ", _HLG: "HLG"}.get(self.transfer)
         return f"HDR ({kind}) is shown as on an SDR screen: the brightest light is dimmed" if kind else ""
 
 
 class Converter:
-    """Makes pictures of the frames of one video. threads: 0: as many as there are cores."""
+    """Converts the frames of one video to pictures.
+
+    Args:
+        format: of the video.
+        threads: of swscale; 0: one for each core.
+    """
 
     def __init__(self, format: FrameFormat, threads: int) -> None:
         from av.video.reformatter import VideoReformatter
@@ -74,7 +83,7 @@ class Converter:
         self._pixels = np.empty((height, width, 3), np.uint8)  # new memory for each frame would cost more than it holds
 
     def __call__(self, frame: "VideoFrame") -> np.ndarray:
-        """uint8 RGB (height, width, 3); the next call writes over it."""
+        """Converts a frame to uint8 RGB (height, width, 3); the next call overwrites the array."""
         format = self._format
         wide = format.transfer in (_PQ, _HLG) or format.primaries in _TO_BT709
         plain = frame.format.is_rgb or frame.format.has_palette
@@ -106,7 +115,7 @@ class Converter:
 
 
 def full_bt709_to_rgb(planes: np.ndarray) -> np.ndarray:
-    """uint8 (3, H, W), luma and colours of BT.709 in the full range -> uint8 RGB (H, W, 3)."""
+    """Converts full-range BT.709 planes Y, U, V, uint8 (3, H, W), to uint8 RGB (H, W, 3)."""
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
 
@@ -119,7 +128,7 @@ def full_bt709_to_rgb(planes: np.ndarray) -> np.ndarray:
 
 
 def _square(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """aspect: of one pixel."""
+    """Width and height with square pixels. aspect: width / height of one pixel."""
     if not aspect or not Fraction(1, _STRANGEST) <= aspect <= _STRANGEST:
         return width, height
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
@@ -136,14 +145,14 @@ def _turn(frame: "VideoFrame") -> tuple[int, int, int, int]:
 
 
 def _matrix(frame: "VideoFrame") -> int:
-    """By the frame's tag. Without one as players guess: BT.709 from 1280 wide or 720 high on, else BT.601."""
+    """The colour matrix, from the frame's tag; without one as players guess: BT.709 from 1280 x 720 on, else BT.601."""
     if frame.colorspace == _UNSPECIFIED:
         return _BT709 if frame.width >= 1280 or frame.height >= 720 else _BT601
     return {1: _BT709, 7: _SMPTE240M, 9: _BT2020, 10: _BT2020}.get(frame.colorspace, _BT601)
 
 
 def _to_sdr(pixels: np.ndarray, out: np.ndarray, transfer: int, primaries: int) -> None:
-    """uint16 (H, W, 3), 12 bits -> uint8 of the same shape. Row by row: what is computed stays in the cache."""
+    """Tone-maps uint16 (H, W, 3) of 12 bits to uint8 `out` of the same shape, row by row to stay in the cache."""
     light, levels = _light(transfer), _levels(transfer in (_PQ, _HLG))
     to_bt709 = np.array(_TO_BT709.get(primaries, np.eye(3)), np.float32).T
     for row, shown in zip(pixels, out, strict=True):
@@ -157,7 +166,7 @@ def _to_sdr(pixels: np.ndarray, out: np.ndarray, transfer: int, primaries: int) 
 
 @cache
 def _light(transfer: int) -> np.ndarray:
-    """Linear light of each 12-bit level: in whites; of HLG the scene's, 0 to 1."""
+    """The linear light of each 12-bit level, in units of white; for HLG the scene's light, 0 to 1."""
     signal = np.linspace(0, 1, _LEVELS)
     if transfer == _HLG:  # ITU-R BT.2100
         linear = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
@@ -171,8 +180,10 @@ def _light(transfer: int) -> np.ndarray:
 
 @cache
 def _levels(hdr: bool) -> np.ndarray:
-    """The 8-bit level of each square root of light, 0 to that of _PEAK, by the gamma 2.4 of BT.1886. Of HDR: a straight
-    line up to the knee, then a hyperbola that goes on in its direction and ends in white."""
+    """The 8-bit level of each square root of light, 0 to that of _PEAK, by the gamma 2.4 of BT.1886.
+
+    HDR: a straight line up to the knee, then a hyperbola that continues in its direction and ends in white.
+    """
     light = np.linspace(0, np.sqrt(_PEAK), _LEVELS) ** 2
     if hdr:
         rest, most, above = 1 - _KNEE, _PEAK - _KNEE, np.maximum(light - _KNEE, 0)

@@ -1,4 +1,4 @@
-"""A file's streams, packets and frames: which formats are read at all, which stream of pictures and of sound counts."""
+"""Decoding by libav: which formats are read, which streams are chosen, and frames by number."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -37,9 +37,19 @@ class Damaged(Exception):
 
 
 def open_container(path: Path) -> "InputContainer":
-    """The file, open: to be closed. Raises InputError where it is of no format that is read.
+    """Opens a file; the caller closes it.
 
-    A file cannot make libavformat open another file or an address that it names.
+    The file cannot make libavformat open another file or an address that it names.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        PyAV's container.
+
+    Raises:
+        InputError: the file is in none of the formats that are read.
+        OutOfMemory: it needs more memory than there is.
     """
     import av
 
@@ -53,8 +63,10 @@ def open_container(path: Path) -> "InputContainer":
 
 
 def video_stream(container: "InputContainer") -> "VideoStream | None":
-    """The default stream of pictures, of several the largest; None without one. Covers and thumbnails are none, and
-    a single picture counts only where nothing moves."""
+    """The default video stream, of several the largest; None without one.
+
+    Covers and thumbnails do not count; a stream of a single picture counts only if there is no other.
+    """
     from av.stream import Disposition
 
     streams = [
@@ -67,7 +79,7 @@ def video_stream(container: "InputContainer") -> "VideoStream | None":
 
 
 def audio_stream(container: "InputContainer") -> "AudioStream | None":
-    """The default sound track, else the first whose codec is known; None without one."""
+    """The default audio stream, else the first whose codec is known; None without one."""
     from av.stream import Disposition
 
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
@@ -76,13 +88,17 @@ def audio_stream(container: "InputContainer") -> "AudioStream | None":
 
 
 def limit_pixels(stream: "VideoStream", max_pixels: int) -> None:
-    """Frames of more pixels are not decoded, wherever in the file they come. Say it before the first is."""
+    """Refuses to decode frames with more pixels, wherever in the file they are. To be called before the first frame."""
     stream.codec_context.options = {"max_pixels": str(max_pixels)}
 
 
 def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet]":
-    """The packets of these streams, and one without content for each that ends the decoding. Raises Damaged,
-    MemoryError."""
+    """Yields the packets of these streams, and for each an empty one that flushes its decoder.
+
+    Raises:
+        Damaged: a packet is damaged.
+        MemoryError: memory ran out.
+    """
     import av
 
     try:
@@ -98,7 +114,12 @@ def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet
 
 
 def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
-    """The frames that are shown, in their order. Raises Damaged, MemoryError."""
+    """Yields the frames of packets, in the order they are shown.
+
+    Raises:
+        Damaged: a frame is missing or damaged.
+        MemoryError: memory ran out.
+    """
     import av
 
     begun = False
@@ -121,12 +142,23 @@ def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
 def decode_frames(
     path: Path, video: "VideoInfo", numbers: Sequence[int], *, threads: int
 ) -> Generator[np.ndarray, None, None]:
-    """The frames of these numbers, ascending: uint8 RGB (H, W, 3), each there until the next is asked for.
+    """Decodes frames by number.
 
-    threads: 0: as many as there are cores.
+    Seeks by key frames and identifies frames by their time stamps. Where that fails (a wrong index, or key frames that
+    are none), frames are counted from the beginning.
 
-    Frames are sought by key frames and known by their time stamps. Where a file leads astray (its index is wrong, its
-    key frames are none), they are counted from the beginning. Raises InputError on damage.
+    Args:
+        path: of the video.
+        video: what `probe` found in it.
+        numbers: of the frames, ascending.
+        threads: of the decoder; 0: one for each core.
+
+    Yields:
+        uint8 RGB (H, W, 3); the next frame overwrites the array.
+
+    Raises:
+        InputError: the file is damaged.
+        OutOfMemory: a frame needs more memory than there is.
     """
     done = 0
     for keys in (video.keys, []):
@@ -149,7 +181,7 @@ def _preference(stream: "VideoStream") -> tuple[bool, bool, int]:
 
 
 def _had(found: Iterator[np.ndarray], path: Path) -> Iterator[np.ndarray]:
-    """The same pictures. Raises OutOfMemory where there is none for one."""
+    """Yields the same pictures; MemoryError becomes OutOfMemory with the file's name."""
     while True:
         try:
             picture = next(found, None)
@@ -163,7 +195,7 @@ def _had(found: Iterator[np.ndarray], path: Path) -> Iterator[np.ndarray]:
 def _decode_from(
     path: Path, video: "VideoInfo", numbers: Sequence[int], keys: list[int], threads: int
 ) -> Generator[np.ndarray, None, None]:
-    """As `decode_frames`, beginning at these keys; without any, at the file's beginning. Raises Damaged."""
+    """As `decode_frames`, seeking to these key frames; without any, from the beginning. Raises Damaged."""
     picture = Converter(video.format, threads)
     with open_container(path) as container:
         stream = video_stream(container)
@@ -188,8 +220,11 @@ def _decode_from(
 def _from_key(
     container: "InputContainer", stream: "VideoStream", video: "VideoInfo", key: int
 ) -> "tuple[Iterator[VideoFrame], int]":
-    """Frames from this key frame on, or from one before it, and the number of the first. Raises Damaged where the
-    container leads elsewhere."""
+    """Frames from this key frame on, or from one before it, and the number of the first.
+
+    Raises:
+        Damaged: seeking led elsewhere.
+    """
     import av
 
     try:

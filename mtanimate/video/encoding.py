@@ -1,4 +1,4 @@
-"""Which codecs there are, which containers hold them, and how ffmpeg is told to make them."""
+"""Codecs and containers of the results: which there are, what fits, and ffmpeg's options for them."""
 
 import os
 from collections.abc import Mapping
@@ -23,10 +23,14 @@ _FIRST = ("-movflags", "+faststart")  # the index stands first: it plays while i
 
 @dataclass(frozen=True)
 class Codec:
-    """encoders: ffmpeg's names, the preferred first, with their options. pixels: ffmpeg's pixel format.
+    """A video codec.
 
-    crf: the default quality, smaller is better, None where the codec has no such scale; worst: its upper end.
-    containers: extensions; "" is a folder of pictures.
+    Attributes:
+        encoders: ffmpeg's names, the preferred first, with their options.
+        containers: file extensions that can hold it; "" is a folder of pictures.
+        pixels: ffmpeg's pixel format.
+        crf: the default quality, smaller is better; None where the codec has no such scale.
+        worst: the largest crf.
     """
 
     encoders: Mapping[str, tuple[str, ...]]
@@ -37,20 +41,24 @@ class Codec:
 
     @property
     def encoder(self) -> str | None:
-        """The first of the encoders that this ffmpeg has."""
+        """The first of the encoders that this ffmpeg has, or None."""
         return next((name for name in self.encoders if name in encoders()), None)
 
     @property
     def even(self) -> bool:
-        """Whether its pixels share colours in pairs, so that it needs an even width and height."""
+        """Whether width and height must be even, because pixels share colours in pairs."""
         return self.pixels.startswith("yuv")
 
 
 @dataclass(frozen=True)
 class Container:
-    """codec: the default. format: ffmpeg's options.
+    """A container format.
 
-    copied: the sound that it takes as it is, and players play; any other is encoded as `sound` says.
+    Attributes:
+        codec: the default codec.
+        format: ffmpeg's options.
+        copied: audio codecs that it can hold and players play; other sound is encoded.
+        sound: ffmpeg's options to encode sound; empty where the container is silent.
     """
 
     codec: str
@@ -61,7 +69,14 @@ class Container:
 
 @dataclass(frozen=True)
 class Encoding:
-    """A codec in a container that holds it, with the quality. name: the codec's, as users write it."""
+    """A codec in a container that can hold it, with the quality.
+
+    Attributes:
+        name: of the codec, as users write it.
+        codec: the codec.
+        suffix: the file's extension, "" for a folder of pictures.
+        crf: the quality, None where the codec has no such scale.
+    """
 
     name: str
     codec: Codec
@@ -87,11 +102,18 @@ class Encoding:
 
 
 def choose_encoding(path: str | Path, codec: str | None = None, crf: int | None = None) -> Encoding:
-    """What a path's extension, a codec's name and a quality ask for together.
+    """Chooses codec, container and quality.
 
-    A folder of pictures is asked for by a path that ends in a slash, or by `png` and no extension.
-    Raises InputError for an unknown extension or codec, a codec that the container cannot hold or this ffmpeg
-    cannot make, and for a `crf` that the codec has not.
+    A folder of pictures is asked for by a path that ends in a slash, or by `png` without an extension.
+
+    Args:
+        path: of the result; its extension names the container.
+        codec: None: the container's default.
+        crf: None: the codec's default.
+
+    Raises:
+        InputError: an unknown extension or codec, a codec that does not fit the container or that this ffmpeg lacks, or
+            a crf that the codec does not have.
     """
     if codec is not None and codec not in CODECS:
         raise InputError(f"unknown codec '{codec}': choose one of {', '.join(CODECS)}")
@@ -118,19 +140,27 @@ def choose_encoding(path: str | Path, codec: str | None = None, crf: int | None 
 
 
 def ends_in_slash(path: str | Path) -> bool:
+    """Whether a path was written with a slash at its end, for a folder."""
     return str(path).endswith(("/", os.sep))
 
 
 def check_output(path: str | Path, overwrite: Overwrite, codec: str | None = None, crf: int | None = None) -> Encoding:
-    """Says before any work whether a video can be written at `path`, and how.
+    """Checks before any work whether a video can be written, and how.
 
-    path: ends in the container's extension, or in a slash for a folder of PNG (as text: a Path keeps no slash;
-    `codec="png"` and no extension say the same). codec: None is the container's own. crf: None is the codec's own.
+    Args:
+        path: with the container's extension, or with a slash at its end for a folder of PNG files (as text: a Path
+            keeps no slash; `codec="png"` without an extension means the same).
+        overwrite: whether what exists may be replaced; of folders, only those that hold nothing but pictures written
+            here.
+        codec: None: the container's default.
+        crf: None: the codec's default.
 
-    Raises InputError for an unknown extension or codec, a codec that the container cannot hold or this ffmpeg
-    cannot make, a crf that the codec has not; for a missing or read-only folder, a folder in the file's place; for
-    an existing file unless `overwrite`; for a folder with anything in it, unless `overwrite` and it holds nothing
-    but pictures that were written here.
+    Returns:
+        The encoding.
+
+    Raises:
+        InputError: as `choose_encoding`; for a missing or read-only folder, a folder in the file's place, and what
+            exists and may not be replaced.
     """
     encoding = choose_encoding(path, codec, crf)
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Animated pictures as videos: WebP, PNG and AVIF, which Pillow reads."""
+"""Footage: what can be read as a video - video files, folders of frames, and animated pictures."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,11 +35,19 @@ VIDEO_SUFFIXES = {
 
 
 class AnimatedPicture:
-    """The frames of an animated picture. Reads as a `VideoReader` does.
+    """The frames of an animated WebP, PNG or AVIF; has the methods of `VideoReader`.
 
-    path: of the file. frame_count: int. width, height: pixels. has_audio: never. fps, variable, sound_offset, note: as
-    a video's. All frames are decoded once to see when they are shown. Raises InputError where one is broken or has
-    more than `max_pixels`, or all together a hundred times as many.
+    All frames are decoded once to learn when they are shown.
+
+    Args:
+        path: of the file.
+        max_pixels: the most pixels of a frame; all together may have a hundred times as many.
+
+    Attributes:
+        As of `VideoReader`.
+
+    Raises:
+        InputError: a frame is broken, or there are more pixels.
     """
 
     has_audio = False
@@ -64,27 +72,18 @@ class AnimatedPicture:
         self.variable = is_variable(ticks, tick, self.fps)
 
     def frames_between(self, start: float | None, end: float | None) -> range:
-        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
-
-        Raises InputError where no frame is left.
-        """
+        """As `VideoReader.frames_between`."""
         return frames_between(self.path, self.times, self.fps, start, end)
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        """Every `step`-th of the frames start ... stop - 1 (to the end by default), in order.
-
-        Yields uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`.
-        """
+        """As `VideoReader.batches`."""
         numbers = range(start, self.frame_count if stop is None else stop, step)
         pictures = self._pictures(numbers)
         for done in range(0, len(numbers), batch_size):
             yield np.stack([to_rgb(next(pictures)) for _ in numbers[done : done + batch_size]])
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """The frames of these numbers, in any order, repeated or not: uint8 RGB (N, H, W, 3).
-
-        Raises IndexError for a number outside 0 ... frame_count - 1, InputError for a damaged file.
-        """
+        """As `VideoReader.frames`."""
         wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.frame_count:
             raise IndexError(f"frames {wanted.min()} to {wanted.max()} of a picture of {self.frame_count} frames")
@@ -95,7 +94,7 @@ class AnimatedPicture:
         return frames
 
     def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
-        """The frames of these ascending numbers, None for all; each decoded, and good until the next is asked for."""
+        """Yields the frames of these ascending numbers (None: all), decoded; each is valid until the next is asked for."""
         with open_picture(self.path, max_pixels=self.max_pixels) as picture:
             # A PNG may begin with a picture for those who know no animation, which is not of it.
             first = 1 if picture.info.get("default_image") else 0
@@ -112,12 +111,18 @@ class AnimatedPicture:
 
 
 class FrameFolder:
-    """The pictures in one folder, by number: frame 2 before frame 10. Reads as a `VideoReader` does.
+    """The pictures of a folder in the order of their numbers (2 before 10); has the methods of `VideoReader`.
 
-    path: of the folder, or of one picture, which is a video of one frame.
-    frame_count: int. width, height: pixels, of the first picture. has_audio: never.
-    fps: pictures know no rate. variable, sound_offset, note: as a video's.
-    Raises InputError where the folder holds no picture, or its first is broken or has more than `max_pixels`.
+    Args:
+        path: of the folder, or of one picture, which is a video of one frame.
+        fps: pictures have no rate of their own; frames a second.
+        max_pixels: the most pixels of a picture.
+
+    Attributes:
+        As of `VideoReader`. The first picture sets width and height; has_audio is False.
+
+    Raises:
+        InputError: the folder holds no picture, or its first is broken or has more than `max_pixels`.
     """
 
     variable = False
@@ -139,30 +144,21 @@ class FrameFolder:
 
     @cached_property
     def times(self) -> list[Fraction]:
-        """When each frame is shown, in seconds since the first is: ascending, as many as frames."""
+        """When each frame is shown, in seconds after the first, ascending, one for each frame."""
         return [number / self.fps for number in range(self.frame_count)]
 
     def frames_between(self, start: float | None, end: float | None) -> range:
-        """The numbers of the frames shown from `start` seconds up to but not including `end`; None: no limit.
-
-        Raises InputError where no frame is left.
-        """
+        """As `VideoReader.frames_between`."""
         return frames_between(self.path, self.times, self.fps, start, end)
 
     def batches(self, batch_size: int, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[np.ndarray]:
-        """Every `step`-th of the frames start ... stop - 1 (to the end by default), in order.
-
-        Yields uint8 RGB (B, H, W, 3), B <= batch_size. Raises InputError as `frames`.
-        """
+        """As `VideoReader.batches`."""
         numbers = range(start, self.frame_count if stop is None else stop, step)
         for done in range(0, len(numbers), batch_size):
             yield self.frames(numbers[done : done + batch_size])
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """The frames of these numbers: uint8 RGB (N, H, W, 3).
-
-        Raises InputError for a broken picture, or one of another size than the first.
-        """
+        """As `VideoReader.frames`; also raises InputError for a picture of another size than the first."""
         frames = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for row, index in zip(frames, indices, strict=True):
             picture = read_image(self.files[index], max_pixels=self.max_pixels)
@@ -179,8 +175,19 @@ Footage = VideoReader | FrameFolder | AnimatedPicture
 
 
 def open_footage(path: Path, *, gpu: bool = False, max_pixels: int = MAX_PIXELS) -> Footage:
-    """By what the name says; a GIF is a video, an animated picture too. Raises InputError where it is missing,
-    broken, or has more than `max_pixels` a frame."""
+    """Opens a video, a folder of frames, a picture or an animated picture, chosen by name and content.
+
+    Args:
+        path: of a file or folder.
+        gpu: decode videos on a GPU, if possible.
+        max_pixels: the most pixels of a frame.
+
+    Returns:
+        A reader with the methods of `VideoReader`.
+
+    Raises:
+        InputError: it is missing, broken, or has more than `max_pixels` a frame.
+    """
     if is_picture(path) and is_animated(path):
         return AnimatedPicture(path, max_pixels=max_pixels)
     if path.is_dir() or is_picture(path):
@@ -189,7 +196,7 @@ def open_footage(path: Path, *, gpu: bool = False, max_pixels: int = MAX_PIXELS)
 
 
 def is_moving(path: Path) -> bool:
-    """Whether a source of this name is a video, an animated picture or a folder of frames, and no still picture."""
+    """Whether a path is a video, an animated picture or a folder of frames, and no still picture."""
     if path.is_dir():
         return True
     if path.suffix.lower() == ".gif" or is_picture(path):
@@ -198,11 +205,12 @@ def is_moving(path: Path) -> bool:
 
 
 def is_picture(file: Path) -> bool:
+    """Whether a file is named as a picture, and is not hidden."""
     return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
 
 
 def _seconds(picture: Image.Image) -> Fraction:
-    """How long a frame is shown. Pillow gives milliseconds; PNG has fractions of two numbers of 16 bits."""
+    """How long a frame is shown. Pillow has milliseconds; PNG stores a fraction of two 16-bit numbers."""
     length = Fraction(picture.info.get("duration", 0) / 1000).limit_denominator(65535)
     return length if length > _SHORTEST else _USUAL
 

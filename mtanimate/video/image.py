@@ -1,4 +1,4 @@
-"""Still pictures: any common file -> uint8 RGB, and back."""
+"""Still pictures: any common file to uint8 RGB, and back."""
 
 import math
 import re
@@ -46,15 +46,24 @@ _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 def read_image(
     path: str | Path, log: Log = lambda line: None, *, max_pixels: int = MAX_PIXELS, needed: int | None = None
 ) -> np.ndarray:
-    """Reads a picture. The format is found from the content, not from the file's name.
+    """Reads a picture. The format is detected from the content, not from the file's name.
 
-    Returns uint8 RGB (H, W, 3) in sRGB, turned as its EXIF orientation says. 16 bits are scaled (65535 -> 255).
-    Transparent pixels are laid over white. Of an animation, the first frame. Float pictures are taken
-    as [0, 1], or as [0, 255] or [0, 65535] when a value exceeds the smaller range.
+    The picture is turned as its EXIF orientation says, and converted to sRGB by its colour profile. 16 bits are scaled
+    (65535 -> 255). Transparent pixels are laid over white. Of an animation the first frame is read. Float pictures are
+    taken as [0, 1], or as [0, 255] or [0, 65535] if a value exceeds the smaller range.
 
-    log: gets a remark where something beside the picture is broken: an EXIF orientation, a colour profile, text.
-    needed: where no more pixels than that are needed of the shorter side, a JPEG is decoded reduced, to twice as many
-    or more. Raises InputError for a missing, damaged or foreign file, and for one of more than `max_pixels`.
+    Args:
+        path: of the file.
+        log: gets a remark where an EXIF orientation, a colour profile or text is broken.
+        max_pixels: the most pixels.
+        needed: pixels of the shorter side that are enough: a JPEG may be decoded at a reduced size of at least twice
+            that.
+
+    Returns:
+        uint8 RGB (H, W, 3), sRGB.
+
+    Raises:
+        InputError: the file is missing, damaged, no picture, or has more than `max_pixels`.
     """
     path = Path(path)
     with open_picture(path, log, max_pixels, needed) as picture:
@@ -65,7 +74,17 @@ def read_image(
 def open_picture(
     path: Path, log: Log = lambda line: None, max_pixels: int = MAX_PIXELS, needed: int | None = None
 ) -> Iterator[Image.Image]:
-    """Yields Pillow's picture, its first frame decoded. Raises InputError as `read_image`, in the block too."""
+    """Yields Pillow's picture with its first frame decoded.
+
+    Args:
+        path: of the file.
+        log: gets remarks, as in `read_image`.
+        max_pixels: the most pixels.
+        needed: as in `read_image`.
+
+    Raises:
+        InputError: as `read_image`, also for errors of Pillow inside the block.
+    """
     check_readable(path, "picture")
     try:
         with _opened(path, log, max_pixels, needed) as picture:
@@ -86,13 +105,12 @@ def open_picture(
 
 
 def open_lazily(file: Path | BytesIO) -> Image.Image:
-    """Pillow's picture, not decoded yet; by its content, and of no format but those that are read. Raises what Pillow
-    does."""
+    """Opens a picture of a format that is read, by its content, without decoding it. Raises Pillow's errors."""
     return Image.open(file, formats=[*_FORMATS, *(["HEIF"] if "HEIF" in Image.OPEN else [])])
 
 
 def to_rgb(picture: Image.Image, log: Log = lambda line: None) -> np.ndarray:
-    """Any mode of Pillow -> uint8 RGB (H, W, 3), as `read_image` gives it. Raises what Pillow does."""
+    """Converts a picture of any mode to uint8 RGB (H, W, 3), as `read_image` does. Raises Pillow's errors."""
     profile = picture.info.get("icc_profile")
     orientation = _orientation(picture, log)
     grey = picture.mode in _GREY
@@ -111,7 +129,7 @@ def to_rgb(picture: Image.Image, log: Log = lambda line: None) -> np.ndarray:
 
 
 def is_animated(path: Path) -> bool:
-    """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading says why."""
+    """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading tells why."""
     if not path.is_file():  # a pipe would be waited for
         return False
     try:
@@ -126,12 +144,20 @@ def is_animated(path: Path) -> bool:
 def write_image(
     path: str | Path, array: np.ndarray, text: dict[str, str] | None = None, overwrite: Overwrite = True
 ) -> None:
-    """Writes a picture whole or not at all. The extension says the format.
+    """Writes a picture whole or not at all; the extension chooses the format.
 
-    array: uint8 RGB (H, W, 3). text: what to say of the picture, by keywords ("Title", "Comment"): PNG's text chunks;
-    lines of EXIF's description in JPEG and WebP; other formats do not keep it.
-    Raises InputError for a folder or an extension that cannot be written, CameMeanwhile for an existing file unless
-    `overwrite`, MTAnimateError when writing fails.
+    Args:
+        path: of the file.
+        array: uint8 RGB (H, W, 3).
+        text: metadata by keyword ("Title", "Comment"): PNG's text chunks, EXIF's description in JPEG and WebP; other
+            formats do not store it.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        InputError: a folder, or an extension that cannot be written.
+        CameMeanwhile: the file exists, unless `overwrite`.
+        MTAnimateError: writing failed.
+        ValueError: the array has another type or shape.
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
@@ -150,7 +176,7 @@ def write_image(
 
 
 def png_text(text: dict[str, str]) -> PngInfo:
-    """What Pillow takes as `pnginfo`."""
+    """Metadata as Pillow's `pnginfo`."""
     chunks = PngInfo()
     for keyword, line in text.items():
         chunks.add_text(keyword, line)
@@ -158,7 +184,7 @@ def png_text(text: dict[str, str]) -> PngInfo:
 
 
 def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
-    """Pillow's arguments that write this text in a picture of this format."""
+    """Pillow's arguments to write this metadata in a picture of this format."""
     if text and known == "PNG":
         return {"pnginfo": png_text(text)}
     if text and known in ("JPEG", "WEBP"):
@@ -170,7 +196,7 @@ def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
 
 
 def _opened(path: Path, log: Log, max_pixels: int, needed: int | None) -> Image.Image:
-    """Raises what Pillow does; InputError for HEIC where pillow-heif is missing."""
+    """Opens and decodes. Raises Pillow's errors, and InputError for HEIC without pillow-heif."""
     with path.open("rb") as file:
         start = file.read(64)
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC and b"avif" not in start:
@@ -206,7 +232,7 @@ def _loaded(file: Path | BytesIO, path: Path, max_pixels: int, needed: int | Non
 
 
 def _bare_png(content: bytes) -> bytes:
-    """A PNG without anything beside its picture."""
+    """A PNG with nothing but the chunks of its picture."""
     chunks, start = [_PNG], len(_PNG)
     while start < len(content):
         end = start + 12 + int.from_bytes(content[start : start + 4], "big")  # length, name, data, checksum
@@ -217,7 +243,7 @@ def _bare_png(content: bytes) -> bytes:
 
 
 def _learn_heic(path: Path) -> None:
-    """Pillow reads HEIC from now on. Raises InputError where it cannot."""
+    """Teaches Pillow to read HEIC. Raises InputError without pillow-heif."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -236,9 +262,9 @@ def _orientation(picture: Image.Image, log: Log) -> int:
 
 
 def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, log: Log) -> Image.Image:
-    """A picture whose numbers mean what an ICC profile says -> RGB, or RGBA, in sRGB.
+    """Converts a picture with an ICC profile to RGB or RGBA in sRGB.
 
-    A profile that is broken, or of another kind of colours than the picture's, is left out of account.
+    A profile that is broken, or made for another colour space than the picture's, is ignored.
     """
     if len(profile) > _LARGEST_PROFILE:
         log(f"its colour profile is larger than {_LARGEST_PROFILE >> 20} MiB: its colours may be a little off")
@@ -263,7 +289,7 @@ def _in_srgb(picture: Image.Image, grey: bool, profile: bytes, log: Log) -> Imag
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Grey of 16 or 32 bits, or float, (H, W) -> uint8 (H, W). Raises ValueError for an unknown range."""
+    """Scales grey of 16 or 32 bits, or float, (H, W), to uint8 (H, W). Raises ValueError for an unknown range."""
     low, high = float(grey.min()), float(grey.max())
     if not (low >= 0 and high <= 65535):  # also true for NaN
         raise ValueError(f"its values run from {low:g} to {high:g}, not from 0 to 65535")
@@ -279,6 +305,6 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
 
 
 def _line(error: Exception) -> str:
-    """The message of an exception as one line, without a file name that is said already."""
+    """An exception's message in one line, without a file name that is already given."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -1,4 +1,7 @@
-"""What a video file holds, found by walking its packets once, and decoding it only where packets are not pictures."""
+"""Probing: what a video file holds, found by walking its packets once, and whether the file is cut off.
+
+Frames are decoded only where packets do not tell when they are shown.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,14 +36,18 @@ _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # of Matroska
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """ticks: when each shown frame is shown, ascending, in steps of `tick` seconds.
+    """What a video file holds.
 
-    stamped: whether the decoder's time stamps are these ticks, all different, so that a frame is known by its own.
-    keys: numbers of the key frames at which decoding can begin, ascending; empty where none can be told.
-    start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
-    sound: when the first packet of sound comes, heard or not, on that clock; None without sound that can be decoded.
-    fps: exact; the mean where it varies. format: the shape and the colours of its pictures. max_pixels: frames that have
-    more are not decoded.
+    Attributes:
+        ticks: when each frame is shown, ascending, in steps of `tick` seconds.
+        tick: seconds.
+        stamped: whether the decoder's time stamps are these ticks, all different, so that they identify frames.
+        keys: numbers of the key frames at which decoding can start, ascending; empty where they are not known.
+        start: when the first frame is shown, in seconds on the file's clock, which is 0 at its first picture or sound.
+        sound: when the first packet of sound comes, on that clock, in seconds; None without sound that can be decoded.
+        fps: exact frames a second; the mean where the rate varies.
+        format: size and colours of its pictures.
+        max_pixels: frames with more pixels are not decoded.
     """
 
     ticks: list[int]
@@ -59,7 +66,19 @@ class VideoInfo:
 
 
 def probe(path: Path, max_pixels: int = MAX_PIXELS) -> VideoInfo:
-    """Walks through a video file. Raises InputError when it is missing, foreign, empty, cut off, or of more pixels."""
+    """Walks through a video file once.
+
+    Args:
+        path: of the file.
+        max_pixels: the most pixels of a frame.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        InputError: the file is missing, no video, empty, cut off, or its frames have more pixels.
+        OutOfMemory: it needs more memory than there is.
+    """
     check_readable(path, "video")
     with open_container(path) as container:
         stream, sound = video_stream(container), audio_stream(container)
@@ -100,7 +119,15 @@ def probe(path: Path, max_pixels: int = MAX_PIXELS) -> VideoInfo:
 
 
 def is_truncated(path: Path, container: str) -> bool:
-    """container: libavformat's name, "mov,mp4,m4a". True only where the file itself says that more should come."""
+    """Whether a file is shorter than it says itself; decoders do not notice a cut between two frames.
+
+    Args:
+        path: of the file.
+        container: libavformat's name of its format, such as "mov,mp4,m4a".
+
+    Returns:
+        True only where the file itself says that more should follow.
+    """
     walks: dict[str, Callable[[BinaryIO, int], bool]] = {
         "mov": _within_a_box,
         "matroska": _within_an_element,
@@ -116,7 +143,7 @@ def is_truncated(path: Path, container: str) -> bool:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A packet. time, order: when it is shown and decoded, in ticks, where the container knows."""
+    """A packet with a picture. time, order: when it is shown and decoded, in ticks, where the container says so."""
 
     time: int | None
     order: int | None
@@ -127,9 +154,11 @@ class _Picture:
 def _walk(
     container: "InputContainer", stream: "VideoStream", streams: "Iterable[Stream]"
 ) -> "tuple[list[_Picture], VideoFrame | None, Fraction | None]":
-    """All packets of pictures, the first frame that is shown, and the time of the first packet of sound in seconds.
+    """All packets with pictures, the first frame that is shown, and the time of the first packet of sound in seconds.
 
-    Raises Damaged."""
+    Raises:
+        Damaged: a packet is damaged.
+    """
     codec = stream.codec_context.codec.canonical_name
     stream.codec_context.thread_count = 1
     pictures: list[_Picture] = []
@@ -150,7 +179,7 @@ def _walk(
 def _told_by_packets(
     container: "InputContainer", stream: "VideoStream", pictures: list[_Picture], first: "VideoFrame"
 ) -> list[int | None] | None:
-    """The time stamps of the frames in the order they are shown; None where only decoding tells them."""
+    """The time stamps of the frames in the order they are shown; None where they must be decoded."""
     codec = stream.codec_context.codec.canonical_name
     times = sorted(picture.time for picture in pictures if picture.shown and picture.time is not None)
     order = [picture.order for picture in pictures if picture.order is not None]
@@ -168,7 +197,7 @@ def _told_by_packets(
 
 
 def _is_hidden(codec: str, packet: "Packet") -> bool:
-    """Whether a packet of VP8 or VP9 holds a picture that is only for others to refer to (an alternate reference)."""
+    """Whether a packet of VP8 or VP9 holds a picture that is never shown, only referred to (an alternate reference)."""
     data = memoryview(packet)
     if codec == "vp8":
         return not data[0] & 0x10
@@ -180,7 +209,7 @@ def _is_hidden(codec: str, packet: "Packet") -> bool:
 
 
 def _decoded(path: Path, max_pixels: int) -> list[int | None]:
-    """The time stamps of all frames. Raises Damaged."""
+    """The time stamps of all frames, by decoding them. Raises Damaged."""
     with open_container(path) as container:
         stream = video_stream(container)
         assert stream is not None
@@ -195,7 +224,7 @@ def _decoded(path: Path, max_pixels: int) -> list[int | None]:
 def _ascending(
     container: "InputContainer", stamps: list[int | None], tick: Fraction, pictures: list[_Picture], rate: Fraction
 ) -> list[int]:
-    """Times of the frames, in ticks, out of their time stamps."""
+    """Times of the frames in ticks, ascending, from their time stamps."""
     times = [stamp for stamp in stamps if stamp is not None]
     if len(times) == len(stamps):
         if container.format.flags & _JUMPS:
@@ -213,7 +242,7 @@ def _keys(ticks: list[int], pictures: list[_Picture]) -> list[int]:
 
 
 def _zero(container: "InputContainer", streams: "Iterable[Stream]") -> Fraction:
-    """Where the file's clock is 0, in seconds by its time stamps; as ffmpeg has it, which cuts the sound."""
+    """Where the file's clock is 0, in seconds by its time stamps; as in ffmpeg, which cuts the sound."""
     if container.format.flags & _JUMPS or container.start_time is None:
         starts = [stream.start_time * (stream.time_base or 1) for stream in streams if stream.start_time is not None]
         return Fraction(min(starts, default=0))
@@ -248,7 +277,7 @@ def _within_a_chunk(file: BinaryIO, length: int) -> bool:
 
 
 def _within_an_element(file: BinaryIO, length: int) -> bool:
-    """Matroska and WebM. A live recording gives its segment no size: then its clusters count."""
+    """Matroska and WebM. In a live recording the segment has no size: then its clusters count."""
     start, inside = 0, False
     while start < length:
         file.seek(start)
@@ -268,7 +297,7 @@ def _within_an_element(file: BinaryIO, length: int) -> bool:
 
 
 def _number(file: BinaryIO, *, keep_marker: bool) -> tuple[int, int]:
-    """EBML's number of one to eight bytes, and how many bytes it takes; (0, 0) where there is none."""
+    """An EBML number of one to eight bytes, and its length in bytes; (0, 0) where there is none."""
     first = file.read(1)
     if not first or not first[0]:
         return 0, 0
@@ -278,7 +307,7 @@ def _number(file: BinaryIO, *, keep_marker: bool) -> tuple[int, int]:
 
 
 def _without_a_trailer(file: BinaryIO, length: int) -> bool:
-    """GIF: blocks, each in parts with their lengths before them, then a semicolon."""
+    """GIF: blocks of length-prefixed parts, then a semicolon."""
     _skip_colours(file, file.read(13)[10:11])
     while block := file.read(1):
         if block == b"!":
@@ -294,6 +323,6 @@ def _without_a_trailer(file: BinaryIO, length: int) -> bool:
 
 
 def _skip_colours(file: BinaryIO, flags: bytes) -> None:
-    """Where the flags say that a table of colours follows."""
+    """Skips a table of colours, if the flags say that one follows."""
     if flags and flags[0] & 0x80:
         file.seek(3 << (flags[0] & 7) + 1, 1)

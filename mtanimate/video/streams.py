@@ -1,4 +1,4 @@
-"""Cameras by number, as ffmpeg's input options on each system."""
+"""Live streams: cameras and standard input in, standard output out, through ffmpeg."""
 
 import io
 import re
@@ -46,14 +46,22 @@ class StreamClosed(Exception):
 
 
 def is_stream(driving: str) -> bool:
-    """Whether `--driving` names a stream: `-`, `webcam:N`, or `lavfi:FILTER`, ffmpeg's made-up pictures, in a camera's
-    place. Anything else is a file's name, whatever is at that place: only these open a camera."""
+    """Whether `--driving` names a stream: `-`, `webcam:N`, or `lavfi:FILTER`, ffmpeg's test sources, as a camera.
+
+    Anything else is a file's name: nothing but these opens a camera.
+    """
     return driving == "-" or driving.startswith(("webcam:", "lavfi:"))
 
 
 def check_stream(name: str) -> None:
-    """Raises InputError for what can be known to be wrong before a stream is opened. Open one when all else is ready:
-    what comes until then is old when it is seen."""
+    """Checks a stream without opening it. Open it when all else is ready: frames that come earlier are outdated.
+
+    Args:
+        name: see `is_stream`.
+
+    Raises:
+        InputError: there is no such camera, or standard input is closed or a terminal.
+    """
     if name == "-":
         _standard_input()
     else:
@@ -61,13 +69,21 @@ def check_stream(name: str) -> None:
 
 
 class DrivingStream:
-    """Frames of a camera or of standard input. Use it in a `with` statement.
+    """Frames of a camera or of standard input. Waits for the first frame. Use it in a `with` statement.
 
-    name: as the user gave it; see `is_stream`. width, height: pixels. fps: the rate that ffmpeg names, 25 where it
-    knows none; when a frame was taken is not kept. live: frames come when they like, and old ones are worthless.
-    Waits for the first frame. Raises InputError where there is no such camera, no video comes, or frames have more than
-    `max_pixels`; MTAnimateError, as
-    `read` does, where nothing comes for a minute.
+    Args:
+        name: as the user gave it; see `is_stream`.
+        max_pixels: the most pixels of a frame.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        fps: the rate that ffmpeg names, 25 where it knows none; the frames' own times are not kept.
+        live: whether frames come at their own pace, so that old ones are worthless.
+
+    Raises:
+        InputError: no such camera, no video, or frames of more than `max_pixels`.
+        MTAnimateError: nothing comes for a minute.
     """
 
     def __init__(self, name: str, max_pixels: int = MAX_PIXELS) -> None:
@@ -87,8 +103,14 @@ class DrivingStream:
             raise
 
     def read(self) -> np.ndarray | None:
-        """The next frame, uint8 RGB (H, W, 3), or None at the end. Raises MTAnimateError where a camera fails, or what
-        reads it is ended from outside."""
+        """Waits for the next frame.
+
+        Returns:
+            uint8 RGB (H, W, 3), or None at the end.
+
+        Raises:
+            MTAnimateError: the camera fails, ffmpeg is killed, or nothing comes for a minute.
+        """
         planes = np.empty((3, self.height, self.width), np.uint8)
         stdout = self._stdout()
         with self._patience():
@@ -103,7 +125,7 @@ class DrivingStream:
         return None
 
     def close(self) -> None:
-        """Ends it at once; a `read` that waits in another thread returns None."""
+        """Ends the stream at once; a `read` that waits in another thread returns None."""
         self._closed = True
         self._ffmpeg.process.kill()
 
@@ -116,7 +138,7 @@ class DrivingStream:
         self._ffmpeg.kill()
 
     def _header(self) -> tuple[int, int, Fraction]:
-        """Width, height and rate, which come with the first frame: "YUV4MPEG2 W96 H64 F30000:1001 ..."."""
+        """Width, height and rate from the first line: "YUV4MPEG2 W96 H64 F30000:1001 ..."."""
         with self._patience():
             line = self._stdout().readline()
         magic, *fields = line.decode("ascii").split()[:4] or [""]
@@ -129,7 +151,7 @@ class DrivingStream:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        """Around a wait: ends ffmpeg, and so the wait, where nothing comes for long, and says so."""
+        """Limits a wait: ends ffmpeg, and so the wait, where nothing comes for long. Raises MTAnimateError then."""
         watchdog = Timer(_PATIENCE, self._give_up)
         watchdog.daemon = True
         watchdog.start()
@@ -168,9 +190,18 @@ class DrivingStream:
 class StreamWriter:
     """Writes a video to standard output as it is made; nothing else may be written there. Use it in a `with` statement.
 
-    codec: `h264` in Matroska, every frame sent when the next one comes; `raw` is Y4M, 4:2:0. An odd width or height
-    grows by one pixel that repeats the last column or row. text: of the file's metadata.
-    stdout: a file descriptor in place of standard output's. Raises InputError where that is a terminal.
+    An odd width or height grows by one pixel that repeats the last column or row.
+
+    Args:
+        fps: frames a second.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        codec: `h264` in Matroska, where each frame is sent when the next one comes, or `raw`, Y4M 4:2:0.
+        text: metadata by ffmpeg's keys.
+        stdout: a file descriptor in place of standard output's.
+
+    Raises:
+        InputError: standard output is closed or a terminal.
     """
 
     audio = False
@@ -202,8 +233,15 @@ class StreamWriter:
         self._ffmpeg = FFmpeg([*arguments, "pipe:1"], stdout=stdout)
 
     def write(self, frames: np.ndarray) -> None:
-        """Adds frames: uint8 RGB (B, H, W, 3). Raises StreamClosed when their reader is gone, MTAnimateError for a full
-        disk behind a `>`."""
+        """Adds frames.
+
+        Args:
+            frames: uint8 RGB (B, H, W, 3).
+
+        Raises:
+            StreamClosed: the reader of standard output has ended.
+            MTAnimateError: standard output cannot be written, e.g. the disk is full.
+        """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != self._shape:
             raise ValueError(f"expected uint8 (B, *{self._shape}), got {frames.dtype} {frames.shape}")
         height, width, _ = self._shape
@@ -238,7 +276,14 @@ class StreamWriter:
 
 
 def camera_arguments(number: int) -> list[str]:
-    """ffmpeg's options that open camera `number`, from 0 on. Raises InputError where it is known not to be there."""
+    """ffmpeg's options that open a camera.
+
+    Args:
+        number: of the camera, from 0.
+
+    Raises:
+        InputError: there is no such camera, as far as the system tells.
+    """
     if sys.platform == "darwin":  # it takes no rate but one that the camera names, and 30 every camera has
         return ["-f", "avfoundation", "-framerate", "30", "-i", f"{number}:none"]
     if sys.platform == "win32":
@@ -253,18 +298,18 @@ def camera_arguments(number: int) -> list[str]:
 
 
 def linux_cameras(folder: Path = Path("/dev")) -> list[str]:
-    """/dev/video0, /dev/video2, ... by number."""
+    """/dev/video0, /dev/video2, ... in the order of their numbers."""
     found = [path for path in folder.glob("video*") if path.name[5:].isdecimal()]
     return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
 
 
 def dshow_names(listing: str) -> list[str]:
-    """The cameras in ffmpeg's listing of DirectShow's devices."""
+    """The names of the cameras in ffmpeg's listing of DirectShow devices."""
     return _DSHOW.findall(listing)
 
 
 def _windows_cameras() -> list[str]:
-    """The names of the cameras, in the order that DirectShow has them."""
+    """The names of the cameras, in DirectShow's order."""
     command = [executable(), "-hide_banner", "-f", "dshow", "-list_devices", "true", "-i", "dummy"]
     return dshow_names(subprocess.run(command, capture_output=True, check=False).stderr.decode(errors="replace"))
 
@@ -274,7 +319,7 @@ def _listed(cameras: list[str]) -> str:
 
 
 def _rate(text: str) -> Fraction:
-    """Frames a second, as Y4M has it: "30000:1001"."""
+    """Frames a second from Y4M's notation, "30000:1001"."""
     over, _, under = text.partition(":")
     rate = Fraction(int(over), int(under)) if int(under) else Fraction(0)
     if not 0 < rate < _FASTEST:
