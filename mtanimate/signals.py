@@ -1,4 +1,4 @@
-"""Signals that ask for the end: all are taken as Ctrl-C is, by every command, and none is lost on the way."""
+"""Signals that end a process: every command treats them as Ctrl-C, and none is lost."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ _GLANCE = 1.0  # seconds between looks at whether the parent lives
 
 
 class Ended(KeyboardInterrupt):
-    """A signal asks this process to end. number: the signal's."""
+    """A signal asks this process to end. number: of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -26,15 +26,18 @@ class Ended(KeyboardInterrupt):
 
 
 def listened_to() -> list[int]:
-    """Those that ask this process for its end. Not one that it was told to ignore: `nohup` says so of SIGHUP."""
+    """The signals that end this process, without those that it was told to ignore (`nohup` ignores SIGHUP)."""
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class SignalsAsInterrupt:
-    """While it is entered, each of these signals raises Ended in the main thread. number: of the first; 0: none yet.
+    """While it is entered, each of these signals raises Ended in the main thread.
 
-    Neither an import nor a callback of a library can swallow it: the one is let be done first, out of the other it is
-    raised once more. Outside of the main thread signals are left alone.
+    No import and no library's callback can swallow it: an import is completed first, and after a callback it is raised
+    again. Outside of the main thread, signals are left alone.
+
+    Attributes:
+        number: of the first signal; 0: none yet.
     """
 
     def __init__(self) -> None:
@@ -67,7 +70,7 @@ class SignalsAsInterrupt:
         raise Ended(number)
 
     def _not_raised(self, told: Any) -> None:
-        """Of exceptions that Python cannot raise where they come up: in `__del__`, in callbacks of C."""
+        """Handles exceptions that Python cannot raise where they occur: in `__del__`, in callbacks of C."""
         if isinstance(told.exc_value, Ended):
             _send_soon(told.exc_value.number)
         elif self._hook is not None:
@@ -75,20 +78,20 @@ class SignalsAsInterrupt:
 
 
 def let_signals_end() -> None:
-    """From now on they end this process at once: Python would show a traceback of Ctrl-C while it takes itself down."""
+    """From now on signals end this process at once: during its shutdown Python would print a traceback for Ctrl-C."""
     for number in listened_to():
         signal.signal(number, signal.SIG_DFL)
 
 
 def child_environment() -> dict[str, str]:
-    """For another of our commands, that it ends with this process: see `end_with_parent`."""
+    """The environment for a child command that is to end with this process; see `end_with_parent`."""
     return os.environ | {_PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Where `child_environment` says so, SIGTERM comes when the parent is gone, even if that was killed.
+    """In a process with `child_environment`: sends itself SIGTERM when the parent is gone, even if that was killed.
 
-    Windows does not tell that a parent is gone.
+    Windows does not tell whether a parent is gone.
     """
     parent = os.environ.pop(_PARENT, "")
     if parent and os.name == "posix":
@@ -96,7 +99,7 @@ def end_with_parent() -> None:
 
 
 def leave_to_parent(*numbers: int) -> None:
-    """In a child of this process: signals that a terminal sends to the whole group are the parent's, who ends it."""
+    """In a child process: ignores signals that a terminal sends to the whole group; the parent ends its children."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
 
@@ -116,7 +119,7 @@ def _send_soon(number: int) -> None:
 
 
 def _send(number: int) -> None:
-    """To the main thread, which it wakes from a wait where the system can."""
+    """Sends a signal to the main thread, which wakes it where the system allows that."""
     if hasattr(signal, "pthread_kill"):
         main = threading.main_thread().ident
         assert main is not None

@@ -1,4 +1,4 @@
-"""The configuration files (YAML) of the tools whose checkpoints are imported and exported."""
+"""The YAML configuration files of the tools whose checkpoints are imported and exported."""
 
 from pathlib import Path
 from reprlib import repr as shown  # of a value that is wrong, the beginning
@@ -25,7 +25,7 @@ _DISCRIMINATOR = {"scales": [1], "block_expansion": 32, "max_features": 512, "nu
 
 
 class _Settings:
-    """Nested mappings read by dotted keys; what is missing is said with the file's name."""
+    """Nested mappings, read by dotted keys; errors name the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,16 +45,21 @@ class _Settings:
         return default if value is _MISSING else value
 
     def refuse(self, key: str, wanted: Any, what: str) -> None:
-        """A setting that the network here has one value of."""
+        """Raises InputError where a setting has another value than `wanted`, the only one that is supported."""
         found = self(key, wanted)
         if found != wanted:
             raise InputError(f"'{self.path}': {key} is {shown(found)}: {what}")
 
 
 def read_configuration(path: Path, layout: str) -> ModelConfig:
-    """The network that the tool's own configuration file describes.
+    """Reads the network from another tool's configuration file.
 
-    Raises InputError for a file that cannot be read, lacks a setting, or asks for what is not there here.
+    Args:
+        path: of the YAML file.
+        layout: `fomm` or `release`.
+
+    Raises:
+        InputError: the file cannot be read, lacks a setting, or asks for something that is not supported.
     """
     settings = _Settings(path)
     settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
@@ -136,7 +141,12 @@ def _generator(settings: _Settings, layout: str) -> dict[str, Any]:
 
 
 def write_configuration(config: ModelConfig, layout: str) -> str:
-    """The YAML that the other tool needs beside the weights."""
+    """The YAML that another tool needs beside the weights.
+
+    Args:
+        config: of the network.
+        layout: `fomm` or `release`.
+    """
     values = _fomm_values(config) if layout == "fomm" else _release_values(config)
     return yaml.safe_dump(values, sort_keys=False)
 

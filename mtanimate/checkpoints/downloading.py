@@ -1,4 +1,4 @@
-"""Published checkpoint files -> `downloads_folder()`: whole and verified before they have their name there."""
+"""Downloading published checkpoints: a file gets its name when it is complete and verified."""
 
 import shutil
 import time
@@ -24,10 +24,19 @@ def download(
     progress: Callable[[int, int | None], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """The published file of `entry`, in `downloads_folder()`: fetched and verified, where it is not there yet.
+    """Downloads the published file of an entry to `downloads_folder()`, unless it is there already.
 
-    progress: called with bytes done and in all (None: the server does not say). Raises InputError where there is
-    nothing to download, MTAnimateError where no address gives the file, or it cannot be written.
+    Args:
+        entry: of the registry.
+        progress: called with bytes done and in all (None: the server does not say).
+        log: gets each step.
+
+    Returns:
+        The verified file.
+
+    Raises:
+        InputError: there is nothing to download.
+        MTAnimateError: no address provides the file, or it cannot be written.
     """
     if entry.file is not None:
         raise InputError(f"'{entry.name}' ships with the package; nothing to download")
@@ -49,7 +58,7 @@ def download(
 
 
 class _Progress:
-    """What pooch takes for a progress bar. It is told of whole blocks, the last one too, and of all at the end."""
+    """A progress bar for pooch, which reports whole blocks, also for the last one, and everything at the end."""
 
     BLOCK = 1 << 20
 
@@ -91,7 +100,7 @@ def _check_room(entry: Entry, folder: Path) -> None:
 def _fetch(
     entry: Entry, partial: Path, progress: Callable[[int, int | None], None], log: Callable[[str], None]
 ) -> None:
-    """The first address that gives the file. Raises MTAnimateError with all that went wrong where none does."""
+    """Tries the addresses in order. Raises MTAnimateError with all failures."""
     failures = []
     for url in entry.urls:
         log(f"fetching {url}")
@@ -105,7 +114,7 @@ def _fetch(
 def _fetch_from(
     url: str, partial: Path, progress: Callable[[int, int | None], None], log: Callable[[str], None]
 ) -> str:
-    """Fetch it, trying again what may pass. Empty, or why it did not work. Raises OSError as writing does."""
+    """Fetches from one address, repeating after temporary failures. Returns "" or why it failed; raises OSError."""
     for wait in (*WAITS, None):
         bar = _Progress(progress)
         fetch = pooch.HTTPDownloader(
@@ -141,7 +150,7 @@ def _may_pass(error: requests.RequestException) -> bool:
 
 
 def _foreign(entry: Entry, partial: Path) -> str:
-    """Why this is not the published file; empty where it is, as far as that is known."""
+    """Why this is not the published file; "" where it is, as far as that is known."""
     with partial.open("rb") as file:
         if file.read(64).lstrip().startswith(b"<"):
             return "a web page came instead of the file"

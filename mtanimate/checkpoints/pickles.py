@@ -1,4 +1,4 @@
-"""Reading other people's torch files: tensors and plain values, nothing that runs."""
+"""Reading other people's torch files: tensors and plain values, and nothing that runs."""
 
 import pickle
 import re
@@ -18,10 +18,19 @@ _REMEDY = "download it again, and do not unpack it"
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a file of `torch.save`, of any age; tensors stay on disk until they are used, if the file is
-    a zip archive.
+    """Reads the dictionary in a file of `torch.save`, of any version.
 
-    Raises InputError for a file that is none, is damaged, claims more than it holds, or wants to run something.
+    Tensors of a zip archive stay on disk until they are used.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        InputError: the file is missing, no torch file, damaged, claims more than it holds, or wants to run something.
+        OutOfMemory: it needs more memory than there is.
     """
     if path.is_dir():
         raise InputError(f"'{path}' is a folder: give the checkpoint file itself, which is not to be unpacked")
@@ -56,7 +65,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 class _DType:
-    """For `numpy.dtype`."""
+    """Stands in for `numpy.dtype`."""
 
     def __init__(self, code: str, *flags: object) -> None:
         if not re.fullmatch(r"[biufc]\d{1,2}", code):
@@ -68,7 +77,7 @@ class _DType:
 
 
 def _scalar(kind: _DType, content: bytes) -> Any:
-    """For `numpy.core.multiarray.scalar`: a Python number."""
+    """Stands in for `numpy.core.multiarray.scalar`: makes a Python number."""
     return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
 
 
@@ -101,7 +110,7 @@ def _check_no_archive(path: Path, start: bytes) -> None:
 
 
 def _refused(message: str) -> str:
-    """What an unpickler that allows tensors alone says of a file, for people."""
+    """Explains, for people, what an unpickler that only allows tensors says of a file."""
     wanted = re.search(r"(?:GLOBAL|class|function|type)\s+`?([A-Za-z_][\w.]+)", message)
     if wanted is None:
         return f"is damaged, or no checkpoint: {_REMEDY}"

@@ -1,4 +1,4 @@
-"""Names of checkpoints -> files: `checkpoints.yaml`, and what was imported on this machine."""
+"""The registry: names of checkpoints to files, from `checkpoints.yaml` and from what was imported on this machine."""
 
 import difflib
 import os
@@ -20,10 +20,14 @@ WINDOWS_RESERVES = {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("co
 
 @dataclass(frozen=True)
 class Entry:
-    """One named checkpoint, as `checkpoints.yaml` has it; its head explains the fields.
+    """A named checkpoint, as `checkpoints.yaml` describes it; the head of that file explains the fields.
 
-    file: None where it does not ship. layout: empty where it is ours. published, urls, pages, size, sha256: of the file
-    to download; size and sha256 of the one that ships. Empty, or None, where there is none or it is not known.
+    Attributes:
+        file: None where it does not ship.
+        layout: "" where it is ours.
+        published: name of the file to download; `urls`, `pages`, `size` and `sha256` belong to it.
+        size: in bytes, of the published file or of the one that ships; None where it is not known.
+        sha256: as `size`; "" where it is not known.
     """
 
     name: str
@@ -49,22 +53,29 @@ def default_name() -> str:
 
 
 def entries() -> dict[str, Entry]:
-    """All named checkpoints. Raises MTAnimateError where one of them is not described as it should be."""
+    """All named checkpoints. Raises MTAnimateError where the registry has a mistake."""
     return {name: _entry(name, values) for name, values in _registry()["checkpoints"].items()}
 
 
 def checkpoints_folder() -> Path:
-    """Where imported checkpoints lie, as NAME.safetensors."""
+    """The folder of imported checkpoints, NAME.safetensors."""
     return cache_folder() / "checkpoints"
 
 
 def downloads_folder() -> Path:
-    """Where published files lie as they were fetched."""
+    """The folder of published files, as they were downloaded."""
     return cache_folder() / "downloads"
 
 
 def check_name(name: str) -> str:
-    """The name itself. Raises InputError where a checkpoint cannot be called so."""
+    """Checks a name for a checkpoint.
+
+    Returns:
+        The name itself.
+
+    Raises:
+        InputError: a checkpoint cannot have this name.
+    """
     if name.casefold() == "default":
         raise InputError("a checkpoint cannot be called 'default': that is the one that ships; choose another name")
     if name.casefold().split(".")[0] in WINDOWS_RESERVES:
@@ -78,25 +89,26 @@ def check_name(name: str) -> str:
 
 
 def named_file(name: str) -> Path:
-    """Where a checkpoint is imported to under this name. Raises InputError as `check_name`."""
+    """The file that a checkpoint of this name is imported to. Raises InputError as `check_name`."""
     return checkpoints_folder() / f"{check_name(name)}.safetensors"
 
 
 def imported() -> dict[str, Path]:
-    """The files in `checkpoints_folder()` by their names."""
+    """The files of imported checkpoints, by name."""
     return {file.stem: file for file in sorted(checkpoints_folder().glob("[!.]*.safetensors"))}
 
 
 def is_path(name_or_file: str) -> bool:
-    """Whether this is a file or folder, and no checkpoint's name: it has a separator, or an ending and no checkpoint is
-    called so. What lies in the current folder never takes the place of a name."""
+    """Whether `--checkpoint` means a file or folder, not a name: it has a separator, or an extension and no checkpoint
+    has this name. What lies in the current folder never takes the place of a name.
+    """
     if {"/", os.sep} & set(name_or_file) or name_or_file in (".", ".."):
         return True
     return Path(name_or_file).suffix != "" and name_or_file not in entries().keys() | imported().keys()
 
 
 def file_given(name_or_file: str) -> Path | None:
-    """The file or folder that `--checkpoint` means, None where there is none (whoever opens it says why)."""
+    """The file or folder that `--checkpoint` means; None where there is none (opening it tells why)."""
     path = Path(name_or_file).expanduser()
     if is_path(name_or_file):
         return path if path.exists() else None
@@ -105,9 +117,14 @@ def file_given(name_or_file: str) -> Path | None:
 
 
 def resolve(name_or_file: str) -> Path:
-    """The file of a named checkpoint (`default`: the one that ships), or the file itself, as `is_path` tells them.
+    """Finds the file of a checkpoint.
 
-    Raises InputError where it is neither, naming the nearest name, or is not on this machine, saying how to get it.
+    Args:
+        name_or_file: a name (`default`: the one that ships) or a path, as `is_path` decides.
+
+    Raises:
+        InputError: it is neither, and the nearest name is suggested; or it is not on this machine, and the message says
+            how to get it.
     """
     path = Path(name_or_file).expanduser()
     if is_path(name_or_file) and path.is_file():
@@ -128,7 +145,7 @@ def resolve(name_or_file: str) -> Path:
 
 
 def unknown(name: str) -> InputError:
-    """The error for a name that nobody knows, with the nearest one."""
+    """The error for an unknown name, with the nearest known one."""
     names = [*entries(), *(imported().keys() - entries().keys())]
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}"
@@ -138,7 +155,7 @@ def unknown(name: str) -> InputError:
 
 
 def to_get(entry: Entry) -> str:
-    """What to do for a checkpoint that is not on this machine."""
+    """What to do to get a checkpoint that is not on this machine."""
     if entry.urls:
         return f"mtanimate checkpoints download {entry.name}"
     return f"mtanimate checkpoints show {entry.name} says where it can be had, then: mtanimate checkpoints import FILE"
@@ -151,9 +168,17 @@ def by_hand(entry: Entry) -> str:
 
 
 def fault(entry: Entry, path: Path) -> str:
-    """How `path` differs from the file that the entry describes; empty where it does not, as far as that is known.
+    """Compares a file with the registry's size and SHA-256.
 
-    Raises OSError where it cannot be read.
+    Args:
+        entry: that describes the file.
+        path: of the file.
+
+    Returns:
+        How it differs; "" where it does not, as far as that is known.
+
+    Raises:
+        OSError: it cannot be read.
     """
     size = path.stat().st_size
     if entry.size not in (None, size):
@@ -167,8 +192,10 @@ def fault(entry: Entry, path: Path) -> str:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A line of the list. state: ships, imported, broken, downloaded, to download or by hand; file: None for the last
-    two. Texts are empty, and resolution is None, where a file does not say."""
+    """A checkpoint in the list. Texts are empty, and resolution is None, where a file does not say.
+
+    state: `ships`, `imported`, `broken`, `downloaded`, `to download` or `by hand`. file: None for the last two.
+    """
 
     name: str
     animates: str
@@ -181,7 +208,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Verification:
-    """ok: None where there is nothing to compare the file with. said: what was found, in words."""
+    """The result of a verification. ok: None without a checksum to compare with. said: what was found, for people."""
 
     name: str
     file: Path
@@ -190,16 +217,20 @@ class Verification:
 
 
 def list_checkpoints() -> list[CheckpointInfo]:
-    """All of the registry, then what else was imported."""
+    """All checkpoints of the registry, then others that were imported."""
     known = entries()
     lines = [_entry_info(entry) for entry in known.values()]
     return lines + [_file_info(name, file) for name, file in imported().items() if name not in known]
 
 
 def describe_checkpoint(name_or_file: str) -> dict[str, Any]:
-    """All that is known, by name: the registry's entry, its state, its file, and as `about` what the file itself says.
+    """All that is known of a checkpoint: the registry's entry, its state, its file, and as `about` what the file says.
 
-    Raises InputError where nothing is known of it, or its file is broken.
+    Args:
+        name_or_file: a name or a path.
+
+    Raises:
+        InputError: nothing is known of it, or its file is broken.
     """
     path = Path(name_or_file).expanduser()
     name = default_name() if name_or_file == "default" else name_or_file
@@ -228,9 +259,13 @@ def describe_checkpoint(name_or_file: str) -> dict[str, Any]:
 
 
 def verify(names_or_files: Iterable[str] = ()) -> list[Verification]:
-    """Whether files are what was published, or written; without names, all that are on this machine.
+    """Verifies files against the registry or their own checksums.
 
-    Raises InputError for a name that is not known, or not on this machine.
+    Args:
+        names_or_files: to verify; empty: all on this machine.
+
+    Raises:
+        InputError: a name is unknown, or not on this machine.
     """
     here = _on_this_machine()
     wanted = list(names_or_files) or list(here)
@@ -252,7 +287,7 @@ def _package_folder() -> Path:
 
 
 def _registry_file() -> Path:
-    """In a checkout the file stands at the top, where people look; a wheel carries it inside the package."""
+    """The registry: at the top of a checkout, where people look, or inside an installed package."""
     inside = _package_folder() / "checkpoints.yaml"
     return inside if inside.is_file() else _package_folder().parent / "checkpoints.yaml"
 
@@ -281,7 +316,7 @@ def _entry_info(entry: Entry) -> CheckpointInfo:
 
 
 def _state_and_file(entry: Entry) -> tuple[str, Path | None]:
-    """Its state, and its file."""
+    """The state of an entry, and its file."""
     download = downloads_folder() / entry.published
     if entry.file is not None:
         return "ships", entry.file
@@ -302,7 +337,7 @@ def _file_info(name: str, file: Path) -> CheckpointInfo:
 
 
 def _origin(file: Path) -> tuple[dict[str, Any], str]:
-    """What a checkpoint says of its origin, and its resolution; or why it cannot be read."""
+    """What a checkpoint says of its origin, with its resolution; or why it cannot be read."""
     from mtanimate.checkpoints.file import read_metadata
 
     try:
@@ -317,7 +352,7 @@ def _origin(file: Path) -> tuple[dict[str, Any], str]:
 
 
 def _on_this_machine() -> dict[str, list[Path]]:
-    """Files by name: shipped, imported, downloaded."""
+    """Files by name: shipped, imported and downloaded ones."""
     here = {name: [file] for name, file in imported().items()}
     for name, entry in entries().items():
         if entry.file is not None:
@@ -328,7 +363,7 @@ def _on_this_machine() -> dict[str, list[Path]]:
 
 
 def _verify_file(name: str, file: Path) -> Verification:
-    """By what is known of it: the bytes of a shipped or published file, or the weights of a checkpoint of ours."""
+    """Verifies the bytes of a shipped or published file, or the weights of a checkpoint of ours."""
     for entry in entries().values():
         if file == entry.file or (file.name == entry.published and file.suffix != ".safetensors"):
             return _verify_bytes(entry, file)

@@ -1,4 +1,4 @@
-"""Every hyperparameter, as frozen dataclasses; presets are the YAML files beside this one."""
+"""Configuration: every hyperparameter as frozen dataclasses; presets are the YAML files of this package."""
 
 from mtanimate.config.mapping import (
     describe,

@@ -24,19 +24,25 @@ NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 
 def load_preset(name: str) -> Config:
-    """The preset `name`: a YAML file in this package that says where it departs from the paper's defaults."""
+    """Loads a preset: a YAML file in this package with what differs from the paper's defaults.
+
+    Raises:
+        InputError: there is no preset of this name.
+    """
     return check(from_mapping(Config, _preset(name)))
 
 
 def preset_names() -> list[str]:
+    """The names of the presets, sorted."""
     folder = resources.files("mtanimate.config")
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
 def load_file(path: Path) -> Config:
-    """A configuration that somebody wrote: `preset: NAME`, if it builds on one, and what it changes.
+    """Loads a configuration file: `preset: NAME`, if it builds on one, and what it changes.
 
-    Raises InputError for a file that is missing or no YAML, an unknown key or a wrong value.
+    Raises:
+        InputError: the file is missing or no YAML, a key is unknown or a value wrong.
     """
     try:
         return check(from_mapping(Config, _on_its_preset(_yaml(read_text(path, MOST_YAML), f"'{path}'"))))
@@ -45,9 +51,15 @@ def load_file(path: Path) -> Config:
 
 
 def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
-    """Build the dataclass `kind` from nested mappings.
+    """Builds a dataclass from nested mappings.
 
-    Raises InputError naming the key, for one that is unknown or whose value has the wrong type.
+    Args:
+        kind: the dataclass.
+        values: nested mappings.
+        where: dotted prefix of the keys in errors.
+
+    Raises:
+        InputError: a key is unknown, or its value has the wrong type or range.
     """
     if kind is HRNetConfig and isinstance(values, str):
         if values not in BACKBONES:
@@ -66,8 +78,13 @@ def from_mapping(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def from_checkpoint(values: dict[str, Any]) -> Config:
-    """The configuration that a checkpoint carries, perhaps of another version: settings of its training that
-    are unknown here are left out, since they do not change the network; the network's must all be known."""
+    """Builds the configuration that a checkpoint carries, perhaps of another version.
+
+    Unknown settings of training are ignored, since they do not change the network; those of the network must be known.
+
+    Raises:
+        InputError: a setting of the network is unknown or wrong.
+    """
     if not (isinstance(values, dict) and "model" in values):
         return from_mapping(Config, values)
     known = {name: _known(of, values[name]) for name, of in typing.get_type_hints(Config).items() if name in values}
@@ -75,7 +92,7 @@ def from_checkpoint(values: dict[str, Any]) -> Config:
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """The dataclass as nested mappings and lists, ready for YAML and JSON."""
+    """A dataclass as nested mappings and lists, for YAML and JSON."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -86,7 +103,18 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def within_limits(model: ModelConfig, what: str) -> ModelConfig:
-    """The same. Raises InputError, naming what it is of, where a size is out of range or settings do not fit."""
+    """Checks ranges and consistency of a network's configuration.
+
+    Args:
+        model: to check.
+        what: it belongs to, named in errors.
+
+    Returns:
+        The same configuration.
+
+    Raises:
+        InputError: a size is out of range, or settings do not fit together.
+    """
     try:
         return check(from_mapping(Config, {"model": to_mapping(model)})).model
     except InputError as error:
@@ -94,9 +122,14 @@ def within_limits(model: ModelConfig, what: str) -> ModelConfig:
 
 
 def override(config: Config, settings: Sequence[str | tuple[str, Any]]) -> Config:
-    """`config` with `key=value` settings applied, keys dotted (`training.steps=100`), values YAML; or (key, value).
+    """Applies settings to a configuration.
 
-    Raises InputError for a setting without '=', an unknown key, a wrong value, or values that do not fit together.
+    Args:
+        config: to change a copy of.
+        settings: `key=value` with dotted keys (`training.steps=100`) and YAML values, or pairs (key, value).
+
+    Raises:
+        InputError: a setting without '=', an unknown key, a wrong value, or values that do not fit together.
     """
     mapping = to_mapping(config)
     for setting in settings:
@@ -121,7 +154,7 @@ def override(config: Config, settings: Sequence[str | tuple[str, Any]]) -> Confi
 
 
 def differences(first: Config, second: Config) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys in which two configurations differ -> both values."""
+    """The dotted keys in which two configurations differ, with both values."""
     one, other = flat(first), flat(second)
     keys = [*one, *(key for key in other if key not in one)]
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
@@ -141,7 +174,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def describe(config: Config) -> str:
-    """Every setting, for people: a paragraph a section."""
+    """Every setting as text for people, one paragraph for each section."""
     sections: dict[str, list[str]] = {}
     for key, value in flat(config).items():
         section, _, name = key.partition(".")
@@ -203,7 +236,7 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
 
 
 def _alternative(kinds: list[Any], value: Any, path: str) -> Any:
-    """Which of several dataclasses is meant: the one that has the value's `name`; without one, the first."""
+    """Chooses among several dataclasses by the value's `name`; without one, the first."""
     if len(kinds) == 1 or not isinstance(value, dict) or "name" not in value:
         return kinds[0]
     names = {name: kind for kind in kinds for name in typing.get_args(typing.get_type_hints(kind)["name"])}
@@ -235,7 +268,7 @@ def _on_its_preset(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings: what `changes` says wins, at any depth. What has a name of its own stands for itself."""
+    """Merges nested mappings: `changes` wins, at any depth. A mapping with a `name` replaces the other as a whole."""
     result = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(base.get(key), dict) and "name" not in value

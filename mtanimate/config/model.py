@@ -1,4 +1,4 @@
-"""Numbers with limits, as types: a value outside is refused by name when a configuration is read."""
+"""Hyperparameters of the network, with the limits of every number; a value out of range is refused by name."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
@@ -11,13 +11,14 @@ MotionKind: TypeAlias = Literal["parts", "axes", "face"]
 
 @dataclass(frozen=True)
 class Within:
-    """Limits of a number, both included, but for those that `open` names: "low", "high"."""
+    """Limits of a number, both included, except those named in `open`: "low", "high"."""
 
     low: float
     high: float = INFINITE
     open: tuple[str, ...] = ()
 
     def holds(self, value: float) -> bool:
+        """Whether a value is within the limits."""
         above = value > self.low if "low" in self.open else value >= self.low
         return above and (value < self.high if "high" in self.open else value <= self.high)
 
@@ -35,7 +36,7 @@ Width = Annotated[int, Within(1, 16_384)]
 
 @dataclass(frozen=True)
 class HRNetConfig:
-    """HRNet's first three stages; without `widths` only the stem and layer1."""
+    """HRNet's first three stages; without `widths` only stem and layer1."""
 
     widths: tuple[Width, ...] = (32, 64, 128)
     stem_width: Width = 64
@@ -171,6 +172,8 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class BackgroundConfig:
+    """The encoder of the background predictor."""
+
     block_expansion: Width = 32
     max_features: Width = 1024
     num_blocks: Blocks = 5

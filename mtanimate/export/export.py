@@ -1,4 +1,4 @@
-"""The walk of an export: checkpoint -> programs -> files -> run and compared -> the folder."""
+"""The command `mtanimate export`: traces, converts and writes a network, and compares it with PyTorch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +23,15 @@ from mtanimate.outputs import check_folder, check_not_input, claim
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, as `--json` prints it. int8: the parts of the network that are; float32: of those that could
-    be, the ones that are not. frames: what it was compared with: calibration, or synthetic."""
+    """What was written, as `--json` prints it.
+
+    Attributes:
+        bytes: of all files.
+        differences: from PyTorch.
+        frames: what it was compared on: `calibration` or `synthetic`.
+        int8: parts of the network in int8.
+        float32: parts that could be in int8 and are not.
+    """
 
     out: str
     format: str
@@ -52,12 +59,21 @@ def export(
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> ExportResult:
-    """Write a checkpoint's network as graphs in `format` (torch, onnx, openvino) into the folder `out`, run them, and
-    compare what they give with PyTorch.
+    """Writes a checkpoint's network as graphs, runs them, and compares the results with PyTorch.
 
-    precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. log: gets each step.
-    Raises InputError for a wrong file or option, MTAnimateError where the network cannot be exported, is further from
-    PyTorch than the tolerance, or cannot be written, or another run writes it; then `out` is as it was.
+    Args:
+        checkpoint: a name or a file.
+        format: torch, onnx or openvino.
+        out: the folder.
+        precision: fp32, fp16 or int8, which needs `calibrate`.
+        calibrate: videos, folders of frames, pictures.
+        overwrite: whether an exported folder may be replaced.
+        log: gets each step.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: the network cannot be exported, differs from PyTorch by more than the tolerance, cannot be
+            written, or another run is writing it; then `out` is unchanged.
     """
     started = time.monotonic()
     out = Path(out).expanduser()
@@ -107,7 +123,7 @@ def export(
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Raises InputError unless a folder can be written there. Of what exists, only an exported folder is replaced."""
+    """Raises InputError unless the folder can be written. Only an exported folder is ever replaced."""
     check_folder(out)
     if not taken(out):
         return

@@ -1,4 +1,4 @@
-"""PyTorch -> `torch.export` programs, one for each graph: what every format is written from."""
+"""Programs: one for each graph of a network, traced by `torch.export`, converted to ONNX, and saved."""
 
 import io
 import logging
@@ -30,7 +30,12 @@ _HALF = {"Conv", "MatMul", "Gemm"}  # coordinates, sampling and softmax stay flo
 
 @dataclass(frozen=True)
 class Traced:
-    """A graph as ATen operators, its batch free. shapes: of inputs and outputs, "batch" where any number goes."""
+    """A graph of ATen operators with a variable batch size.
+
+    Attributes:
+        program: the graph.
+        shapes: of inputs and outputs, "batch" for the batch size.
+    """
 
     program: ExportedProgram
     shapes: dict[str, dict[str, list[int | str]]]
@@ -38,7 +43,15 @@ class Traced:
 
 @torch.no_grad()
 def trace(animator: Animator, graph: Graph) -> Traced:
-    """Raises MTAnimateError for a network that cannot be traced."""
+    """Traces one graph of a network.
+
+    Args:
+        animator: the network.
+        graph: which one.
+
+    Raises:
+        MTAnimateError: it cannot be traced.
+    """
     module = _module(animator, graph).eval()
     examples = _examples(animator, graph)
     batch = Dim("batch", min=1)
@@ -59,7 +72,7 @@ def trace(animator: Animator, graph: Graph) -> Traced:
 
 
 def to_onnx(program: ExportedProgram, graph: Graph) -> "onnx.ModelProto":
-    """Standard operators alone, names as `graph` has them."""
+    """Converts a program to ONNX, with standard operators and the names of `graph`."""
     with quiet():
         exported = torch.onnx.export(
             program,
@@ -74,7 +87,11 @@ def to_onnx(program: ExportedProgram, graph: Graph) -> "onnx.ModelProto":
 
 
 def check_format(backend: str, precision: str) -> None:
-    """Raises InputError where the format has no such precision, or what writes it is not installed."""
+    """Checks format and precision.
+
+    Raises:
+        InputError: the format does not have the precision, or the packages that write it are not installed.
+    """
     if precision not in PRECISIONS[backend]:
         raise InputError(f"--precision {precision}: --format {backend} has {', '.join(PRECISIONS[backend])}")
     if backend == "torch":
@@ -93,7 +110,11 @@ def check_format(backend: str, precision: str) -> None:
 
 
 def save_programs(programs: dict[str, ExportedProgram], folder: Path) -> None:
-    """As PyTorch keeps them: `torch.export.load` reads them without this package."""
+    """Saves programs in PyTorch's format: `torch.export.load` reads them without this package.
+
+    Raises:
+        MTAnimateError: writing failed.
+    """
     for name, program in programs.items():
         whole = io.BytesIO()  # where a disk is full, PyTorch's own writer ends the process
         torch.export.save(program, whole)
@@ -102,8 +123,18 @@ def save_programs(programs: dict[str, ExportedProgram], folder: Path) -> None:
 
 
 def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, folder: Path) -> None:
-    """ONNX files, or OpenVINO's IR made of them. half: convolutions and matrix products in float16 (onnx), or weights
-    kept as float16 and computed in float32 (openvino)."""
+    """Saves ONNX files, or OpenVINO IR made of them.
+
+    Args:
+        models: ONNX models by the graph's name.
+        format: onnx or openvino.
+        half: onnx: convolutions and matrix products in float16; openvino: weights stored as float16, computed in
+            float32.
+        folder: to write to.
+
+    Raises:
+        MTAnimateError: writing failed.
+    """
     import onnx
 
     for name, model in models.items():
@@ -120,7 +151,7 @@ def save_models(models: "dict[str, onnx.ModelProto]", format: str, half: bool, f
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """PyTorch's exporters tell their developers a lot: by warnings, logs, and whole graphs on standard error."""
+    """Silences PyTorch's exporters, which write warnings, logs and whole graphs for their developers."""
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
@@ -153,7 +184,7 @@ class _Estimate(nn.Module):
 
 
 class _Drive(nn.Module):
-    """Inputs in the order of `Graph.inputs`."""
+    """Takes inputs in the order of `Graph.inputs`."""
 
     def __init__(self, animator: Animator, graph: Graph) -> None:
         super().__init__()
@@ -211,7 +242,7 @@ def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
 
 
 def _without_notes(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The model without what the exporter noted of it: this machine's files, and names of our modules."""
+    """Removes the exporter's notes from a model: file names of this machine, and names of our modules."""
     for node in model.graph.node:
         del node.metadata_props[:]
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
@@ -233,7 +264,7 @@ def _halved(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 @contextmanager
 def _writing(file: Path) -> Iterator[Path]:
-    """What libraries raise where a disk is full, as our error."""
+    """Turns the errors of libraries where a disk is full into ours."""
     try:
         yield file
     except (OSError, RuntimeError) as error:

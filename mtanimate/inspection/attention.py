@@ -1,4 +1,4 @@
-"""The use case `mtanimate attention`: where motion tokens look, as a figure, a video or raw numbers."""
+"""The command `mtanimate attention`: where motion tokens look, as a figure, a video or raw numbers."""
 
 import time
 import zipfile
@@ -43,8 +43,13 @@ TITLE = "Attention of motion tokens, drawn by mtanimate"
 
 @dataclass
 class AttentionResult:
-    """What was made, as `--json` prints it. layers, tokens: by the numbers in the figure. frame: of the driving video,
-    where one was chosen."""
+    """What was written, as `--json` prints it.
+
+    Attributes:
+        layers: numbers as in the figure, from 1.
+        tokens: numbers as in the figure, from 1.
+        frame: its number in the driving video, for a single figure.
+    """
 
     out: str
     raw: str | None
@@ -80,16 +85,29 @@ def show_attention(
     progress: Progress = lambda done, total, note="": None,
     log: Log = lambda line: None,
 ) -> AttentionResult:
-    """Where motion tokens look, as the paper's Figure 3 shows it: of a driving video its middle frame, or all frames.
+    """Draws where motion tokens look, as the paper's Figure 3: for the middle frame of a driving video, or for all
+    frames.
 
-    layer: a number from 1, or `all`. tokens: numbers from 1 as the figure has them, `1,4,8`, or `all`.
-    heads: their mean, their largest, or each by itself. rollout: through all layers up to these (Abnar and Zuidema).
-    motion: what motion tokens give each other, as matrices.
-    out: .png, .svg, .pdf, or a video, with all driving frames; by default a PNG here, named by what it shows.
-    raw: an .npz for the probabilities themselves.
+    Everything that can be checked is checked before anything is computed.
 
-    Everything that can be checked is checked before anything is computed. Raises InputError for a wrong file or
-    option, MTAnimateError where writing fails or another run writes the same files.
+    Args:
+        subject: the pictures.
+        layer: a number from 1, or `all`.
+        tokens: numbers from 1 as in the figure, `1,4,8`, or `all`.
+        heads: their mean, their maximum, or each by itself.
+        rollout: attention rollout up to these layers (Abnar and Zuidema).
+        motion: draws the attention among motion tokens, as matrices.
+        out: .png, .svg, .pdf, or a video of all driving frames; None: a PNG here, named by what it shows.
+        raw: an .npz for the probabilities.
+        checkpoint: a name or a file.
+        device: see `choose_device`.
+        overwrite: whether existing files may be replaced.
+        progress: called with frames done and in all.
+        log: gets each message.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: writing failed, or another run is writing the same files.
     """
     out = Path(out or f"attention{'-rollout' * rollout}{'-motion' * motion}-layer-{layer}.png").expanduser()
     raw_file = Path(raw).expanduser() if raw else None
@@ -137,14 +155,20 @@ def show_attention(
 
 @dataclass(frozen=True)
 class AttentionView:
-    """What of the attention is shown. layers: from 0. rollout: up to these layers, not in them."""
+    """Which part of the attention is shown.
+
+    Attributes:
+        layers: from 0.
+        heads: how they are combined.
+        rollout: shows attention rollout up to these layers.
+    """
 
     layers: list[int]
     heads: Heads = "mean"
     rollout: bool = False
 
     def titles(self, head_count: int) -> list[str]:
-        """Of what `chosen` gives."""
+        """Titles of the matrices that `merged` gives."""
         if self.rollout:
             return [f"rollout to\nlayer {layer + 1}" for layer in self.layers]
         if self.heads == "each":
@@ -152,11 +176,11 @@ class AttentionView:
         return [f"layer {layer + 1}" for layer in self.layers]
 
     def raw(self, probabilities: Tensor) -> Tensor:
-        """Of (B, L, heads, Q, S), the chosen layers: (B, l, heads, Q, S), of a rollout (B, l, S, S)."""
+        """The chosen layers of (B, L, heads, Q, S): (B, l, heads, Q, S); of a rollout (B, l, S, S)."""
         return (attention_rollout(probabilities) if self.rollout else probabilities)[:, self.layers]
 
     def merged(self, raw: Tensor) -> Tensor:
-        """Of `raw`, a matrix a title: (B, C, Q, S)."""
+        """Combines the heads of `raw`: a matrix for each title, (B, C, Q, S)."""
         if self.rollout:
             return raw
         if self.heads == "each":
@@ -165,9 +189,17 @@ class AttentionView:
 
 
 class AttentionPainter:
-    """Draws the attention of a network, from frames that drive a source. record: gets the probabilities, as they are.
+    """Draws the attention of a network to frames that drive a source.
 
-    tokens: from 0. matrices: what motion tokens give each other, in place of what they give the picture.
+    Args:
+        animator: with a Motion Transformer.
+        source: uint8 (1, 3, R, R).
+        view: layers and heads.
+        tokens: from 0.
+        matrices: draws attention among motion tokens, not to the picture.
+
+    Attributes:
+        record: is called with the raw probabilities of each batch.
     """
 
     def __init__(
@@ -188,7 +220,7 @@ class AttentionPainter:
             self.source_motion = animator.estimate_motion(picture)
 
     def about(self, numbers: range) -> dict[str, np.ndarray]:
-        """What stands in the raw file beside the probabilities of the frames of these numbers."""
+        """The arrays beside the probabilities in the raw file. numbers: of the frames."""
         return {
             "layers": np.array(self.view.layers) + 1,
             "parts": np.array(self.parts),
@@ -198,7 +230,7 @@ class AttentionPainter:
 
     @torch.inference_mode()
     def paint(self, frames: Tensor) -> list[list[np.ndarray]]:
-        """uint8 (B, 3, R, R) -> for each frame the sheet's pictures."""
+        """Draws the sheet's pictures for each of the frames, uint8 (B, 3, R, R)."""
         motion, probabilities = estimate_with_attention(self.estimator, as_image(frames, self.animator.device))
         raw = self.view.raw(probabilities)
         self.record(raw)
@@ -213,7 +245,16 @@ class AttentionPainter:
 
 
 def check_raw(path: Path, overwrite: bool, inputs: Iterable[Path | None]) -> None:
-    """Raises InputError unless an NPZ file can be written there, in the place of none of the inputs."""
+    """Checks whether an NPZ file can be written.
+
+    Args:
+        path: of the file.
+        overwrite: whether an existing file may be replaced.
+        inputs: files that are never overwritten.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     if path.suffix.lower() != ".npz":
         raise InputError(f"--raw {path}: the name of NumPy's archives ends in .npz")
     check_not_input("--raw", path, inputs)
@@ -224,11 +265,21 @@ def check_raw(path: Path, overwrite: bool, inputs: Iterable[Path | None]) -> Non
 def open_raw(
     path: Path | None, name: str, count: int, about: dict[str, np.ndarray], overwrite: bool
 ) -> Iterator[Callable[[Tensor], None]]:
-    """Yields write(batch): float32 (B, ...), `count` of them in all, become the array `name`; about: arrays beside it.
-    Without a path nothing is written.
+    """Writes an NPZ file batch by batch, whole or not at all, as `numpy.savez` does without a pickle.
 
-    What `numpy.savez` writes, without a pickle, whole or not at all. Raises CameMeanwhile for a file that came to be
-    there unless `overwrite`, MTAnimateError where writing fails.
+    Args:
+        path: of the file; None: nothing is written.
+        name: of the array.
+        count: its length in all.
+        about: arrays beside it.
+        overwrite: whether an existing file may be replaced.
+
+    Yields:
+        A function that takes the next batch (B, ...) and stores it as float32.
+
+    Raises:
+        CameMeanwhile: the file exists by now, unless `overwrite`.
+        MTAnimateError: writing failed.
     """
     if path is None:
         yield lambda batch: None
@@ -256,7 +307,7 @@ def open_raw(
 
 
 def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoint: str) -> AttentionView:
-    """Raises InputError for a network without attention, a layer that it has not, and what a rollout cannot be."""
+    """Raises InputError for a network without attention, a layer that it does not have, or an undefined rollout."""
     estimator = config.estimator
     if not isinstance(estimator, MotionTransformerConfig):
         raise InputError(
@@ -278,7 +329,7 @@ def _view(layer: str, heads: Heads, rollout: bool, config: ModelConfig, checkpoi
 
 
 def _tokens(text: str, count: int) -> list[int]:
-    """From 0, each once. Raises InputError for numbers that are none of a token."""
+    """Token numbers from 0, each once. Raises InputError for others."""
     if text == "all":
         return list(range(count))
     numbers = [part.strip() for part in text.split(",")]

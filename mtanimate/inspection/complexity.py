@@ -1,4 +1,4 @@
-"""How large each network is and how much work it does (the paper's Tables 1 and 5)."""
+"""Parameters and multiply-adds of each network (the paper's Tables 1 and 5), for `mtanimate models`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -33,9 +33,18 @@ ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | No
 
 @dataclass(frozen=True)
 class Complexity:
-    """parameters, and multiply-adds for one picture: of convolutions, linear layers and attention products.
+    """The size and work of one network.
 
-    Sampling, norms and softmax are left out. paper_*: what the paper prints, in millions and billions.
+    Attributes:
+        name: of the estimator, or `image-generator`.
+        backbone: of the estimator.
+        variant: of the network.
+        part: `motion_estimator` or `image_generator`.
+        parameters: their number.
+        multiply_adds: for one picture, of convolutions, linear layers and attention products, without sampling, norms
+            and softmax.
+        paper_parameters: what the paper prints, in millions.
+        paper_multiply_adds: what the paper prints, in billions.
     """
 
     name: str
@@ -52,7 +61,14 @@ class Complexity:
 
 
 def model_complexities(resolution: int = 256) -> list[Complexity]:
-    """Each estimator, the image generator, and the parts of the presets `small` and `face`."""
+    """Counts each estimator, the image generator, and the parts of the presets `small` and `face`.
+
+    Args:
+        resolution: side of the square pictures, in pixels.
+
+    Raises:
+        InputError: a network does not suit this resolution.
+    """
     full = ModelConfig(resolution=resolution)
     rows = []
     for backbone, variant, estimator, (parameters, work) in ESTIMATORS:
@@ -76,7 +92,7 @@ def _measure_estimator(config: ModelConfig, backbone: str, variant: str) -> Comp
 
 
 def _measure_generator(config: ModelConfig, variant: str) -> Complexity:
-    """Mask predictor and encoder-decoder together, as the paper counts them."""
+    """Dense motion network and encoder-decoder together, as the paper counts them."""
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     motion = animator.estimate_motion(picture)
@@ -86,8 +102,7 @@ def _measure_generator(config: ModelConfig, variant: str) -> Complexity:
 
 
 def _counted(config: ModelConfig) -> Animator:
-    """On the meta device: shapes without numbers, so that counting takes no arithmetic. Raises InputError where the
-    resolution does not suit the network."""
+    """The network on the meta device, which computes nothing. Raises InputError for an unsuitable resolution."""
     check_sizes(config)
     with torch.device("meta"):
         return Animator(config).eval().requires_grad_(False).to("meta")  # constants, too

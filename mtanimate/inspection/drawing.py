@@ -1,4 +1,4 @@
-"""The colour of each motion token, the same in every picture."""
+"""Drawing motion on pictures: keypoints, local affine frames, masks and flow, each motion token in its own colour."""
 
 import colorsys
 import math
@@ -22,14 +22,24 @@ _NEAR = 0.01  # what moved less has no arrow
 
 
 def token_colours(count: int) -> Tensor:
-    """(count, 3) RGB in [0, 1]: hues a golden angle apart, so that neighbours in number differ most."""
+    """The colours of motion tokens, with hues a golden angle apart, so that neighbours in number differ most.
+
+    Returns:
+        (count, 3), RGB in [0, 1].
+    """
     hues = [(0.02 + 0.618034 * index) % 1 for index in range(count)]
     values = [(0.95, 1.0), (0.75, 0.8), (0.5, 1.0)]
     return torch.tensor([colorsys.hsv_to_rgb(hue, *values[i // 6 % 3]) for i, hue in enumerate(hues)])
 
 
 class Canvas:
-    """Draws on a copy of uint8 RGB (H, W, 3)."""
+    """Draws on a copy of a picture.
+
+    Points are (x, y) in pixels from the top left corner; the centre of pixel 0 is at 0.5.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+    """
 
     def __init__(self, picture: np.ndarray) -> None:
         self._under = Image.fromarray(picture)
@@ -37,13 +47,15 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._layer)
 
     def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+        """Draws a disc; radius in pixels."""
         self._draw.circle(_fine(centre), radius * _FINE, fill=(*colour, 255))
 
     def line(self, start: Point, end: Point, colour: Colour, thickness: float) -> None:
+        """Draws a line; thickness in pixels."""
         self._draw.line((_fine(start), _fine(end)), fill=(*colour, 255), width=max(1, round(thickness * _FINE)))
 
     def arrow(self, start: Point, end: Point, colour: Colour, thickness: float) -> None:
-        """With its tip at `end`."""
+        """Draws an arrow with its tip at `end`."""
         self.line(start, end, colour, thickness)
         angle = math.atan2(end[1] - start[1], end[0] - start[0])
         wing = min(5 * thickness, 0.6 * math.dist(start, end) + thickness)
@@ -52,15 +64,21 @@ class Canvas:
         self._draw.polygon([_fine(end), *map(_fine, corners)], fill=(*colour, 255))
 
     def picture(self) -> np.ndarray:
-        """uint8 RGB (H, W, 3)."""
+        """The result, uint8 RGB (H, W, 3)."""
         layer = self._layer.reduce(_FINE)
         return np.array(Image.alpha_composite(self._under.convert("RGBA"), layer).convert("RGB"))
 
 
 def draw_keypoints(picture: np.ndarray, keypoints: Tensor, colours: Tensor | None = None) -> np.ndarray:
-    """Discs on uint8 RGB (H, W, 3) at keypoints (K, 2), (x, y) in [-1, 1]; those outside are drawn at the rim.
+    """Draws discs at keypoints; those outside are drawn at the rim.
 
-    colours: (K, 3) in [0, 1]; by default the tokens' own.
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        keypoints: (K, 2), (x, y) in [-1, 1].
+        colours: (K, 3) in [0, 1]; None: those of the tokens.
+
+    Returns:
+        uint8 RGB (H, W, 3).
     """
     canvas = Canvas(picture)
     _discs(canvas, keypoints, _rgb(token_colours(len(keypoints)) if colours is None else colours), picture.shape)
@@ -68,10 +86,17 @@ def draw_keypoints(picture: np.ndarray, keypoints: Tensor, colours: Tensor | Non
 
 
 def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray:
-    """As `draw_keypoints`, of a motion of batch 1, with the two axes of each matrix: where A takes (1, 0), a thick
-    line, and (0, 1), a thin one. Axes that are known up to sign point both ways.
+    """Draws keypoints and local affine frames: A (1, 0) as a thick line, A (0, 1) as a thin one.
 
-    scale: coordinates a unit of A; see `axis_scale`.
+    Axes that are known up to sign are drawn both ways.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        motion: of batch size 1.
+        scale: coordinates for one unit of A; see `axis_scale`.
+
+    Returns:
+        uint8 RGB (H, W, 3).
     """
     canvas = Canvas(picture)
     colours = _rgb(token_colours(motion.keypoints.shape[1]))
@@ -88,30 +113,60 @@ def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray
 
 
 def axis_scale(motion: Motion) -> float:
-    """What makes the axes of a usual part of this motion's first picture `_AXIS` long."""
+    """The scale at which the median axis of this motion's first picture is drawn `_AXIS` long."""
     length = motion.affine[0].norm(dim=-2).median().item()
     return _AXIS / max(length, 1e-6)
 
 
 def colour_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (B, K+1, h, w), background first -> (B, 3, *size) in [0, 1]: each pixel the mixture of its parts'
-    colours, the background grey."""
+    """Blends the parts' colours by their masks; the background is grey.
+
+    Args:
+        masks: (B, K+1, h, w), the background's first.
+        size: (height, width) of the result.
+
+    Returns:
+        (B, 3, *size) in [0, 1].
+    """
     colours = torch.cat([torch.full((1, 3), 0.25), token_colours(masks.shape[1] - 1)]).to(masks)
     return resize(torch.einsum("bkhw,kc->bchw", masks, colours), size)
 
 
 def movement(flow: Tensor) -> Tensor:
-    """Backward flow (B, h, w, 2), where in the source to read -> how far each place's content moved, in [-1, 1]."""
+    """How far the content of each place moved.
+
+    Args:
+        flow: backward flow (B, h, w, 2), the source coordinates to read.
+
+    Returns:
+        (B, h, w, 2), driving minus source coordinates.
+    """
     return coordinate_grid(flow.shape[1], flow.shape[2], like=flow) - flow
 
 
 def colour_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Backward flow (B, h, w, 2) -> (B, 3, *size) in [0, 1]: direction as hue, distance as chroma; still: white."""
+    """Colours a flow: direction as hue, distance as chroma; what does not move is white.
+
+    Args:
+        flow: backward flow (B, h, w, 2).
+        size: (height, width) of the result.
+
+    Returns:
+        (B, 3, *size) in [0, 1].
+    """
     return _colours(resize(movement(flow).permute(0, 3, 1, 2).float(), size))
 
 
 def draw_arrows(picture: np.ndarray, flow: Tensor) -> np.ndarray:
-    """On uint8 RGB (H, W, 3), arrows of a flow (h, w, 2) from where things were in the source to where they are."""
+    """Draws arrows from where things were in the source to where they are.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        flow: backward flow (h, w, 2).
+
+    Returns:
+        uint8 RGB (H, W, 3).
+    """
     height, width = picture.shape[:2]
     moved = resize(movement(flow[None]).permute(0, 3, 1, 2).float(), (_ARROWS, _ARROWS))[0].permute(1, 2, 0).cpu()
     canvas = Canvas(picture)
@@ -128,7 +183,7 @@ def draw_arrows(picture: np.ndarray, flow: Tensor) -> np.ndarray:
 
 
 def colour_wheel(side: int) -> np.ndarray:
-    """What the colours mean, uint8 RGB (side, side, 3), on white: the rim is `FAR`."""
+    """The legend of `colour_flow`, uint8 RGB (side, side, 3), on white; its rim is a distance of `FAR`."""
     grid = coordinate_grid(side, side, like=torch.zeros(())) * 1.05
     inside = grid.norm(dim=-1) <= 1
     colours = _colours((FAR * grid).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
@@ -153,7 +208,7 @@ def _radius(shape: tuple[int, ...]) -> float:
 
 
 def _pixel(point: list[float], shape: tuple[int, ...]) -> Point:
-    """-1 and 1 are the centres of the first and the last pixel."""
+    """A coordinate in pixels: -1 and 1 are the centres of the first and the last pixel."""
     return (point[0] + 1) / 2 * (shape[1] - 1) + 0.5, (point[1] + 1) / 2 * (shape[0] - 1) + 0.5
 
 
@@ -162,7 +217,9 @@ def _rgb(colours: Tensor) -> list[Colour]:
 
 
 def _colours(moved: Tensor) -> Tensor:
-    """(B, 2, H, W) -> (B, 3, H, W) in [0, 1]. Hues of equal lightness and chroma, by OKLab (Ottosson, 2020)."""
+    """Colours movement (B, 2, H, W) as (B, 3, H, W) in [0, 1]: hues of equal lightness and chroma in OKLab (Ottosson,
+    2020).
+    """
     far = (moved.norm(dim=1) / FAR).clamp_max(1)
     angle = torch.atan2(moved[:, 1], moved[:, 0])
     a, b = 0.13 * far * torch.cos(angle), 0.13 * far * torch.sin(angle)

@@ -1,4 +1,4 @@
-"""The walk of `mtanimate inspect`: a source and what drives it -> every step from keypoints to the result."""
+"""The command `mtanimate inspect`: every step from keypoints to the result, as a figure or a video."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _SMALLEST = 256  # pixels of a picture in the figure: titles and legend need the
 
 @dataclass
 class InspectionResult:
-    """What was made, as `--json` prints it. frame: of the driving video, where it is one figure."""
+    """What was written, as `--json` prints it. frame: its number in the driving video, for a single figure."""
 
     out: str
     pictures: list[str]
@@ -58,12 +58,23 @@ def inspect(
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Callable[[str], None] = lambda line: None,
 ) -> InspectionResult:
-    """Keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
+    """Draws keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
 
-    subject: with source and driving. frame: of the driving video, from 0; None: the middle one. out: .png, .svg, .pdf,
-    or a video of all frames. The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
+    The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
 
-    Raises InputError for a wrong file or option, MTAnimateError where writing fails or another run writes `out`.
+    Args:
+        subject: source and driving.
+        frame: number in the driving video, from 0; None: the middle one.
+        out: .png, .svg, .pdf, or a video of all frames.
+        checkpoint: a name or a file.
+        device: see `choose_device`.
+        overwrite: whether an existing file may be replaced.
+        progress: called with frames done and in all.
+        log: gets each message.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: writing failed, or another run is writing `out`.
     """
     out = Path(out).expanduser()
     with claim(out):
@@ -105,7 +116,12 @@ def inspect(
 
 
 class ScenePainter:
-    """Draws what a network makes of a source, uint8 (1, 3, R, R), and of frames that drive it."""
+    """Draws what a network makes of driving frames.
+
+    Args:
+        animator: the network.
+        source: uint8 (1, 3, R, R).
+    """
 
     def __init__(self, animator: Animator, source: Tensor) -> None:
         self.animator = prepare(animator, "fp32")
@@ -120,7 +136,7 @@ class ScenePainter:
 
     @torch.inference_mode()
     def paint(self, frames: Tensor) -> list[list[np.ndarray]]:
-        """uint8 (B, 3, R, R) -> for each frame the sheet's pictures."""
+        """Draws the sheet's pictures for each of the frames, uint8 (B, 3, R, R)."""
         driving = as_image(frames, self.animator.device)
         motion = self.animator.estimate_motion(driving)
         background = self.animator.predict_background(self.source.picture, driving)

@@ -28,7 +28,14 @@ _WHEEL = 96  # pixels
 
 
 def labelled_grid(columns: dict[str, list[np.ndarray]]) -> np.ndarray:
-    """Columns of uint8 RGB pictures (H, W, 3) of one size, by their titles -> one picture, titles on top."""
+    """Arranges pictures in columns, with titles on top.
+
+    Args:
+        columns: uint8 RGB pictures (H, W, 3) of one size, by title.
+
+    Returns:
+        One picture, uint8 RGB.
+    """
     height, width = next(iter(columns.values()))[0].shape[:2]
     rows = len(next(iter(columns.values())))
     size = (len(columns) * (width + GAP) - GAP, HEADER + rows * (height + GAP) - GAP)
@@ -51,12 +58,22 @@ def scene_pictures(
     dense: DenseMotion,
     prediction: Tensor,
 ) -> dict[str, list[np.ndarray]]:
-    """Pictures (B, 3, H, W) in [0, 1], their motions, and what came of them -> uint8 RGB (H, W, 3) by what they show.
-    One source may have several driving pictures.
+    """Draws each step of an animation.
 
-    Source and driving with keypoints and local affine frames; the parts' masks over the driving picture; the dense
-    flow, from source to driving; occlusion (white: the warped source is used), where it is estimated; the source
-    warped by the flow; the result.
+    They are: source and driving with keypoints and local affine frames; the parts' masks over the driving picture; the
+    dense flow, from source to driving; occlusion, where it is estimated (white: the warped source is visible); the
+    source warped by the flow; the result.
+
+    Args:
+        source: (1 or B, 3, H, W) in [0, 1].
+        driving: (B, 3, H, W) in [0, 1].
+        source_motion: of the source.
+        driving_motion: of the driving pictures.
+        dense: masks, flow and occlusion.
+        prediction: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        uint8 RGB pictures (H, W, 3) by title.
     """
     size = (source.shape[2], source.shape[3])
     scale = axis_scale(source_motion)
@@ -85,12 +102,18 @@ def draw_scene(
     dense: DenseMotion,
     prediction: Tensor,
 ) -> np.ndarray:
-    """`scene_pictures` as one picture, uint8 RGB: a row a pair."""
+    """`scene_pictures` as one picture, uint8 RGB, with a row for each driving picture."""
     return labelled_grid(scene_pictures(source, driving, source_motion, driving_motion, dense, prediction))
 
 
 def scene_sheet(titles: list[str], side: int, tokens: int) -> Sheet:
-    """The layout of `scene_pictures` for one pair of pictures of this side, with what its colours mean."""
+    """The layout of `scene_pictures` for one driving picture, with a legend.
+
+    Args:
+        titles: of the pictures.
+        side: of a picture, in pixels.
+        tokens: the number of motion tokens.
+    """
     rows = -(-(len(titles) + 1) // _ACROSS)  # the legend takes a place too
     places = [
         (column * (side + _GAP), row * (side + _TITLES) + _TITLES) for row in range(rows) for column in range(_ACROSS)

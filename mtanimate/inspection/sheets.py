@@ -27,7 +27,16 @@ Paint = Callable[[Tensor], list[list[np.ndarray]]]
 
 @dataclass(frozen=True)
 class Label:
-    """Text about the point (x, y), right and down in pixels. badge: RGB in [0, 1] of a box behind it."""
+    """Text at a point.
+
+    Attributes:
+        x: pixels to the right.
+        y: pixels down.
+        text: may have several lines.
+        badge: RGB in [0, 1] of a box behind it, or None.
+        align: center, left or right.
+        turned: whether it reads upwards.
+    """
 
     x: float
     y: float
@@ -39,11 +48,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Sheet:
-    """width, height: of the whole. boxes: left and top of each picture. labels: what is written.
-    fixed: pictures that are always the same, with their left and top.
+    """The layout of a figure.
 
-    For print there is `vector`. Of many pictures in one layout, as a video has them, `blank` is drawn once, and then
-    `filled` again and again.
+    SVG and PDF are written by `vector`. For pixels, `blank` is drawn once, and `filled` for every frame.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        boxes: left and top of each picture, in pixels.
+        labels: the texts.
+        fixed: left, top and pixels of pictures that never change.
     """
 
     width: int
@@ -53,7 +67,7 @@ class Sheet:
     fixed: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
 
     def blank(self) -> np.ndarray:
-        """Everything but the pictures: uint8 RGB (height, width, 3)."""
+        """Draws everything but the pictures: uint8 RGB (height, width, 3)."""
         canvas = FigureCanvasAgg(self._figure())
         canvas.draw()
         sheet = np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -62,16 +76,22 @@ class Sheet:
         return sheet
 
     def filled(self, blank: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
-        """A copy of `blank` with pictures, uint8 RGB (h, w, 3), in their boxes, to the pixel."""
+        """Copies `blank` and puts pictures, uint8 RGB (h, w, 3), into the boxes."""
         sheet = blank.copy()
         for (left, top), picture in zip(self.boxes, pictures, strict=True):
             _paste(sheet, left, top, picture)
         return sheet
 
     def vector(self, file: Path, pictures: list[np.ndarray], said: dict[str, str]) -> None:
-        """Writes SVG or PDF, by the file's name: labels are outlines, pictures stay pictures of their pixels.
+        """Writes SVG or PDF, by the file's extension; labels become outlines, pictures stay pixels.
 
-        said: metadata by the keywords that this format has (both have `Title`). Raises OSError where it cannot.
+        Args:
+            file: to write.
+            pictures: uint8 RGB (h, w, 3), one for each box.
+            said: metadata by the format's keywords (both have `Title`).
+
+        Raises:
+            OSError: it cannot be written.
         """
         figure = self._figure()
         placed = [(*box, picture) for box, picture in zip(self.boxes, pictures, strict=True)]
@@ -84,7 +104,7 @@ class Sheet:
         figure.savefig(file, metadata=said)
 
     def _figure(self) -> Figure:
-        """What is written."""
+        """A matplotlib figure with the labels."""
         figure = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI, facecolor="white")
         for label in self.labels:
             box = None
@@ -105,13 +125,21 @@ class Sheet:
 
 
 def is_video(out: Path) -> bool:
+    """Whether the file's extension is that of a video."""
     return out.suffix.lower() in CONTAINERS and bool(out.suffix)
 
 
 def check_figure(out: Path, overwrite: bool, subject: Subject, checkpoint: str) -> None:
-    """Says before any work whether `out` can be written.
+    """Checks before any work whether a figure can be written.
 
-    Raises InputError for a format that is not written, a video of one picture, an input, and as `check_new_file`.
+    Args:
+        out: the file.
+        overwrite: whether an existing file may be replaced.
+        subject: what the figure shows; its files are never overwritten.
+        checkpoint: that is not overwritten either.
+
+    Raises:
+        InputError: a format that is not written, a video of one picture, an input, or as `check_new_file`.
     """
     check_not_input("--out", out, [*subject.files, file_given(checkpoint)])
     if is_video(out):
@@ -127,8 +155,20 @@ def check_figure(out: Path, overwrite: bool, subject: Subject, checkpoint: str) 
 def write_figure(
     out: Path, sheet: Sheet, pictures: list[np.ndarray], title: str, comment: str, overwrite: bool
 ) -> None:
-    """PNG, SVG or PDF, whole or not at all; title and comment go into its metadata. Raises CameMeanwhile for a file
-    that came to be there unless `overwrite`, MTAnimateError where writing fails."""
+    """Writes PNG, SVG or PDF, whole or not at all.
+
+    Args:
+        out: the file.
+        sheet: the layout.
+        pictures: uint8 RGB (h, w, 3), one for each box.
+        title: metadata.
+        comment: metadata.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        CameMeanwhile: the file exists by now, unless `overwrite`.
+        MTAnimateError: writing failed.
+    """
     kind = out.suffix.lower()
     if kind == ".png":
         write_image(out, sheet.filled(sheet.blank(), pictures), {"Title": title, "Comment": comment}, overwrite)
@@ -150,7 +190,21 @@ def write_video(
     overwrite: bool,
     progress: Callable[..., None],
 ) -> None:
-    """A figure a driving frame. Text and colour bars are drawn once. Raises as `write_figure`."""
+    """Writes a figure for each driving frame; labels and colour bars are drawn once.
+
+    Args:
+        out: the video.
+        sheet: the layout.
+        inputs: source and driving frames.
+        paint: draws the pictures of a batch of frames.
+        title: metadata.
+        comment: metadata.
+        overwrite: whether an existing file may be replaced.
+        progress: called with frames done and in all.
+
+    Raises:
+        CameMeanwhile, MTAnimateError: as `write_figure`.
+    """
     blank, done = sheet.blank(), 0
     writer = VideoWriter(
         out,
@@ -175,7 +229,7 @@ def _paste(sheet: np.ndarray, left: int, top: int, picture: np.ndarray) -> None:
 
 
 def _on(badge: tuple[float, ...] | None) -> str:
-    """Black or white, whichever reads better on that colour."""
+    """Black or white, whichever reads better on this colour."""
     if badge is None:
         return "black"
     red, green, blue = badge

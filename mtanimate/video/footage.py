@@ -94,7 +94,7 @@ class AnimatedPicture:
         return frames
 
     def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
-        """Yields the frames of these ascending numbers (None: all), decoded; each is valid until the next is asked for."""
+        """Yields decoded frames by ascending number (None: all); each is valid until the next is asked for."""
         with open_picture(self.path, max_pixels=self.max_pixels) as picture:
             # A PNG may begin with a picture for those who know no animation, which is not of it.
             first = 1 if picture.info.get("default_image") else 0
