@@ -67,7 +67,7 @@ def mps_fault(training: bool) -> str:
                 if torch.allclose(there, here, atol=1e-4):
                     continue
                 found = "gives other values than a CPU"
-            except (RuntimeError, TypeError) as error:  # of operators that are missing, too
+            except (RuntimeError, TypeError) as error:  # also for missing operators
                 found = f"fails ({' '.join(str(error).split())[:120]})"
             what = f"grid_sample({padding}{', with gradients' if training else ''})"
             return f"its {what} {found} with PyTorch {torch.__version__}; a newer one may do"

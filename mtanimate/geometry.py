@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CPU = torch.device("cpu")  # constants are kept for each device: to bring one there anew, a GPU would be waited for
+CPU = torch.device("cpu")  # constants are cached for each device: copying them to a GPU anew would wait for it
 
 
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def antialias_kernel(scale: float, device: torch.device = CPU) -> Tensor:
     """
     sigma = (1 / scale - 1) / 2
     radius = round(4 * sigma)
-    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
         offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
         line = torch.exp(-(offsets**2) / (2 * sigma**2))
         kernel = line[:, None] * line[None, :]

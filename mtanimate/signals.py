@@ -9,12 +9,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-# SIGHUP comes where a terminal is closed, SIGBREAK of Ctrl-Break on Windows; each system has its own.
+# SIGHUP: the terminal was closed. SIGBREAK: Ctrl-Break on Windows. Not every system has each of them.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 _PARENT = "MTANIMATE_PARENT"  # in the environment of a command that is to end with the one that started it
-_LONGEST_IMPORT = 30.0  # seconds that a signal waits for
-_AGAIN = 0.05  # seconds until one that came at a bad moment is sent once more
-_GLANCE = 1.0  # seconds between looks at whether the parent lives
+_LONGEST_IMPORT = 30.0  # seconds that a signal waits for an import
+_AGAIN = 0.05  # seconds until a postponed signal is sent again
+_GLANCE = 1.0  # seconds between checks that the parent lives
 
 
 class Ended(KeyboardInterrupt):
@@ -65,7 +65,7 @@ class SignalsAsInterrupt:
         if not self.number:
             self.number, self._since = number, time.monotonic()
         if _importing(frame) and time.monotonic() - self._since < _LONGEST_IMPORT:
-            _send_soon(number)  # imports catch what comes in them, or leave a module half there
+            _send_soon(number)  # imports would swallow it, or leave a module half loaded
             return
         raise Ended(number)
 

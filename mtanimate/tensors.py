@@ -13,7 +13,7 @@ from torch import Tensor
 from mtanimate.errors import InputError, OutOfMemory, is_of_memory
 from mtanimate.reading import check_regular
 
-_TIMES_SHARED = 4  # tensors that share their numbers, as tied weights do, may come to so many times what the file holds
+_TIMES_SHARED = 4  # tensors with shared storage, such as tied weights, may amount to so many times the file's numbers
 
 
 def load(path: Path, remedy: str) -> Any:
@@ -131,7 +131,7 @@ def read_weights(file: Path, what: str, remedy: str) -> dict[str, Tensor]:
         state = load_file(file) if safe else load(file, remedy)
     except InputError:
         raise
-    except Exception as error:  # whatever a damaged file makes the two readers stumble over
+    except Exception as error:  # a damaged file makes the two readers raise errors of any type
         if is_of_memory(error):
             raise OutOfMemory(f"'{file}'") from error
         raise InputError(f"cannot read {what} from '{file}' ({type(error).__name__}): {remedy}") from error

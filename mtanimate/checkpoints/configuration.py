@@ -1,7 +1,7 @@
 """The YAML configuration files of the tools whose checkpoints are imported and exported."""
 
 from pathlib import Path
-from reprlib import repr as shown  # of a value that is wrong, the beginning
+from reprlib import repr as shown  # shortens wrong values
 from typing import Any
 
 import yaml
@@ -20,7 +20,7 @@ from mtanimate.reading import MOST_YAML, read_text, read_yaml
 _MISSING = object()
 _HOURGLASS = ("block_expansion", "max_features", "num_blocks")
 _STAGE = ("NUM_MODULES", "NUM_BLOCKS", "NUM_CHANNELS")
-# Of the one that both tools save and build beside the network; its weight in their losses is 0, or it is left out.
+# Both tools build and save a discriminator beside the network; their losses do not use it, or weigh it by 0.
 _DISCRIMINATOR = {"scales": [1], "block_expansion": 32, "max_features": 512, "num_blocks": 4, "sn": True}
 
 
@@ -65,7 +65,7 @@ def read_configuration(path: Path, layout: str) -> ModelConfig:
     settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
     try:
         values = _fomm(settings) if layout == "fomm" else _release(settings)
-    except (IndexError, KeyError, TypeError, ValueError) as error:  # a number where a list is wanted, and the like
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # e.g. a number instead of a list
         raise InputError(f"'{path}' is not such a configuration ({type(error).__name__}: {error})") from error
     values |= {"num_keypoints": settings("model_params.common_params.num_kp"), **_generator(settings, layout)}
     return from_mapping(ModelConfig, values, f"'{path}': model")
@@ -75,7 +75,7 @@ def _fomm(settings: _Settings) -> dict[str, Any]:
     prefix = "model_params.kp_detector_params"
     affine = settings("model_params.common_params.estimate_jacobian", False)
     return {
-        # The file may leave the size out; every published checkpoint's is 256.
+        # The file may omit the size; it is 256 for every published checkpoint.
         "resolution": max(settings("dataset_params.frame_shape", [256, 256, 3])[:2]),
         "estimator": {
             "name": "fomm" if affine else "monkey-net",

@@ -32,14 +32,14 @@ from mtanimate.geometry import coordinate_grid
 from mtanimate.models.animator import Animator, outline_network
 from mtanimate.outputs import check_not_input, claim
 
-# What shapes do not show, and a wrong value of which loads silently and gives wrong pictures.
+# What shapes do not reveal, and whose wrong values would load silently and give wrong pictures.
 UNSEEN = {
     "fomm": "the temperature and padding of its keypoint detector, the variance of its keypoints, its resolution",
     "release": "the number of attention heads, whether its generator has skips",
 }
 # Top-level entries of checkpoints that look alike.
 OTHERS = {"inpainting_network": "TPSMM's", "region_predictor": "MRAA's"}
-_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's configuration has no words for
+_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # not in the release's configuration
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mtanimate.models.animator import Animator, outline_network
 from mtanimate.reading import parse_json
 
 FORMAT = "mtanimate-1"
-KEPT = "kept."  # names of tensors that our network computes by itself and only another tool's layout has
+KEPT = "kept."  # prefix of tensors that our network computes, and only another tool's layout stores
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def write_checkpoint(
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
         with replacing(path, overwrite) as partial:
-            # Not by its save_file: that writes under a name of its own, which would stay where it is killed.
+            # Not by `save_file`, whose temporary file would stay behind if the process is killed.
             partial.write_bytes(save(tensors, metadata))
     except OSError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
@@ -171,7 +171,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     """
     metadata, config = read_metadata(path), read_config(path)
     try:
-        animator = outline_network(config.model)  # the file brings the numbers
+        animator = outline_network(config.model)  # weights come from the file
     except InputError as error:
         raise InputError(f"'{path}': {error}") from error
     tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(KEPT)}

@@ -25,12 +25,12 @@ from mtanimate.errors import InputError
 from mtanimate.geometry import antialias_kernel
 from mtanimate.models.motion_transformer import sine_position
 
-# Parts of a checkpoint that hold the network. Whatever else a file has is training's.
+# Parts of a checkpoint that hold the network; all else belongs to training.
 PARTS = ("generator", "kp_detector", "bg_predictor")
-# What shows a layout: an entry that only it has.
+# An entry that only this layout has.
 SIGNATURES = {"release": "kp_detector.transformer.keypoint_token", "fomm": "kp_detector.kp.weight"}
 _GENERATOR = [(r"^dense_motion\.", "generator.dense_motion_network.")]
-# (our names, theirs), in turn; inner names of blocks, heads and of the backbone are the same.
+# (our names, theirs), applied in order; names inside of blocks, heads and backbone are the same.
 RENAMES = {
     "fomm": [
         (r"^motion_estimator\.hourglass\.", "kp_detector.predictor."),

@@ -12,7 +12,7 @@ from mtanimate.config.model import (
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
-# Far above any that is of use; a map of so many values takes 1 GiB.
+# Far above any useful size; a map of so many values takes 1 GiB.
 _LARGEST_MAP = 1 << 28
 _MOST_TOKENS = 4096
 _MOST_BLOCKS = 1000

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from reprlib import repr as shown  # of a value that is wrong, the beginning
+from reprlib import repr as shown  # shortens wrong values
 from typing import Any, TypeVar
 
 from mtanimate.config.consistency import check
@@ -147,9 +147,9 @@ def override(config: Config, settings: Sequence[str | tuple[str, Any]]) -> Confi
         if last not in target:
             raise InputError(f"--set: unknown setting '{key}'; {_nearest(last, target)}")
         if last == "name" and value != target[last]:
-            target.clear()  # another estimator: none of the former one's settings are its own
+            target.clear()  # another estimator, with other settings
         target[last] = value
-        mapping = to_mapping(from_mapping(Config, mapping))  # what the value brings along can be set next
+        mapping = to_mapping(from_mapping(Config, mapping))  # adds defaults, which later settings may change
     return check(from_mapping(Config, mapping))
 
 

@@ -16,9 +16,9 @@ from mtanimate.models.animator import Animator, Rendering
 from mtanimate.video import read_image
 from mtanimate.video.footage import is_moving, open_footage
 
-MOST = 64  # frames in all: more hardly move a range's ends
-LARGEST = 1e-3  # difference of a value in [0, 1] that float32 may have
-DECIBELS = {"fp16": 40.0, "int8": 36.0}  # that pictures must have, against float32's
+MOST = 64  # frames in all; more hardly change the ranges
+LARGEST = 1e-3  # allowed difference of a value in [0, 1] in float32
+DECIBELS = {"fp16": 40.0, "int8": 36.0}  # PSNR that pictures must reach, compared with float32
 
 
 def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:

@@ -22,8 +22,8 @@ from mtanimate.models.motion import Motion
 if TYPE_CHECKING:
     import onnx
 
-_BATCH = 2  # of the example that is traced; 1 would be taken for a constant
-OPSET = 20  # the first whose GridSample is what OpenVINO, too, takes; 16 to 19 call its modes otherwise
+_BATCH = 2  # of the traced example; 1 would become a constant
+OPSET = 20  # the first whose GridSample OpenVINO reads; 16 to 19 name its modes differently
 PRECISIONS = {"torch": ("fp32",), "onnx": ("fp32", "fp16", "int8"), "openvino": ("fp32", "fp16", "int8")}
 _HALF = {"Conv", "MatMul", "Gemm"}  # coordinates, sampling and softmax stay float32
 
@@ -58,11 +58,11 @@ def trace(animator: Animator, graph: Graph) -> Traced:
     shapes = [{0: batch} if len(example) == _BATCH else None for example in examples]
     # A module that takes `*inputs` has one argument: a tuple.
     shaped = (tuple(shapes),) if graph.name == "drive" else tuple(shapes)
-    outputs = module(*examples)  # computes what is cached for all callers: while it is traced, it would be fakes
+    outputs = module(*examples)  # fills the caches, which must not hold the tracer's fake tensors
     try:
         with quiet():
             program = torch.export.export(module, tuple(examples), dynamic_shapes=shaped)
-    except Exception as error:  # PyTorch raises whatever its tracers stumble over
+    except Exception as error:  # PyTorch's tracers raise errors of any type
         reason = " ".join(str(error).split())[:200]
         raise MTAnimateError(f"the graph '{graph.name}' of this network cannot be exported: {reason}") from error
     for node in program.graph.nodes:
@@ -116,7 +116,7 @@ def save_programs(programs: dict[str, ExportedProgram], folder: Path) -> None:
         MTAnimateError: writing failed.
     """
     for name, program in programs.items():
-        whole = io.BytesIO()  # where a disk is full, PyTorch's own writer ends the process
+        whole = io.BytesIO()  # PyTorch's own writer ends the process where a disk is full
         torch.export.save(program, whole)
         with _writing(folder / f"{name}.pt2") as file:
             file.write_bytes(whole.getbuffer())
@@ -169,7 +169,7 @@ class _Encode(nn.Module):
     def forward(self, source: Tensor) -> tuple[Tensor, ...]:
         encoded = self.animator.encode_source(source)
         features = encoded.features[-len(feature_names(self.animator.config)) :]
-        # `clone`: where nothing is reduced, an output would be an input, which not every runtime takes.
+        # Cloned: without a reduction an output would be an input, which not every runtime allows.
         return (encoded.reduced.clone(), *features, encoded.motion.keypoints, encoded.motion.affine)
 
 
@@ -200,7 +200,7 @@ class _Drive(nn.Module):
         batch = given["driving_keypoints"].shape[0]
         features = [given[name].expand(batch, -1, -1, -1) for name in self.graph.inputs if name.startswith("features")]
         picture = given.get("source", given["reduced"]).expand(batch, -1, -1, -1)
-        if not self.generator.skips:  # the picture and all features but the last are only counted, not looked at
+        if not self.generator.skips:  # only the number of the other features matters
             features *= len(self.generator.up_blocks) + 1
         dense = self.dense_motion(given["reduced"], *motions, given.get("background"))
         prediction = self.generator.decode(features, picture, dense)
@@ -238,7 +238,7 @@ def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
     if graph.name != "drive":
         return [frames]
     given = drive_inputs(animator.config, animator.encode_source(picture), animator.estimate_motion(frames))
-    return [given[name].clone() for name in graph.inputs]  # two inputs that are one tensor would become one
+    return [given[name].clone() for name in graph.inputs]  # inputs that share a tensor would be merged
 
 
 def _without_notes(model: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -258,7 +258,7 @@ def _halved(model: "onnx.ModelProto") -> "onnx.ModelProto":
     others = [node.name for node in model.graph.node if node.op_type not in _HALF]
     half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, node_block_list=others))
     half.topological_sort()
-    del half.model.graph.value_info[:]  # types as they were
+    del half.model.graph.value_info[:]  # notes of the former types
     return half.model
 
 

@@ -17,12 +17,12 @@ from mtanimate.models.animator import Animator
 if TYPE_CHECKING:
     import onnx
 
-# What is done for every frame: the source is encoded once, and the background's motion is coordinates.
+# The graphs that run for every frame and compute no coordinates of the background.
 QUANTISED = ("estimate", "drive")
-PIXELS = 0.25  # that a keypoint may move: more, and a still face trembles
-WANTED = DECIBELS["int8"] + 2  # dB that pictures must have: frames that were not measured may lose more
-_WORK = ("Conv", "MatMul", "Gemm", "Relu")  # Relu: a convolution's values are rounded after it, and it is gone
-_SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node comes from, outermost first, in the exporter's notes
+PIXELS = 0.25  # that a keypoint may move; with more, a still face trembles
+WANTED = DECIBELS["int8"] + 2  # dB that pictures must reach; frames that are not measured may lose more
+_WORK = ("Conv", "MatMul", "Gemm", "Relu")  # with Relu, which is fused: values are rounded after it
+_SCOPES = "pkg.torch.onnx.name_scopes"  # the exporter's note of a node's modules, outermost first
 
 
 @torch.inference_mode()
@@ -42,7 +42,7 @@ def quantise_models(
     Returns:
         The models; names of the parts in int8; names of those that had to stay in float32.
     """
-    few = -(-8 // len(groups))  # of a group are enough to see what is lost
+    few = -(-8 // len(groups))  # frames of a group that are measured
     ranging = [_calibration(animator, group[::2]) for group in groups]
     measuring = [_calibration(animator, torch.cat([group[:1], group[1::2][:few]])) for group in groups]
     models = dict(models)

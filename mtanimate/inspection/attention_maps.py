@@ -14,21 +14,21 @@ from mtanimate.inspection.sheets import Label, Sheet
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import MotionTransformer
 
-# Attention as a multiple of what an even look at all tokens gives each. Fixed, so that tokens, layers, frames and
-# figures can be compared; in powers of two, since maps reach from nearly even to one patch alone.
+# The colour scale, in powers of two of uniform attention: maps range from nearly uniform to one patch. It is fixed,
+# so that tokens, layers, frames and figures can be compared.
 LOWEST, HIGHEST = -2, 4
 _TICKS = {-2: "¼ or less", -1: "½", 0: "1", 1: "2", 2: "4", 3: "8", 4: "16 or more"}
 OPACITY = 0.6  # of the colours over a grey picture, whose face must stay visible
-BAR, _STRIP, _TALL = 140, 18, 420  # pixels: the colour bar with its labels, without, and how tall it gets
+BAR, _STRIP, _TALL = 140, 18, 420  # pixels: width of the colour bar with labels and without, and its largest height
 _COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 _ACROSS = 4  # matrices in a row of the figure
 _CELL = 26  # pixels, at least: a token's number stands beside it
 _SIDE = 260
-_LEFT, _TOP, _APART = 66, 70, 22  # what is written beside a matrix takes
+_LEFT, _TOP, _APART = 66, 70, 22  # pixels of the labels beside a matrix, and between matrices
 _WIDTH, _HEIGHT = 1400, 1120  # pixels that the pictures of a figure may take together
-_SHORTEST = 200  # the colour bar
-_SMALLEST, _LARGEST = 64, 200  # one of them
-_GAP, _LINE, _NUMBERS = 4, 20, 52  # between pictures, of a title, beside rows
+_SHORTEST = 200  # pixels of the colour bar
+_SMALLEST, _LARGEST = 64, 200  # pixels of one picture
+_GAP, _LINE, _NUMBERS = 4, 20, 52  # pixels between pictures, of a line of a title, of a row's number
 
 
 @torch.inference_mode()

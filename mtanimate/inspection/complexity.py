@@ -19,7 +19,7 @@ from mtanimate.config import (
 from mtanimate.config.consistency import check_sizes
 from mtanimate.models.animator import Animator
 
-# backbone, variant, the estimator, and what Tables 1 and 5 say of it.
+# Backbone, variant, estimator, and its numbers in Tables 1 and 5.
 ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
     ("stem", "paper", MotionTransformerConfig(backbone=BACKBONES["stem"]), (5.56, None)),
     ("hrnet_w32", "paper", MotionTransformerConfig(), (12.23, 7.54)),
@@ -105,7 +105,7 @@ def _counted(config: ModelConfig) -> Animator:
     """The network on the meta device, which computes nothing. Raises InputError for an unsuitable resolution."""
     check_sizes(config)
     with torch.device("meta"):
-        return Animator(config).eval().requires_grad_(False).to("meta")  # constants, too
+        return Animator(config).eval().requires_grad_(False).to("meta")  # cached constants too
 
 
 def _parameters(module: nn.Module) -> int:

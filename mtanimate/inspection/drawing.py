@@ -13,12 +13,12 @@ from mtanimate.models.motion import Motion
 
 Point = tuple[float, float]  # x, y in pixels, from the picture's top left corner; pixel 0's centre is at 0.5
 Colour = tuple[int, ...]
-_FINE = 3  # drawn so much larger and reduced again: Pillow's shapes have hard edges
+_FINE = 3  # supersampling: Pillow's shapes have hard edges
 _WHITE = (255, 255, 255)
-_AXIS = 0.16  # in coordinates: how long the axes of a usual part's matrix are drawn
-FAR = 0.25  # in coordinates: an eighth of the picture; so far and farther has the full colour
-_ARROWS = 12  # a side
-_NEAR = 0.01  # what moved less has no arrow
+_AXIS = 0.16  # drawn length of a median axis, in coordinates
+FAR = 0.25  # the distance of full colour, in coordinates: an eighth of the picture
+_ARROWS = 12  # in each direction
+_NEAR = 0.01  # less movement, in coordinates, has no arrow
 
 
 def token_colours(count: int) -> Tensor:

@@ -97,7 +97,7 @@ class Subject:
             InputError: a broken file, or a crop or face that is not there.
         """
         picture = read_image(self.image or self.source or PORTRAIT, log, max_pixels=self.max_pixels)
-        # The portrait is framed already, and needs no dlib.
+        # The portrait is cropped already, so that it needs no face detection.
         crop = parse_crop(self.crop if self.image or self.source else "none")
         (square,) = frame_source(picture, crop, parse_face(self.face), log)
         source = resize_frames(square.cut(picture[None]), resolution)

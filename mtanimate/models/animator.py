@@ -16,7 +16,7 @@ from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import MotionTransformer
 from mtanimate.models.region_predictor import RegionPredictor
 
-# Pictures in, Motion out: what `model.estimator.name` chooses from.
+# The motion estimators by `model.estimator.name`: from pictures to Motion.
 ESTIMATORS: dict[str, type[nn.Module]] = {
     "motion-transformer": MotionTransformer,
     "fomm": KeypointDetector,
@@ -69,7 +69,7 @@ class Rendering:
     motion: DenseMotion
 
 
-_MOST_PARAMETERS = 1_000_000_000  # 4 GB; the paper's networks have a tenth
+_MOST_PARAMETERS = 1_000_000_000  # 4 GB; the paper's networks have a tenth of that
 
 
 def outline_network(config: ModelConfig) -> "Animator":

@@ -84,7 +84,7 @@ class DenseMotionNetwork(nn.Module):
         Returns:
             Masks, flow and occlusion of batch size B, at h x w.
         """
-        batch = driving.keypoints.shape[0]  # not `len`, which an export would take for a constant
+        batch = driving.keypoints.shape[0]  # `len` would become a constant in an export
         grid = coordinate_grid(reduced.shape[2], reduced.shape[3], like=driving.keypoints)
         still = grid[None] if background is None else background_grid(background, grid)
         motions = torch.cat([still.expand(batch, -1, -1, -1)[:, None], sparse_motions(source, driving, grid)], dim=1)
@@ -103,7 +103,7 @@ class DenseMotionNetwork(nn.Module):
     def _inputs(self, reduced: Tensor, motions: Tensor, heatmaps: Tensor) -> Tensor:
         """[heat map, deformed source], background first, then each part: (B, 4 (K+1), h, w)."""
         batch, parts, height, width = motions.shape[:4]
-        # The parts' grids stacked along the height read one source: no K+1 copies of it.
+        # The parts' grids are stacked along the height, so that the source need not be copied K+1 times.
         deformed = sample(reduced, motions.flatten(1, 2), exact=self.exact)
         deformed = deformed.unflatten(2, (parts, height)).transpose(1, 2)
         no_heat = heatmaps.new_zeros(batch, 1, height, width)

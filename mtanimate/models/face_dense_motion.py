@@ -35,13 +35,13 @@ from mtanimate.models.face_points import (
 )
 from mtanimate.models.motion import Motion
 
-# How wide a part's mask begins, along the eyes and across them, in a face's own coordinates; and the logit of what
-# stands still, which no Gaussian has.
+# Initial standard deviations of the parts' masks, along and across the eyes, in face coordinates.
 _LID, _IRIS, _CORNER = (0.09, 0.035), (0.05, 0.04), (0.05, 0.05)
 _EYE = [_LID, _LID, _CORNER, _CORNER, _IRIS]
 SIGMAS = [(0.08, 0.055)] * len(MOUTH) + _EYE + _EYE + [(0.12, 0.08)] * len(RIGHT_BROW | LEFT_BROW)
 SIGMAS += [(0.2, 0.2)] * len(JAW) + [(0.26, 0.26)] * len(SKULL)
-# How far below its keypoint it begins: a lid's and a lip's lies on its own side, so that those that meet part there.
+# Initial offsets of masks below their keypoints: those of lids and lips lie on their own side of the opening, so that
+# two that touch can part there.
 _SIDES = {
     159: -0.035,
     386: -0.035,
@@ -54,24 +54,25 @@ _SIDES = {
     178: 0.03,
     402: 0.03,
 }
-# A lid's and a lip's mask ends at its opening, an iris's is inside: what its logit gains on its own side, and how wide
-# the edge is: about a cell of the masks, in face coordinates. Learned, it becomes sharper, and lids move cell by cell.
+# Masks of lids and lips end at the opening, those of irises lie inside. _GAIN: what the logit gains on its own side.
+# _EDGE: width of the edge in face coordinates, about a cell of the masks; not learned, since it would become so sharp
+# that lids move cell by cell.
 _GAIN, _EDGE = 4.0, 0.012
-# Which distance each takes: to the openings' upper edges, to their lower ones, or into the openings.
+# The distance that applies to each vertex: 0-2 to upper edges, 3-5 to lower edges, 6-7 into the openings.
 _EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
 _EDGED_PARTS = token_indices(_EDGED)
-# A slice: a list of numbers would be brought to a GPU at each use.
+# A slice, since a list of numbers would be copied to a GPU at each use.
 _IRISES = slice(token_indices([468])[0], token_indices([473])[0] + 1, token_indices([473])[0] - token_indices([468])[0])
-_EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # the last: none
-STILL = -3.0
-# What the logit of the occlusion loses where a place inside an opening is read outside of it, or the other way round.
+_EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # last: no edge
+STILL = -3.0  # initial logit of the background, which has no Gaussian
+# What occlusion's logit loses where a position inside an opening is read from outside of it, or the reverse.
 _UNLIKE = 2.0
-_IRIS_HEAT = 0.06  # standard deviation of what tells a generator where irises are, in face coordinates
+_IRIS_HEAT = 0.06  # standard deviation of the generator's maps of irises, in face coordinates
 _MOUTH_HEIGHT, _MOUTH_REACH = 0.78, 0.3  # middle and half the width of a mouth, in face coordinates
-_HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
+_HEAT = 0.1  # standard deviation of the hourglass's heat maps: its cells are coarser than an eyelid
 _HIDDEN = 64
-_UNIT = 0.1  # face coordinates move by about so much
-_LOGITS, _WIDTHS = 10.0, 3.0  # in these units a layer's outputs become logits and widths: steps of 1e-3 would take ages
+_UNIT = 0.1  # a typical movement in face coordinates
+_LOGITS, _WIDTHS = 10.0, 3.0  # units of predicted logits and log widths: without them learning is slow
 
 
 class FaceDenseMotionNetwork(nn.Module):
@@ -108,11 +109,11 @@ class FaceDenseMotionNetwork(nn.Module):
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
         self.still = nn.Parameter(torch.tensor(STILL))
         self.unlike = nn.Parameter(torch.tensor(_UNLIKE))
-        # No weights: they have values on every device. Lists of numbers would be brought to a GPU at each use.
+        # Buffers, not weights; lists of numbers would be copied to a GPU at each use.
         self.register_buffer("distances", torch.tensor(list(_EDGED.values()), device=CPU), persistent=False)
         self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
         self.register_buffer("usual", canonical_points().repeat(2, 1), persistent=False)
-        # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
+        # From the points of both faces: logits, log widths and offsets of each part's Gaussian, and features.
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
         if not self.still.is_meta:
@@ -139,7 +140,7 @@ class FaceDenseMotionNetwork(nn.Module):
             Masks, flow, occlusion and openings of batch size B, at 2h x 2w.
         """
         height, width = reduced.shape[2:]
-        with full_precision(reduced.device):  # coordinates need it
+        with full_precision(reduced.device):  # half precision is not enough for coordinates
             moves = _Moves(source, driving)
             bias, log_sigma, offset, features = self._expression(moves)
             gaussians = _Gaussians(moves.middles + offset, log_sigma, bias)
@@ -231,7 +232,7 @@ class _Gaussians:
     def __call__(self, places: Tensor) -> Tensor:
         """places: (B, h, w, 2) -> (B, K, h, w)."""
         flat = places.flatten(1, 2).transpose(1, 2)  # (B, 2, h w)
-        # By products of matrices: coordinate by coordinate, it would take longer than the convolutions.
+        # As matrix products: coordinate by coordinate this would take longer than the convolutions.
         logits = torch.cat([self.square, self.linear], dim=2) @ torch.cat([flat.square(), flat], dim=1)
         return (logits + self.constant[:, :, None]).unflatten(2, places.shape[1:3])
 
@@ -291,7 +292,7 @@ class _Moves:
         spots: positions from `places`. own: (B, 3, h, w), how much each belongs to the driving openings. flow: there.
         """
         unlike = self._unlike(own, flow.detach())
-        # Enlarged, a flow that reads two lids reads the eye on the way from one to the other.
+        # An enlarged flow that reads one lid and then the other reads the eye between them.
         halfway = self.driving_openings.inside((spots[:, 1:] + spots[:, :-1]) / 2)
         between = self._unlike(halfway, (flow[:, 1:] + flow[:, :-1]).detach() / 2)
         unlike = torch.maximum(unlike, torch.maximum(F.pad(between, (0, 0, 1, 0)), F.pad(between, (0, 0, 0, 1))))

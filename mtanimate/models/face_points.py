@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtanimate.geometry import CPU
 
-# Vertex of MediaPipe's refined face mesh (Kartynnik et al., 2019) -> place, part by part. "Right" is the subject's.
+# Vertex of MediaPipe's refined face mesh (Kartynnik et al., 2019) -> position, part by part. "Right" is the subject's.
 MOUTH = {
     13: (0.0, 0.735),
     14: (0.0, 0.822),
@@ -49,15 +49,15 @@ SKULL = {
 PLACES = MOUTH | RIGHT_EYE | LEFT_EYE | RIGHT_BROW | LEFT_BROW | JAW | SKULL
 VERTICES = list(PLACES)
 COUNT = len(VERTICES)
-# What does not move against the skull: nothing of lips, lids, brows and jaw; nor the nose's tip, which stands out.
+# Vertices that do not move against the skull: none of lips, lids, brows and jaw, nor the protruding tip of the nose.
 RIGID = (33, 133, 263, 362, 168, 10, 234, 454)
 # Right eye, left eye, mouth: corner, middles of the upper and the lower edge, other corner, from left to right in the
 # picture.
 OPENINGS = ((33, 159, 145, 133), (362, 386, 374, 263), (61, 13, 14, 291))
 _OPENINGS = len(OPENINGS)
 OPENING_MAPS = 6  # channels of `mtanimate.models.dense_motion.DenseMotion.openings`
-_NARROWEST = 0.03  # from a corner to the middle, in face coordinates: narrower ones are profiles, or misread
-_EDGE = 0.02  # inside begins at an edge and is whole at this depth, in face coordinates
+_NARROWEST = 0.03  # least distance from corner to middle, in face coordinates: less means a profile, or an error
+_EDGE = 0.02  # `inside` rises from 0 at an edge to 1 at this depth, in face coordinates
 
 
 def token_indices(vertices: Iterable[int]) -> list[int]:
@@ -68,7 +68,7 @@ def token_indices(vertices: Iterable[int]) -> list[int]:
 @lru_cache
 def canonical_points(device: torch.device = CPU) -> Tensor:
     """The position of each point on a face that looks into the camera: (COUNT, 2) in face coordinates, cached."""
-    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
         return torch.tensor(list(PLACES.values()), device=CPU).to(device)
 
 
@@ -102,8 +102,8 @@ class Openings:
 
     def __init__(self, points: Tensor) -> None:
         left, middle, right = points.index_select(1, _edges(points.device)).unflatten(1, (3, -1)).unbind(dim=1)
-        self._middle = middle[..., None]  # (B, 6, 2, 1): edges from upper to lower, opening by opening
-        self.gaps = middle[:, 1::2, 1] - middle[:, ::2, 1]  # (B, 3): how far apart an opening's edges are
+        self._middle = middle[..., None]  # (B, 6, 2, 1): upper and lower edge of each opening
+        self.gaps = middle[:, 1::2, 1] - middle[:, ::2, 1]  # (B, 3): height of each opening
         reach = torch.stack([left - middle, right - middle])
         across = torch.stack([reach[0, ..., 0].clamp_max(-_NARROWEST), reach[1, ..., 0].clamp_min(_NARROWEST)])
         self._per_reach, self._drop = 1 / across[..., None], reach[..., 1, None]  # (2, B, 6, 1)
@@ -159,6 +159,6 @@ def _edges(device: torch.device = CPU) -> Tensor:
     They are kept on the device: a list of numbers would be copied there at each use.
     """
     edges = [(left, middle, right) for left, *middles, right in OPENINGS for middle in middles]
-    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
         tokens = [token for vertices in zip(*edges, strict=True) for token in token_indices(vertices)]
         return torch.tensor(tokens, device=CPU).to(device)

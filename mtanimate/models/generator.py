@@ -23,7 +23,7 @@ class Generator(nn.Module):
         levels = config.num_down_blocks
         channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.skips = config.skips
-        # A face's generator is told what opens, at every size: how it is to be painted does not show in what is read.
+        # A face's generator is told at every size where eyes and mouth are open, which warped features do not show.
         self.opened = nn.ModuleList(_opened(width) for width in reversed(channels) if config.openings)
         self.first = SameBlock(3, channels[0])
         self.down_blocks = nn.ModuleList(DownBlock(channels[i], channels[i + 1]) for i in range(levels))
@@ -88,7 +88,7 @@ class Generator(nn.Module):
             return x
         assert motion.openings is not None
         maps, size = motion.openings, (x.shape[2], x.shape[3])
-        smaller = size[0] < maps.shape[2]  # an eye is smaller than the step from pixel to pixel of the smallest
+        smaller = size[0] < maps.shape[2]  # by area: an eye may be smaller than a pixel there
         maps = F.interpolate(maps, size=size, mode="area") if smaller else resize(maps, size)
         return x + self.opened[level](maps.to(x.dtype))
 

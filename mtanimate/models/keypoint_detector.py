@@ -38,10 +38,12 @@ class HeatmapEstimator(nn.Module):
         """
         features = self.hourglass(antialias_downsample(image, self.config.scale_factor))
         logits = self.heatmap_head(features)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # coordinates need more than half
+        logits = logits.to(
+            torch.promote_types(logits.dtype, torch.float32)
+        )  # half precision is not enough for coordinates
         size = (logits.shape[2], logits.shape[3])
         heatmaps = torch.softmax(logits.flatten(2) / self.config.temperature, dim=2).unflatten(2, size)
-        # The map's own grid: without padding its rim's pixels, too, lie on -1 and 1.
+        # The map's own grid: without padding, too, its outermost pixels lie on -1 and 1.
         grid = coordinate_grid(*size, like=heatmaps)
         return features, heatmaps, (heatmaps[..., None] * grid).sum(dim=(2, 3))
 

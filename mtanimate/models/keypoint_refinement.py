@@ -21,13 +21,13 @@ from mtanimate.models.face_points import (
 )
 
 SIDE = 64  # of a window, in samples; its features have half as many
-# Each window in a face's own coordinates: middle, half the side, and the points that are read off it.
+# Each window in face coordinates: middle, half the side, and the points that are located in it.
 _WINDOWS = (
     ((-0.36, -0.12), 0.4, RIGHT_EYE | RIGHT_BROW),
     ((0.36, -0.12), 0.4, LEFT_EYE | LEFT_BROW),
     ((0.0, 0.9), 0.75, MOUTH | JAW),
 )
-_PRIOR = 0.5  # standard deviation of where a point is at first, in halves of a window's side
+_PRIOR = 0.5  # standard deviation of a point's initial distribution, in halves of a window's side
 
 
 class KeypointRefinement(nn.Module):
@@ -77,12 +77,12 @@ class KeypointRefinement(nn.Module):
         keys = keys.flatten(2).unflatten(0, (-1, len(_WINDOWS)))
         queries = self.query(self.norm(motion)) * keys.shape[2] ** -0.5
         orders, rest, back = _orders(keypoints.shape[1], image.device)
-        local = []  # in the face's own coordinates
+        local = []  # in face coordinates
         for window, (order, (grid, prior)) in enumerate(zip(orders, _readings(image.device), strict=True)):
             logits = (queries.index_select(1, order) @ keys[:, window]).float() + prior  # (B, N, h * w)
             local.append(torch.softmax(logits, dim=-1)[..., None].mul(grid).sum(dim=2))
         read = (torch.cat(local, dim=1)[..., None, :] * matrix[:, None]).sum(dim=-1) + origin[:, None]
-        # Put back in the order of the tokens, without writing into a tensor.
+        # Restore the order of the tokens, without in-place writes.
         return torch.cat([read, keypoints.index_select(1, rest)], dim=1).index_select(1, back)
 
     def _features(self, windows: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class KeypointRefinement(nn.Module):
         """Samples the windows of each picture: (B * 3, 3, SIDE, SIDE)."""
         grids = _grids(SIDE, image.device)
         reach = (grids[None, ..., None, :] * matrix[:, None, None, None]).sum(dim=-1) + origin[:, None, None, None]
-        # The windows' grids stacked along the height read one picture: no three copies of it.
+        # The windows' grids are stacked along the height, so that the picture need not be copied three times.
         cut = sample(image, reach.flatten(1, 2), exact=True)
         return cut.unflatten(2, (len(_WINDOWS), SIDE)).transpose(1, 2).flatten(0, 1)
 
@@ -106,7 +106,7 @@ class KeypointRefinement(nn.Module):
 @lru_cache
 def _grids(side: int, device: torch.device = CPU) -> Tensor:
     """The face coordinates of every sample of the windows: (3, side, side, 2)."""
-    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
         square = coordinate_grid(side, side, torch.zeros(1, device=CPU))
         middles = [torch.tensor(middle, device=CPU) for middle, _, _ in _WINDOWS]
         grids = [half * square + middle for (_, half, _), middle in zip(_WINDOWS, middles, strict=True)]
@@ -124,7 +124,7 @@ def _orders(tokens: int, device: torch.device = CPU) -> tuple[list[Tensor], Tens
     order = [token for window in placed for token in window]
     rest = [token for token in range(tokens) if token not in order]
     back = sorted(range(tokens), key=[*order, *rest].__getitem__)
-    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
         return [_index(window, device) for window in placed], _index(rest, device), _index(back, device)
 
 

@@ -49,7 +49,7 @@ class MultiHeadAttention(nn.Module):
             layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, tokens in ((self.query, queries), (self.key, context), (self.value, context))
         )
-        # On a CPU the fused attention is slow backwards: written out, the estimator trains a fifth faster.
+        # On a CPU, fused attention has a slow backward pass: written out, the estimator trains a fifth faster.
         slow = query.device.type == "cpu" and query.requires_grad
         if maps is None and not slow:
             attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
@@ -216,7 +216,7 @@ class MotionTransformer(nn.Module):
         the content of the picture reaches the motion tokens from the start. A starts as the identity; in `paper`,
         keypoints start spread over the picture.
         """
-        if self.motion_tokens.is_meta:  # no values yet; PyTorch would import for seconds to draw none
+        if self.motion_tokens.is_meta:  # nothing to initialise, and PyTorch's imports for it take seconds
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):

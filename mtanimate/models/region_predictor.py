@@ -7,7 +7,7 @@ from mtanimate.geometry import coordinate_grid
 from mtanimate.models.keypoint_detector import HeatmapEstimator
 from mtanimate.models.motion import Motion
 
-_ROUND = 1e-3  # a covariance whose two eigenvalues differ by less of their sum has no axes to speak of
+_ROUND = 1e-3  # a covariance whose two eigenvalues differ by a smaller share of their sum counts as round
 
 
 class RegionPredictor(HeatmapEstimator):
@@ -23,7 +23,7 @@ class RegionPredictor(HeatmapEstimator):
         grid = coordinate_grid(height, width, like=heatmaps)
         offset = grid - keypoints[:, :, None, None]
         x, y = offset.unbind(dim=-1)
-        # A pixel is a square, not a point: its own variance keeps a map of one pixel from having no size.
+        # A pixel is a square, not a point: its own variance gives even a map of one pixel a size.
         xx = (heatmaps * x**2).sum(dim=(2, 3)) + (2 / (width - 1)) ** 2 / 12
         yy = (heatmaps * y**2).sum(dim=(2, 3)) + (2 / (height - 1)) ** 2 / 12
         xy = (heatmaps * x * y).sum(dim=(2, 3))
@@ -49,7 +49,7 @@ def principal_axes(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
     angle = torch.atan2(sine, cosine) / 2
     gap = torch.where(round_, 0.0, (sine**2 + cosine**2).sqrt())  # ONNX has no hypot
     longer = ((xx + yy + gap) / 2).clamp_min(0).sqrt()
-    # The product of the two eigenvalues is the determinant: no difference of two nearly equal numbers.
+    # The product of the two eigenvalues is the determinant: it avoids a difference of nearly equal numbers.
     shorter = (xx * yy - xy**2).clamp_min(1e-12).sqrt() / longer
     cos, sin = torch.cos(angle), torch.sin(angle)
     return torch.stack([cos * longer, -sin * shorter, sin * longer, cos * shorter], dim=-1).unflatten(-1, (2, 2))

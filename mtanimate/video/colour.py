@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Numbers of ITU-T H.273, which libav and the files themselves use.
+# Numbers of ITU-T H.273, as in libav and in files.
 _UNSPECIFIED = 2
-_BT709, _BT601, _SMPTE240M, _BT2020 = 1, 5, 7, 9  # of matrices: what swscale calls them too
+_BT709, _BT601, _SMPTE240M, _BT2020 = 1, 5, 7, 9  # matrices, with swscale's numbers
 _PQ, _HLG = 16, 18
 _FULL, _LIMITED = 2, 1
-_EXACT = 0x40000  # SWS_ACCURATE_RND: without it, all is darker by one level
+_EXACT = 0x40000  # SWS_ACCURATE_RND; without it, pictures are darker by one level
 _FAST_BILINEAR, _BICUBIC = 0x1, 0x4
 
 # To linear BT.709 red, green, blue.
@@ -24,11 +24,11 @@ _TO_BT709 = {
     9: [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],  # BT.2020
     12: [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]],  # Display P3
 }
-_WHITE = 100.0  # cd/m²: what an SDR screen shows as white. HDR is shown as bright as it is meant, up to
-_KNEE = 0.6  # this share of white; brighter light, up to _PEAK, is pressed into the rest.
-_PEAK = 10.0  # whites: 1000 cd/m², for which HLG and most PQ are made
+_WHITE = 100.0  # cd/m², white of an SDR screen. HDR keeps its brightness up to
+_KNEE = 0.6  # this share of white; brighter light, up to _PEAK, is compressed into the rest.
+_PEAK = 10.0  # times white: 1000 cd/m², for which HLG and most PQ is mastered
 _LEVELS = 4096  # of the tables: 12 bits
-_STRANGEST = 5  # times as wide as high: pixels beyond are taken for a mistake in the file
+_STRANGEST = 5  # largest aspect ratio of a pixel; beyond, the file is wrong
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Converter:
         self._format, self._threads = format, threads
         self._reformatter = VideoReformatter()
         width, height = format.stored
-        self._pixels = np.empty((height, width, 3), np.uint8)  # new memory for each frame would cost more than it holds
+        self._pixels = np.empty((height, width, 3), np.uint8)  # reused: allocating it for each frame is slow
 
     def __call__(self, frame: "VideoFrame") -> np.ndarray:
         """Converts a frame to uint8 RGB (height, width, 3); the next call overwrites the array."""
@@ -90,7 +90,7 @@ class Converter:
         converted = self._reformatter.reformat(
             frame,
             *format.stored,
-            "gbrp12le" if wide else "rgb24" if plain else "gbrp",  # exact and fast
+            "gbrp12le" if wide else "rgb24" if plain else "gbrp",  # for exactness and speed
             src_colorspace=_matrix(frame),
             src_color_range=None if plain else frame.color_range or _LIMITED,
             dst_color_range=_FULL,

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from mtanimate.video.probe import VideoInfo
 
-# What is read, by libavformat's names. Lists of other files (hls, dash, concat), text and devices are not among them.
+# The formats that are read, by libavformat's names; without lists of other files (hls, dash, concat), text and devices.
 FORMATS = (
     *("mov", "matroska", "avi", "gif", "mpegts", "mpeg", "mxf", "asf", "ogg", "flv", "nut", "dv", "rm", "wtv", "ivf"),
     *("yuv4mpegpipe", "h264", "hevc", "obu", "m4v", "mpegvideo", "mjpeg", "webp", "apng"),
     *("wav", "w64", "mp3", "aac", "flac", "aiff", "au", "caf", "ac3", "eac3", "dts", "amr", "ape", "tta", "wv"),
 )
 _NO_VIDEO = "attached_pic", "timed_thumbnails", "still_image"
-_WORTH_SEEKING = 8  # frames: fewer are decoded and left out in less time
+_WORTH_SEEKING = 8  # frames; fewer are skipped faster by decoding them
 
 
 class Damaged(Exception):
@@ -105,7 +105,7 @@ def packets(container: "InputContainer", *streams: "Stream") -> "Iterator[Packet
         for packet in container.demux(*streams):
             if packet.is_corrupt and packet.stream.type == "video":
                 raise Damaged
-            if packet.size or packet.dts is None:  # AVI repeats a picture by an empty packet
+            if packet.size or packet.dts is None:  # in AVI an empty packet repeats a picture
                 yield packet
     except MemoryError:  # libav's, too
         raise
@@ -131,7 +131,7 @@ def decode(packets: "Iterable[Packet]") -> "Iterator[VideoFrame]":
         except av.FFmpegError as error:
             if begun or packet.is_keyframe:
                 raise Damaged from error
-            continue  # a recording that begins within a picture
+            continue  # the recording begins inside a picture
         for frame in frames:
             if frame.is_corrupt:
                 raise Damaged
@@ -236,6 +236,6 @@ def _from_key(
     if not first.is_keyframe or first.pts is None or first.pts > video.ticks[key]:
         raise Damaged
     time = first.pts
-    # Pictures that lead up to an open key frame refer to what was not decoded.
+    # Leading pictures of an open key frame refer to frames that were not decoded.
     frames = (frame for frame in decode(chain([first], following)) if frame.pts is None or frame.pts >= time)
     return frames, bisect_left(video.ticks, time)

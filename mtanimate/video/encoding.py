@@ -11,14 +11,14 @@ from mtanimate.outputs import check_folder, check_new_file
 from mtanimate.video.ffmpeg import encoders
 from mtanimate.video.png_folder import is_our_sequence
 
-# What a player makes of the four tags and what the pixels are must agree, or red and green shift. setparams marks the
-# frames, from which some encoders take the tags, the options the encoder, from which others do.
+# The four colour tags must match the pixels, or players shift red and green. Some encoders take them from the frames
+# (setparams), others from their options.
 TO_BT709 = "out_color_matrix=bt709:out_range=tv"  # of the filter `scale`
 TAGGED_BT709 = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
 TAGS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
 _VIDEO = (".mp4", ".m4v", ".mov", ".mkv")
 _AAC = ("-c:a", "aac", "-b:a", "192k")
-_FIRST = ("-movflags", "+faststart")  # the index stands first: it plays while it loads
+_FIRST = ("-movflags", "+faststart")  # the index comes first, so that it plays while it loads
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Encoding:
         if self.crf is not None:
             arguments += ["-crf", str(self.crf)]
         if self.name == "h265" and self.container.format[-1] != "matroska":
-            arguments += ["-tag:v", "hvc1"]  # Apple's players know no other
+            arguments += ["-tag:v", "hvc1"]  # the only tag that Apple's players accept
         return arguments
 
 
@@ -165,7 +165,7 @@ def check_output(path: str | Path, overwrite: Overwrite, codec: str | None = Non
     encoding = choose_encoding(path, codec, crf)
     path = Path(path)
     if encoding.name == "png":
-        check_folder(path)  # first: it puts back what a run that was killed had set aside
+        check_folder(path)  # first, since it restores what a killed run had set aside
         _check_sequence(path, overwrite)
     else:
         check_new_file(path, overwrite)

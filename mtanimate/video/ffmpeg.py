@@ -16,14 +16,14 @@ from threading import Thread, Timer
 from mtanimate.errors import MTAnimateError
 from mtanimate.video.decoding import FORMATS
 
-# Input options: a file cannot make ffmpeg open what it names, on the network or on the disk.
+# Input options: a file cannot make ffmpeg open other files or addresses that it names.
 ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))
 ONLY_FILES = ("-protocol_whitelist", "file,pipe", *ONLY_FORMATS)
-_LONGEST_END = 3600.0  # seconds for what is left when all frames are given, as for the colours of a long GIF
-_KILLED = 9  # SIGKILL, which Windows has not
+_LONGEST_END = 3600.0  # seconds to finish after the last frame, e.g. to choose the colours of a long GIF
+_KILLED = 9  # SIGKILL, which Windows does not have
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
-_LONGEST_ANSWER = 60.0  # seconds for what it knows of itself
-# SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
+_LONGEST_ANSWER = 60.0  # seconds to list its encoders
+# SVT-AV1 ignores ffmpeg's log level: this limits it to errors.
 _ENVIRONMENT = {"SVT_LOG": "1"}
 
 
@@ -89,7 +89,7 @@ class FFmpeg:
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 env={**os.environ, **_ENVIRONMENT},
-                start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
+                start_new_session=True,  # Ctrl-C must not reach ffmpeg, which would finish the file
                 preexec_fn=_ending_with(os.getpid()),
             )
         except OSError as error:

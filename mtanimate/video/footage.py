@@ -17,15 +17,15 @@ from mtanimate.video.image import is_animated, open_picture, read_image, to_rgb
 from mtanimate.video.reader import VideoReader
 from mtanimate.video.timing import frame_rate, frames_between, is_variable
 
-_SHORTEST = Fraction(1, 100)  # seconds; browsers show what asks for less, or says nothing, for the usual time
+_SHORTEST = Fraction(1, 100)  # seconds; like browsers, shorter or missing times become _USUAL
 _USUAL = Fraction(1, 10)
-_FINEST = 1_000_000  # ticks a second, where the frames' times agree on no coarser step
-# All frames are decoded to open the file: together they may have so many times the pixels that one may.
+_FINEST = 1_000_000  # ticks a second, where the frames' times have no coarser common step
+# All frames are decoded when the file is opened: together they may have so many times the pixels of one.
 _MOST_FRAMES_PIXELS = 100
 PICTURE_SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".tif", ".tiff")
 }
-# By which videos are found in folders: what cameras, phones and editors write.
+# Extensions by which videos are found in folders: those of cameras, phones and editors.
 VIDEO_SUFFIXES = {
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".insv", ".lrv"),
     *(".mkv", ".webm", ".avi", ".divx", ".gif", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".rm", ".rmvb"),
@@ -64,7 +64,7 @@ class AnimatedPicture:
         self.frame_count = len(lengths)
         if lcm(*(length.denominator for length in lengths)) > _FINEST:
             lengths = [Fraction(max(round(length * _FINEST), 1), _FINEST) for length in lengths]
-        # When each frame is shown, in seconds since the first is: ascending, as many as frames.
+        # When each frame is shown, in seconds after the first, ascending.
         self.times: list[Fraction] = list(accumulate(lengths[:-1], initial=Fraction(0)))
         tick = Fraction(1, lcm(1000, *(length.denominator for length in lengths)))
         ticks = [int(time / tick) for time in self.times]
@@ -96,7 +96,7 @@ class AnimatedPicture:
     def _pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Image.Image]:
         """Yields decoded frames by ascending number (None: all); each is valid until the next is asked for."""
         with open_picture(self.path, max_pixels=self.max_pixels) as picture:
-            # A PNG may begin with a picture for those who know no animation, which is not of it.
+            # A PNG may begin with a picture for viewers without animation, which is not part of it.
             first = 1 if picture.info.get("default_image") else 0
             if numbers is None:
                 numbers = range(getattr(picture, "n_frames", 1) - first)

@@ -20,10 +20,10 @@ from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
 
 Log = Callable[[str], None]
 
-# Photo editors write more than the megabyte of text, or of colour profile, that Pillow allows a PNG by itself.
+# Photo editors write more text and larger colour profiles than the megabyte that Pillow allows in a PNG.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
-# What undoes each orientation of EXIF. Pillow's exif_transpose also rewrites the EXIF, and fails where that is broken.
+# Undoes each EXIF orientation. Pillow's exif_transpose also rewrites the EXIF data, and fails where they are broken.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,12 +33,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# All that is read, by Pillow's names. It knows more: for one of them, EPS, it starts Ghostscript.
+# The formats that are read, by Pillow's names. Of its others, EPS would start Ghostscript.
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "AVIF", "TIFF")
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Without these a PNG is no picture, or another one.
+# The chunks of a PNG that its picture depends on.
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
-_LARGEST_PROFILE = 16 << 20  # bytes; printers' largest have some
+_LARGEST_PROFILE = 16 << 20  # bytes; the largest profiles of printers have a few million
 _GREY = ("1", "L", "LA", "La")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -98,7 +98,7 @@ def open_picture(
         raise too_large(path, f"{count[0] if count else 'too many'} pixels", max_pixels) from error
     except InputError:
         raise
-    except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
+    except Exception as error:  # damage makes Pillow's readers raise errors of any type
         if is_of_memory(error):
             raise OutOfMemory(path) from error
         raise InputError(f"{path} cannot be read ({_line(error)}): save or download the picture again") from error
@@ -130,7 +130,7 @@ def to_rgb(picture: Image.Image, log: Log = lambda line: None) -> np.ndarray:
 
 def is_animated(path: Path) -> bool:
     """Whether a file is an animated GIF, WebP, PNG or AVIF. False also where it cannot be read: reading tells why."""
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # opening a pipe would wait
         return False
     try:
         with warnings.catch_warnings():
@@ -190,7 +190,7 @@ def _said(known: str | None, text: dict[str, str]) -> dict[str, Any]:
     if text and known in ("JPEG", "WEBP"):
         exif = Image.Exif()
         lines = "\n".join(f"{keyword}: {line}" for keyword, line in text.items())
-        exif[ExifTags.Base.ImageDescription] = lines.encode()  # as bytes: Pillow would make '?' of what is not ASCII
+        exif[ExifTags.Base.ImageDescription] = lines.encode()  # as bytes: Pillow replaces what is not ASCII by '?'
         return {"exif": exif}
     return {}
 
@@ -205,7 +205,7 @@ def _opened(path: Path, log: Log, max_pixels: int, needed: int | None) -> Image.
         return _loaded(path, path, max_pixels, needed)
     except InputError:
         raise
-    except Exception:  # as in `open_picture`; what is wrong with the picture itself is wrong once more
+    except Exception:  # as in `open_picture`; if the picture itself is broken, it fails again below
         if not start.startswith(_PNG):
             raise
         picture = _loaded(BytesIO(_bare_png(path.read_bytes())), path, max_pixels, needed)
@@ -214,7 +214,7 @@ def _opened(path: Path, log: Log, max_pixels: int, needed: int | None) -> Image.
 
 
 def _loaded(file: Path | BytesIO, path: Path, max_pixels: int, needed: int | None) -> Image.Image:
-    if Image.MAX_IMAGE_PIXELS is not None:  # at this Pillow warns, and at twice as many it refuses
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow warns at this number, and refuses twice as many
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of many pixels, and of broken metadata
@@ -222,7 +222,7 @@ def _loaded(file: Path | BytesIO, path: Path, max_pixels: int, needed: int | Non
         try:
             check_pixels(path, *picture.size, max_pixels)
             if needed is not None:
-                least = 2 * needed / min(picture.size)  # a JPEG's eighths, quarters and halves are rough
+                least = 2 * needed / min(picture.size)  # JPEG's reduced sizes are rough
                 picture.draft(None, (math.ceil(least * picture.width), math.ceil(least * picture.height)))
             picture.load()
         except BaseException:
@@ -256,7 +256,7 @@ def _orientation(picture: Image.Image, log: Log) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of EXIF that is broken elsewhere
             return picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # whatever Pillow's parser stumbles over
+    except Exception:  # Pillow's parser raises errors of any type
         log("its EXIF data are broken: it is not turned by them")
         return 1
 
@@ -299,7 +299,7 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
     elif grey.dtype.kind != "f" or high > 255:
         divisor = 257
     result = np.empty(grey.shape, np.uint8)
-    for row, values in zip(result, grey, strict=True):  # as float64, all of it would take eight times its room
+    for row, values in zip(result, grey, strict=True):  # row by row: float64 takes eight times the memory
         row[...] = np.rint(values.astype(np.float64) * factor / divisor)
     return result
 

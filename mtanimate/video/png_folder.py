@@ -12,7 +12,7 @@ from mtanimate.files import Overwrite, give_folder_name, hidden_beside
 from mtanimate.video.image import open_lazily, png_text
 
 _NAME = re.compile(r"\d{7,}\.png")
-_MARK = "mtanimate"  # in each picture: what has it may be replaced by what has it
+_MARK = "mtanimate"  # the software in each picture's metadata: only such pictures may be replaced
 
 
 def is_our_sequence(folder: Path) -> bool:
@@ -27,7 +27,7 @@ def is_marked(file: Path, mark: str) -> bool:
     try:
         with open_lazily(file) as picture:
             return picture.info.get("Software") == mark
-    except Exception:  # whatever Pillow stumbles over: then it is none of ours
+    except Exception:  # Pillow raises errors of any type; such a file is none of ours
         return False
 
 
@@ -63,7 +63,7 @@ class PictureFolder:
         try:
             for frame in frames:
                 file = self._partial / f"{self._count:07d}.png"
-                # A tenth larger than by Pillow's own level, in less than half the time.
+                # A tenth larger than at Pillow's default level, in less than half the time.
                 Image.fromarray(frame).save(file, pnginfo=self._text, compress_level=1)
                 self._count += 1
         except OSError as error:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Of these a packet is a picture, but for what `_told_by_packets` looks at.
+# Codecs with one picture in each packet, with the exceptions that `_told_by_packets` checks.
 _A_PICTURE_A_PACKET = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "gif"}
-# Of these libav sees for itself which pictures are key frames, whatever the container says.
+# Codecs whose key frames libav recognises itself, whatever the container says.
 _KEYS_ARE_SEEN = {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg", "prores", "ffv1", "mpeg4", "mpeg2video"}
 _JUMPS = 0x0200  # AVFMT_TS_DISCONT: recordings, whose clock may jump
-# What MP4 and MOV are made of, outside. Anything else at the end was appended by a camera or a program.
+# The outer boxes of MP4 and MOV. Anything else at the end was appended by a camera or a program.
 _BOXES = b"ftyp styp moov moof mdat mfra free skip wide uuid meta sidx ssix pdin prft emsg pnot udta".split()
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # of Matroska
 
@@ -185,7 +185,7 @@ def _told_by_packets(
     order = [picture.order for picture in pictures if picture.order is not None]
     if (
         codec not in _A_PICTURE_A_PACKET
-        or container.format.name == "avi"  # stores the order of decoding alone
+        or container.format.name == "avi"  # stores only the decoding order
         or (codec == "h264" and first.interlaced_frame)  # two fields may be two packets
         or not times
         or len(set(times)) < sum(picture.shown for picture in pictures)
@@ -231,7 +231,7 @@ def _ascending(
             return continuous_times(times, tick, rate)
         if all(one <= next for one, next in pairwise(times)):
             return times
-    # AVI keeps the order of decoding: as many are shown at as many times.
+    # AVI stores the decoding order: sorted, its times are those of the frames.
     order = sorted(picture.order for picture in pictures if picture.order is not None)
     return order if len(order) == len(stamps) else [round(number / rate / tick) for number in range(len(stamps))]
 
@@ -315,7 +315,7 @@ def _without_a_trailer(file: BinaryIO, length: int) -> bool:
         elif block == b",":
             _skip_colours(file, file.read(9)[8:])
             file.seek(1, 1)
-        else:  # the semicolon; of what is no block the decoder says what is wrong
+        else:  # the semicolon; other bytes are the decoder's to report
             return False
         while (part := file.read(1)) and part != b"\0":
             file.seek(part[0], 1)

@@ -14,7 +14,7 @@ from mtanimate.video.decoding import decode_frames
 from mtanimate.video.probe import VideoInfo, probe
 from mtanimate.video.timing import frames_between, is_variable
 
-# Levels, on the mean: between two decoders' pictures of one frame, and between frames that are as good as equal.
+# Mean differences, in levels: of two decoders' pictures of one frame, and of frames that count as equal.
 _ALIKE, _TIE = 2.5, 0.01
 
 
@@ -122,7 +122,7 @@ class VideoReader:
         numbers = np.unique(wanted).tolist()
         if numbers[0] < 0 or numbers[-1] >= self.frame_count:
             raise IndexError(f"frames {numbers[0]} to {numbers[-1]} of a video of {self.frame_count} frames")
-        # One thread: for two frames out of a clip others cost more than they bring.
+        # One thread: for a few frames of a clip, more are slower.
         for number, frame in zip(numbers, decode_frames(self.path, self._video, numbers, threads=1), strict=True):
             frames[wanted == number] = frame
         return frames
@@ -145,7 +145,7 @@ class VideoReader:
 
         done = 0
         frames = self._decord_frames(numbers)
-        # RuntimeError: also what an end that comes too early becomes in a generator
+        # RuntimeError: also what StopIteration becomes inside a generator
         with suppress(decord.DECORDError, RuntimeError), closing(frames):
             for frame in frames:
                 yield frame
@@ -153,7 +153,7 @@ class VideoReader:
         yield from decode_frames(self.path, self._video, numbers[done:], threads=0)
 
     def _decord_frames(self, numbers: Sequence[int]) -> Generator[np.ndarray, None, None]:
-        # Opened anew each time: an open decord reader holds on to the frames it decoded ahead.
+        # Opened anew each time: a decord reader keeps the frames that it decoded ahead.
         opened = self._open_decord()
         for number in numbers:
             opened.seek_accurate(number)
@@ -182,7 +182,7 @@ class VideoReader:
         true = self.frames(near).astype(np.int16)
         try:
             shown = np.stack(list(self._decord_frames(numbers)))
-        except Exception as error:  # whatever is missing (build, driver, device, codec), the CPU decodes it
+        except Exception as error:  # build, driver, device or codec may be missing: the CPU decodes then
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rpartition(": ")[2]
             self.decoder_note = f"the GPU does not decode this video ({reason})"
             return

@@ -11,8 +11,8 @@ from mtanimate.video.encoding import Container
 from mtanimate.video.ffmpeg import ONLY_FILES, local
 from mtanimate.video.probe import probe
 
-# Sound that begins less than this before the frames is copied with what is too much: containers say to skip it.
-# An encoder's lead-in is that long.
+# Sound that begins up to this long before the frames is copied as a whole: containers can tell players to skip the
+# beginning, which is how they store an encoder's lead-in.
 _LEAD_IN = Fraction(1, 20)
 
 
@@ -28,7 +28,7 @@ class Sound:
 
     path: Path
     start: Fraction = Fraction(0)
-    max_pixels: int = MAX_PIXELS  # of a frame of the file
+    max_pixels: int = MAX_PIXELS  # the most of a frame of the file
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SoundTrack:
         steps += ",aresample=async=1:first_pts=0:min_comp=0.0001:min_hard_comp=0.008"
         steps += f",apad=whole_dur={_seconds(length)}"
         if "libopus" in container.sound:
-            steps += ",aformat=channel_layouts=mono|stereo|5.1|7.1"  # it takes no other arrangement of speakers
+            steps += ",aformat=channel_layouts=mono|stereo|5.1|7.1"  # it supports no other channel layouts
         return ["-af", steps, *container.sound]
 
     def clock(self, length: Fraction) -> list[str]:

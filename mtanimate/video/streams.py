@@ -22,17 +22,17 @@ from mtanimate.video.ffmpeg import ONLY_FORMATS, FFmpeg, executable
 from mtanimate.video.timing import frame_rate
 
 _DSHOW = re.compile(r'"([^"]+)" \(video\)')
-_PATIENCE = 60.0  # seconds without a frame after which a stream counts as dead
-_FASTEST = 1000  # frames a second; what ffmpeg calls faster than this has no rate of its own
-# Each frame once, as it comes, in the one format that says its size and rate and keeps no frame back.
-# V: a cover picture is no video. One thread: several keep back a frame.
+_PATIENCE = 60.0  # seconds without a frame until a stream counts as dead
+_FASTEST = 1000  # frames a second; ffmpeg reports more for streams without a rate
+# Every frame once, without delay, in Y4M, which tells size and rate.
+# V excludes cover pictures. One thread, since several delay a frame.
 _SQUARE = "scale=iw*clip(sar\\,1\\,5):ih/clip(sar\\,0.2\\,1)"
 _FRAMES = [
     *("-map", "0:V:0", "-fps_mode", "passthrough", "-threads", "1"),
     *("-vf", f"{_SQUARE}:out_color_matrix=bt709:out_range=pc:flags=accurate_rnd+full_chroma_int,setsar=1"),
     *("-pix_fmt", "yuv444p", "-f", "yuv4mpegpipe", "-flush_packets", "1", "-"),
 ]
-# Of the last two: a cluster is sent when it is full, which it is after one frame, and ffmpeg keeps nothing back.
+# The last two options: a cluster is full, and sent, after one frame, and ffmpeg flushes its output.
 _H264 = [
     *("-vf", f"scale={TO_BT709}:flags=accurate_rnd+full_chroma_int,{TAGGED_BT709}", "-pix_fmt", "yuv420p", *TAGS),
     *("-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-crf", "18", "-g", "50"),
@@ -93,7 +93,7 @@ class DrivingStream:
         arguments = ["-thread_type", "slice"]  # threads that do not delay frames
         if self.live:
             self._ffmpeg = FFmpeg([*arguments, "-nostdin", *_camera(name), *_FRAMES], stdin=subprocess.DEVNULL)
-        else:  # a playlist in the pipe opens no file and no address
+        else:  # a playlist in the pipe must not open files or addresses
             arguments += ["-protocol_whitelist", "pipe", *ONLY_FORMATS, "-i", "pipe:0"]
             self._ffmpeg = FFmpeg([*arguments, *_FRAMES], stdin=_standard_input())
         try:
@@ -143,7 +143,7 @@ class DrivingStream:
             line = self._stdout().readline()
         magic, *fields = line.decode("ascii").split()[:4] or [""]
         if magic != "YUV4MPEG2":
-            self._ffmpeg.finish()  # its last words are here
+            self._ffmpeg.finish()  # now all its messages are there
             raise self._no_video(self._reason())
         width, height, rate = (field[1:] for field in fields)
         check_pixels(self.name if self.live else "standard input", int(width), int(height), self._max_pixels)
@@ -284,7 +284,7 @@ def camera_arguments(number: int) -> list[str]:
     Raises:
         InputError: there is no such camera, as far as the system tells.
     """
-    if sys.platform == "darwin":  # it takes no rate but one that the camera names, and 30 every camera has
+    if sys.platform == "darwin":  # it takes only rates that the camera offers; every camera offers 30
         return ["-f", "avfoundation", "-framerate", "30", "-i", f"{number}:none"]
     if sys.platform == "win32":
         names = _windows_cameras()

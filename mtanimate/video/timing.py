@@ -13,7 +13,7 @@ from mtanimate.errors import InputError
 if TYPE_CHECKING:
     pass
 
-_LONGEST_WAIT = 10  # seconds, as ffmpeg has it: a clock that jumps further was set anew
+_LONGEST_WAIT = 10  # seconds, as in ffmpeg: a clock that jumps further was reset
 _TYPED = Fraction(1, 2000)  # people type times to the millisecond: 0.067 is the frame at 2/30
 
 
@@ -93,7 +93,7 @@ def frames_between(
     """
     first = 0 if start is None else bisect_left(times, start - _TYPED)
     last = len(times) if end is None else bisect_left(times, end - _TYPED)
-    if (start is not None and not start >= 0) or first >= last:  # `not`: no number at all (nan) is refused too
+    if (start is not None and not start >= 0) or first >= last:  # `not`: nan is refused too
         asked = f"from {0 if start is None else start:g} s" + ("" if end is None else f" to {end:g} s")
         length = float(times[-1] + 1 / fps)
         raise InputError(f"{path} shows no frame {asked}: it is {length:.2f} s long, choose times in it")

@@ -16,7 +16,7 @@ from mtanimate.video.ffmpeg import FFmpeg, local
 from mtanimate.video.png_folder import PictureFolder
 from mtanimate.video.sound import Sound, SoundTrack, find_sound
 
-_FINEST = 1_000_000  # ticks a second, where the times agree on no coarser step
+_FINEST = 1_000_000  # ticks a second, where the times have no coarser common step
 
 
 class VideoWriter:
@@ -166,7 +166,7 @@ class EncodedFile:
         else:
             ticks = _ticks_per_second(times)
             self._stamps = _stamps(times, ticks)
-            # IVF is the simplest container there is that gives every raw frame its time.
+            # IVF is the simplest container that gives every raw frame a time.
             self._header = struct.pack("<4sHH4sHHIII4x", b"DKIF", 0, 32, b"RGB\x18", width, height, ticks, 1, 0)
             source = ["-f", "ivf", "-c:v", "rawvideo", "-i", "pipe:0"]
             # Without a time base of its own, the encoder would round the times to a rate that ffmpeg guesses.
@@ -211,7 +211,7 @@ class EncodedFile:
             file.unlink(missing_ok=True)
 
     def _first_step(self) -> list[str]:
-        if self._encoding.name == "gif":  # its colours are chosen when all frames are known: keep them till then
+        if self._encoding.name == "gif":  # its colours are chosen after the last frame
             lossless = Encoding("ffv1", CODECS["ffv1"], ".mkv", None)
             return [*lossless.arguments(), *lossless.container.format, self._new(".mkv")]
         return [*self._encoding.arguments(), *self._metadata, *self._encoding.container.format, self._new()]
