@@ -1,4 +1,4 @@
-"""What of this machine and installation works: the findings of `mtanimate doctor`."""
+"""The findings of `mtanimate doctor`: what works on this machine and in this installation."""
 
 import importlib.metadata
 import platform
@@ -23,7 +23,14 @@ from mtanimate.video.ffmpeg import executable
 
 @dataclass(frozen=True)
 class Finding:
-    """needed: `mtanimate animate` does not work without it. detail: what was found, or how to get it."""
+    """The state of one thing.
+
+    Attributes:
+        what: its name.
+        ok: whether it works.
+        needed: whether `mtanimate animate` needs it.
+        detail: what was found, or how to get it.
+    """
 
     what: str
     ok: bool
@@ -35,7 +42,7 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at everything; nothing is raised."""
+    """Examines everything; raises nothing."""
     return [
         Finding("python", True, True, f"{platform.python_version()} on {platform.platform()}"),
         *map(_package, ("mtanimate", "torch", "av", "decord2", "imageio-ffmpeg", "matplotlib", "numpy", "pillow")),
@@ -74,7 +81,7 @@ def _device() -> Finding:
 
 
 def _decoder() -> Finding:
-    """Tried on a real clip of four frames."""
+    """Tries decoding on a GPU with a clip of four frames."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             clip = Path(folder) / "clip.mp4"
@@ -104,7 +111,7 @@ def _codecs() -> list[Finding]:
 
 
 def _checkpoints() -> list[Finding]:
-    """Those on this machine. Without one that was imported, the rest works."""
+    """Findings about the shipped and the imported checkpoints; imported ones are not needed."""
     shipped = [_shipped(entry, entry.file) for entry in entries().values() if entry.file is not None]
     return shipped + [_imported(name, file) for name, file in imported().items()]
 

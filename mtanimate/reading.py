@@ -14,9 +14,12 @@ from typing import IO, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+import yaml
 
 from mtanimate.errors import InputError
 
+MOST_YAML = 1 << 20  # bytes of a file
+_MOST_VALUES = 10_000  # of a YAML file, aliases written out
 MOST_TEXT = 256 << 20  # bytes: the index of a cache of half a million clips
 _DEEPEST = 50
 _MOST_DIGITS = 40
@@ -163,3 +166,52 @@ def read_table(path: Path) -> "csv.DictReader[str]":
     first = file.readline()
     file.seek(0)
     return csv.DictReader(file, delimiter=max(",;\t", key=first.count))
+
+
+def read_yaml(text: str) -> Any:
+    """What the text says, of Python's own types.
+
+    Raises ValueError, in one line, where it is no YAML, nested more than 50 times, or of more than 10,000 values, those
+    that aliases repeat counted each time.
+    """
+    try:
+        return yaml.load(text, _YAMLLoader)
+    except (yaml.YAMLError, AttributeError, ArithmeticError, TypeError, ValueError) as error:  # of !!int x, 2001-99-99
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+class _YAMLLoader(yaml.SafeLoader):
+    """YAML as people write it: 3e-4 is a number (YAML 1.1 wants 3.0e-4)."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._sizes: dict[yaml.Node, int] = {}  # of finished nodes, aliases written out
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} times")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None and node not in self._sizes:
+            self._sizes[node] = self._size(node)
+        return node
+
+    def _size(self, node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        parts = node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        if any(part not in self._sizes for part in parts):
+            raise ValueError("an alias stands for what it is a part of")
+        size = 1 + sum(self._sizes[part] for part in parts)
+        if size > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES} values")
+        return size
+
+
+_YAMLLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)

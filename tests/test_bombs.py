@@ -31,7 +31,7 @@ from mtanimate.config import (
 )
 from mtanimate.data.packing import PackedFaces
 from mtanimate.errors import InputError
-from mtanimate.models.animator import outline
+from mtanimate.models.animator import outline_network
 from mtanimate.tensors import read_weights
 from mtanimate.training.checkpointing import _read as read_state
 from mtanimate.training.run import make_animator
@@ -144,7 +144,7 @@ MANY = replace(MODEL, estimator=MotionTransformerConfig(backbone=HRNetConfig(wid
 def test_a_network_of_too_many_weights_is_refused_before_it_is_built(tmp_path, monkeypatch):
     within_limits(MANY, "it")  # each size is in range
     with pytest.raises(InputError, match="parameters"):
-        outline(MANY)
+        outline_network(MANY)
     with pytest.raises(InputError, match="parameters"):
         make_animator(replace(CONFIG, model=MANY), None)
     metadata = {"format": FORMAT, "config": json.dumps(to_mapping(Config(model=MANY)))}

@@ -34,7 +34,7 @@ from mtanimate.outputs import check_not_input, claim, place
 from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import Sound, VideoReader, read_image
 from mtanimate.video.footage import Footage, is_moving, open_footage
-from mtanimate.video.streams import Closed
+from mtanimate.video.streams import StreamClosed
 
 MARK = {
     "title": "Synthetic video made with mtanimate",
@@ -250,7 +250,7 @@ def perform(
     )
     written = 0
     progress(0, total, "animating")
-    with suppress(Closed), output:  # whoever read our standard output may have had enough
+    with suppress(StreamClosed), output:  # whoever read our standard output may have had enough
         made = _render(stage, performer.batch_size, total, direct, background, watching if settings.compare else None)
         for frames in ahead(made):
             output.write(frames)
@@ -357,7 +357,7 @@ class Watching:
 
     def _lost(self, motion: Motion, background: torch.Tensor | None) -> list[int]:
         """The frames, from 0 on, where there is no subject, or no motion that is finite."""
-        finite = motion.finite()
+        finite = motion.is_finite()
         if background is not None:
             finite &= background.isfinite().flatten(1).all(dim=1)
         if not finite.any():

@@ -19,7 +19,7 @@ from mtanimate.animation.retargeting import transferred
 from mtanimate.faces.detection import square_frames
 from mtanimate.inference.predictor import Performer
 from mtanimate.models.motion import Motion
-from mtanimate.video.streams import Closed
+from mtanimate.video.streams import StreamClosed
 
 if TYPE_CHECKING:
     from mtanimate.animation.settings import Mode
@@ -104,7 +104,7 @@ class Arrivals:
 
 
 class Sink(Protocol):
-    """Where results go. All three may raise Closed; `attend` is called often, also while there is no frame."""
+    """Where results go. All three may raise StreamClosed; `attend` is called often, also while there is no frame."""
 
     def write(self, frame: np.ndarray, at: float) -> None:
         """A result, uint8 (H, W, 3), of the frame that came `at` so many seconds after the first."""
@@ -213,7 +213,7 @@ def perform_live(
     follower = Follower(performer, stage, mode, adapt_scale, strength)
     arrivals, tally = Arrivals(stream), _Tally()
     interrupt: KeyboardInterrupt | None = None
-    with suppress(Closed), sink, arrivals, _signals() as signals:
+    with suppress(StreamClosed), sink, arrivals, _signals() as signals:
         try:
             for at, frame in arrivals.each(sink.attend):
                 if sink.reference_asked() or signals:
@@ -249,7 +249,7 @@ class Follower:
     def follow(self, square: Tensor) -> np.ndarray:
         """A driving frame, uint8 (1, 3, R, R) -> the result, uint8 (H, W, 3)."""
         motion = self.performer.estimate(square).to(torch.device("cpu"))
-        if motion.finite().all():
+        if motion.is_finite().all():
             self._last = motion
             self._reference = motion if self._reference is None else self._reference
         else:

@@ -190,7 +190,7 @@ def _times(text: str, frames: int) -> list[Fraction] | None:
 
 
 def _check(motion: Motion, fps: Fraction, background: Tensor | None) -> None:
-    if not motion.finite().all() or not (background is None or background.isfinite().all()):
+    if not motion.is_finite().all() or not (background is None or background.isfinite().all()):
         raise ValueError("values that are not finite")
     largest = max(values.abs().max() for values in (motion.keypoints, motion.affine, background) if values is not None)
     if largest > _FARTHEST:

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtanimate.geometry import inverse_2x2, matmul_2x2, transform_points
-from mtanimate.models.face_points import LEFT_EYE, MOUTH, RIGHT_EYE, face_frame, indices
-from mtanimate.models.motion import Motion, change, movement_scale, strengthened, transfer_relative
+from mtanimate.models.face_points import LEFT_EYE, MOUTH, RIGHT_EYE, face_frame, token_indices
+from mtanimate.models.motion import Motion, affine_change, movement_scale, scale_affine_change, transfer_relative
 
-_MOUTH = indices(MOUTH)
-_EYES = (indices(RIGHT_EYE), indices(LEFT_EYE))
-_MOUTH_CORNERS = indices((61, 291))
-_EYE_CORNERS = (indices((33, 133)), indices((362, 263)))
-_LIPS = [indices(pair) for pair in ((13, 14), (81, 178), (311, 402))]  # upper, lower
-_LIDS = [indices(pair) for pair in ((159, 145), (386, 374))]
+_MOUTH = token_indices(MOUTH)
+_EYES = (token_indices(RIGHT_EYE), token_indices(LEFT_EYE))
+_MOUTH_CORNERS = token_indices((61, 291))
+_EYE_CORNERS = (token_indices((33, 133)), token_indices((362, 263)))
+_LIPS = [token_indices(pair) for pair in ((13, 14), (81, 178), (311, 402))]  # upper, lower
+_LIDS = [token_indices(pair) for pair in ((159, 145), (386, 374))]
 _SIZES = (0.6, 1.6)  # of a source's mouth or eye, in the driver's: beyond, one of the two was misread
 _WIDEST = 2.0  # a lid's opening, in that of the source's own eye
 _SHUT = 0.03  # an opening, in face coordinates, below which a ratio to it means nothing
@@ -54,7 +54,7 @@ def transfer_face(
         moved = moved * _part_sizes(own, rest)[..., None]
     features = _bounded(own, rest, driver, own + moved, strength)
     size = (_size(frame) / _size(rest_frame))[:, None] if adapt_scale else 1.0
-    turned = matmul_2x2(strengthened(change(driving, reference)[:, 0], strength), frame)
+    turned = matmul_2x2(scale_affine_change(affine_change(driving, reference)[:, 0], strength), frame)
     place = origin + (driver_origin - rest_origin) * size * strength
     keypoints = transform_points(turned[:, None], features) + place[:, None]
     return Motion(keypoints, turned[:, None].expand(-1, keypoints.shape[1], -1, -1), kind="face")
@@ -128,7 +128,7 @@ def smoothed(motion: Motion, seconds: float, fps: float) -> Motion:
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     window = torch.exp(-(offsets**2) / (2 * sigma**2))
     window /= window.sum()
-    motion = motion.unwound()
+    motion = motion.with_continuous_signs()
     return replace(motion, keypoints=_filtered(motion.keypoints, window), affine=_filtered(motion.affine, window))
 
 

@@ -238,6 +238,6 @@ class MovingStage:
 
 def _usable(rest: Motion) -> Motion:
     """The same. Raises InputError where it is not finite: nothing can be driven from there."""
-    if not rest.finite().all():
+    if not rest.is_finite().all():
         raise InputError("the source's motion is not finite: try another --crop, or is the checkpoint damaged?")
     return rest

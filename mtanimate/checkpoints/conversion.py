@@ -1,4 +1,7 @@
-"""Another tool's checkpoint -> ours: recognised by its names, measured by its shapes, tried once, written whole."""
+"""Import and export of other tools' checkpoints.
+
+An import is recognised by its names, measured by its shapes, run once, and written whole.
+"""
 
 import re
 from dataclasses import dataclass, replace
@@ -26,21 +29,33 @@ from mtanimate.config import (
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing, sha256, taken
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.animator import Animator, outline
+from mtanimate.models.animator import Animator, outline_network
 from mtanimate.outputs import check_not_input, claim
 
-# What shapes do not show, and a wrong value of which loads silently and gives wrong pictures.
+# What shapes do not reveal, and whose wrong values would load silently and give wrong pictures.
 UNSEEN = {
     "fomm": "the temperature and padding of its keypoint detector, the variance of its keypoints, its resolution",
     "release": "the number of attention heads, whether its generator has skips",
 }
 # Top-level entries of checkpoints that look alike.
 OTHERS = {"inpainting_network": "TPSMM's", "region_predictor": "MRAA's"}
+_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # not in the release's configuration
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What came of a file. left_out: its entries that only training needs. remarks: what a user should know."""
+class ImportedCheckpoint:
+    """The result of an import.
+
+    Attributes:
+        name: under which it can be used from now on.
+        file: that was written.
+        layout: `fomm` or `release`.
+        config: of the network.
+        parameters: their number.
+        left_out: entries that only training needs.
+        remarks: what a user should know.
+        about: its origin.
+    """
 
     name: str
     file: Path
@@ -54,15 +69,20 @@ class Imported:
 
 def import_checkpoint(
     path: Path, name: str | None = None, config: str | None = None, overwrite: bool = False
-) -> Imported:
-    """Write the network in `path` (a torch file) as the checkpoint `name`, or the file's own name.
+) -> ImportedCheckpoint:
+    """Imports the network in a torch file. Nothing in the file is run; the network is, once.
 
-    config: what shapes do not show: the configuration file that it was trained with, or the name of the published
-    checkpoint that it is; not needed where the name is a published one's. Nothing in the file is run; the network
-    is, once.
-    Raises InputError for a file that is no checkpoint, damaged, of an unknown network or not all finite, a name that
-    is taken, or where `config` is needed or is another network's; MTAnimateError where it cannot be written, or
-    another run writes it.
+    Args:
+        path: of the file.
+        name: of the new checkpoint; None: the file's own name.
+        config: for what shapes do not reveal: the configuration file of its training, or the name of the published
+            checkpoint that it is. Not needed where `name` is a published one's.
+        overwrite: whether a checkpoint of this name may be replaced.
+
+    Raises:
+        InputError: the file is no checkpoint, damaged, of an unknown network or not finite; the name is taken; `config`
+            is missing or describes another network.
+        MTAnimateError: it cannot be written, or another run is writing it.
     """
     path = path.expanduser()
     name = _name_for(path, name)
@@ -71,7 +91,64 @@ def import_checkpoint(
         return _import(path, name, config, overwrite)
 
 
-def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Imported:
+@dataclass(frozen=True)
+class ExportedCheckpoint:
+    """The result of an export to another tool's layout.
+
+    Attributes:
+        file: of the weights.
+        configuration: the YAML file without which the other tool cannot read the weights.
+        layout: `fomm` or `release`.
+    """
+
+    file: Path
+    configuration: Path
+    layout: str
+
+
+def export_checkpoint(
+    checkpoint: str, layout: str, out: str | Path | None = None, overwrite: bool = False
+) -> ExportedCheckpoint:
+    """Writes a checkpoint in another tool's layout, and its configuration beside it.
+
+    Weights that were imported come back bit by bit.
+
+    Args:
+        checkpoint: a name or a file.
+        layout: `fomm` or `release`.
+        out: of the weights; None: `NAME.pth.tar` in the current folder. The configuration is `NAME.yaml`.
+        overwrite: whether existing files may be replaced.
+
+    Raises:
+        InputError: the layout cannot hold the network, or a file exists.
+        MTAnimateError: it cannot be written, or another run is writing it.
+    """
+    file = resolve(checkpoint)
+    out = Path(out).expanduser() if out is not None else Path(f"{file.stem}.pth.tar")
+    settings = out.with_name(out.name.removesuffix(".tar").removesuffix(".pth") + ".yaml")
+    with claim(out, settings):
+        for path in (out, settings):
+            check_not_input("--out", path, [file])
+            if taken(path) and not overwrite:
+                raise InputError(f"--out {path} exists already: choose another, or --overwrite")
+        _export(checkpoint, file, layout, out, settings, overwrite)
+    return ExportedCheckpoint(out, settings, layout)
+
+
+def unfit(model: ModelConfig, layout: str) -> str:
+    """Why a layout cannot hold a network; "" where it can.
+
+    Args:
+        model: the network's configuration.
+        layout: `fomm` or `release`.
+    """
+    reason = _unfit_parts(model, layout)
+    if not reason and model.dense_motion.exact_sampling:
+        return "it samples exactly (model.dense_motion.exact_sampling), other tools half a pixel off"
+    return reason
+
+
+def _import(path: Path, name: str, config: str | None, overwrite: bool) -> ImportedCheckpoint:
     content = read_pickle(path)
     layout, weights = _recognised(path, content)
     left_out = [key for key in content if key not in (*PARTS, "epoch")]
@@ -87,7 +164,7 @@ def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Impor
         )
     model = _configured(path, config, layout, weights, entry, list(published))
     state = _translated(path, weights, layout, model)
-    animator = outline(model)
+    animator = outline_network(model)
     animator.load_state_dict(state, assign=True)
     _try(path, animator.eval().requires_grad_(False))
     about = _about(path, layout, content, left_out, entry)
@@ -99,11 +176,11 @@ def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Impor
     kept, remarks = _kept(weights, layout, model)
     write_checkpoint(target, animator, Config(model=model), about, kept=kept, overwrite=overwrite)
     parameters = sum(parameter.numel() for parameter in animator.parameters())
-    return Imported(name, target, layout, model, parameters, left_out, remarks, about)
+    return ImportedCheckpoint(name, target, layout, model, parameters, left_out, remarks, about)
 
 
 def _name_for(path: Path, name: str | None) -> str:
-    """The given name, or the file's without its endings. Raises InputError where it can be no checkpoint's."""
+    """The given name, or the file's without its extensions. Raises InputError for one that no checkpoint can have."""
     if name is None:
         stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin))+$", "", path.name, flags=re.IGNORECASE)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
@@ -125,7 +202,7 @@ def _check_free(path: Path, name: str, overwrite: bool) -> None:
 
 
 def _recognised(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
-    """The layout and the weights by `part.name`."""
+    """The layout, and the weights by `part.name`."""
     weights = {
         f"{part}.{_plain(name)}": tensor
         for part in PARTS
@@ -145,14 +222,14 @@ def _recognised(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Ten
 
 
 def _plain(name: str) -> str:
-    """Without what DataParallel puts before names, and torch.compile wherever it was."""
+    """A name without the prefixes of DataParallel and torch.compile."""
     return re.sub(r"^(module\.)+", "", name.replace("_orig_mod.", ""))
 
 
 def _configured(
     path: Path, config: str | None, layout: str, weights: dict[str, Tensor], entry: Entry | None, published: list[str]
 ) -> ModelConfig:
-    """The network's configuration: shapes first; the rest from a file, or from the published checkpoint it is."""
+    """The network's configuration, from its shapes, and from a file or the published checkpoint that it is."""
     names = "|".join(published)
     if entry is not None:
         told = load_preset(entry.configuration).model
@@ -174,8 +251,11 @@ def _configured(
 
 
 def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
-    """Settings that the shapes contradict. of_the_tool: one configuration for all that it published, whose kinds
-    of matrices differ. A background predictor may have been left out of the file."""
+    """Settings that the shapes contradict.
+
+    of_the_tool: one configuration stands for all checkpoints that a tool published, whose kinds of matrices differ. A
+    background predictor may have been left out of the file.
+    """
     told = replace(told, background=found.background)
     if of_the_tool and told.estimator.name in ("fomm", "monkey-net"):
         told = replace(told, estimator=found.estimator)
@@ -185,7 +265,7 @@ def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
 
 def _translated(path: Path, weights: dict[str, Tensor], layout: str, model: ModelConfig) -> dict[str, Tensor]:
     """Our state dict, in float32."""
-    names = outline(model).state_dict()
+    names = outline_network(model).state_dict()
     wanted = to_layout(names, layout) | {key: t for key, t in computed(model, layout).items() if key in weights}
     found = dict(weights)
     for key in wanted:
@@ -205,7 +285,7 @@ def _translated(path: Path, weights: dict[str, Tensor], layout: str, model: Mode
 
 @torch.inference_mode()
 def _try(path: Path, animator: Animator) -> None:
-    """Drive a picture by its mirror image. Raises InputError where what comes out is not finite."""
+    """Animates a picture by its mirror image. Raises InputError where the result is not finite."""
     side = animator.config.resolution
     x, y = coordinate_grid(side, side, like=torch.zeros(())).unbind(dim=-1)
     picture = torch.stack([torch.sin(5 * x), torch.cos(4 * y), torch.sin(3 * (x + y))])[None] / 2 + 0.5
@@ -234,7 +314,7 @@ def _about(
 
 
 def _kept(weights: dict[str, Tensor], layout: str, model: ModelConfig) -> tuple[dict[str, Tensor], list[str]]:
-    """What the layout stores and we compute, where it is not to the bit the same; and what to say of it."""
+    """Tensors that the layout stores and we compute, where the two differ in any bit; and remarks on them."""
     kept, remarks = {}, []
     for key, ours in computed(model, layout).items():
         theirs = weights.get(key)
@@ -248,37 +328,6 @@ def _kept(weights: dict[str, Tensor], layout: str, model: ModelConfig) -> tuple[
         elif not torch.allclose(theirs.float(), ours, atol=1e-5):
             remarks.append(f"{key} is not what this network computes in its place: its pictures may be wrong here")
     return kept, remarks
-
-
-_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # which the release's configuration has no words for
-
-
-@dataclass(frozen=True)
-class Exported:
-    """The file of the weights, and that of the configuration, without which the other tool cannot read them."""
-
-    file: Path
-    configuration: Path
-    layout: str
-
-
-def export_checkpoint(checkpoint: str, layout: str, out: str | Path | None = None, overwrite: bool = False) -> Exported:
-    """Write a checkpoint (a name or a file) in the layout `fomm` or `release`, and its configuration beside it.
-
-    out: `NAME.pth.tar` in the current folder, if it is not given; the configuration is `NAME.yaml`.
-    Weights that were imported come back to the bit. Raises InputError where the layout cannot hold the network or a
-    file is there already, MTAnimateError where it cannot be written or another run writes it.
-    """
-    file = resolve(checkpoint)
-    out = Path(out).expanduser() if out is not None else Path(f"{file.stem}.pth.tar")
-    settings = out.with_name(out.name.removesuffix(".tar").removesuffix(".pth") + ".yaml")
-    with claim(out, settings):
-        for path in (out, settings):
-            check_not_input("--out", path, [file])
-            if taken(path) and not overwrite:
-                raise InputError(f"--out {path} exists already: choose another, or --overwrite")
-        _export(checkpoint, file, layout, out, settings, overwrite)
-    return Exported(out, settings, layout)
 
 
 def _export(checkpoint: str, file: Path, layout: str, out: Path, settings: Path, overwrite: bool) -> None:
@@ -306,14 +355,6 @@ def _export(checkpoint: str, file: Path, layout: str, out: Path, settings: Path,
             settings.unlink()
 
 
-def unfit(model: ModelConfig, layout: str) -> str:
-    """Why the layout cannot hold the network, or empty."""
-    reason = _unfit_parts(model, layout)
-    if not reason and model.dense_motion.exact_sampling:
-        return "it samples exactly (model.dense_motion.exact_sampling), other tools half a pixel off"
-    return reason
-
-
 def _unfit_parts(model: ModelConfig, layout: str) -> str:
     estimator = model.estimator
     if isinstance(estimator, HeatmapEstimatorConfig):
@@ -335,7 +376,7 @@ def _unfit_parts(model: ModelConfig, layout: str) -> str:
 
 
 def _parts(theirs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """`part.name` -> nested."""
+    """Nests `part.name`."""
     parts: dict[str, dict[str, Tensor]] = {}
     for part in PARTS:
         inside = {name.removeprefix(f"{part}."): t for name, t in theirs.items() if name.startswith(f"{part}.")}

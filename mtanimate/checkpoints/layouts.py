@@ -1,6 +1,6 @@
-"""The names that other tools give to the same weights, and the tensors that they store and we compute.
+"""Other tools' layouts of the same weights: names, stored constants, and the configuration that shapes reveal.
 
-Numbers stay as they are: a weight goes into a layout and comes back to the bit.
+Numbers are not changed: a weight that goes into a layout comes back bit by bit.
 """
 
 import re
@@ -25,13 +25,12 @@ from mtanimate.errors import InputError
 from mtanimate.geometry import antialias_kernel
 from mtanimate.models.motion_transformer import sine_position
 
-# Parts of a checkpoint that hold the network. Whatever else a file has is training's.
+# Parts of a checkpoint that hold the network; all else belongs to training.
 PARTS = ("generator", "kp_detector", "bg_predictor")
-# What shows a layout: an entry that only it has.
+# An entry that only this layout has.
 SIGNATURES = {"release": "kp_detector.transformer.keypoint_token", "fomm": "kp_detector.kp.weight"}
-
 _GENERATOR = [(r"^dense_motion\.", "generator.dense_motion_network.")]
-# (our names, theirs), in turn; inner names of blocks, heads and of the backbone are the same.
+# (our names, theirs), applied in order; names inside of blocks, heads and backbone are the same.
 RENAMES = {
     "fomm": [
         (r"^motion_estimator\.hourglass\.", "kp_detector.predictor."),
@@ -58,17 +57,26 @@ RENAMES = {
 }
 POSITION = "kp_detector.transformer.pos_embedding"
 _THIRDS = ("query", "key", "value")
+Weights = dict[str, Tensor]  # by `part.name`
 
 
 def their_name(name: str, layout: str) -> str:
-    """`part.name` in the layout, for one of ours."""
+    """The layout's name, `part.name`, for one of ours."""
     for pattern, replacement in RENAMES[layout]:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def to_layout(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """Our weights by `part.name`. Queries, keys and values stand in one entry there, tokens have a batch of 1."""
+    """Renames our weights for a layout, in which queries, keys and values share one entry and tokens have a batch of 1.
+
+    Args:
+        state: our state dict.
+        layout: `fomm` or `release`.
+
+    Returns:
+        Weights by `part.name`.
+    """
     thirds: dict[str, list[Tensor]] = {}
     theirs = {}
     for name, tensor in state.items():
@@ -82,7 +90,16 @@ def to_layout(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
 
 def from_layout(theirs: dict[str, Tensor], names: Iterable[str], layout: str) -> dict[str, Tensor]:
-    """The weights of these names of ours, all of which `theirs` (by `part.name`) must have."""
+    """Renames a layout's weights to ours.
+
+    Args:
+        theirs: weights by `part.name`, which must have all that are asked for.
+        names: ours.
+        layout: `fomm` or `release`.
+
+    Returns:
+        Our state dict.
+    """
     ours = {}
     for name in names:
         tensor = theirs[their_name(name, layout)]
@@ -94,7 +111,15 @@ def from_layout(theirs: dict[str, Tensor], names: Iterable[str], layout: str) ->
 
 
 def computed(config: ModelConfig, layout: str) -> dict[str, Tensor]:
-    """What the layout stores besides weights, by `part.name`: blurs before a reduction, the position code."""
+    """What a layout stores beside weights: the blurs before reductions, and the position code.
+
+    Args:
+        config: of the network.
+        layout: `fomm` or `release`.
+
+    Returns:
+        Tensors by `part.name`.
+    """
     kernels = {"generator.dense_motion_network.down.weight": config.dense_motion.scale_factor}
     estimator = config.estimator
     if isinstance(estimator, HeatmapEstimatorConfig):
@@ -108,7 +133,14 @@ def computed(config: ModelConfig, layout: str) -> dict[str, Tensor]:
 
 
 def token_grid(position: Tensor) -> tuple[int, int] | None:
-    """Rows and columns of image tokens whose sine code this (1, N, d) is; None where it is no such code."""
+    """Recognises a sine code.
+
+    Args:
+        position: (1, N, d).
+
+    Returns:
+        Rows and columns of the image tokens; None where it is no sine code.
+    """
     count, dim = position.shape[1:]
     if dim % 4:
         return None
@@ -120,14 +152,19 @@ def token_grid(position: Tensor) -> tuple[int, int] | None:
     return None
 
 
-Weights = dict[str, Tensor]  # by `part.name`
-
-
 def infer(weights: Weights, layout: str, told: ModelConfig) -> ModelConfig:
-    """The network's configuration; from `told` only what shapes do not show.
+    """Infers a network's configuration from the shapes of its weights.
 
-    That is, for `fomm`: resolution, temperature, padding, the keypoints' variance; for `release`: heads, skips, the
-    variance. Raises InputError, naming the entry, where one is missing that shows something.
+    Shapes do not reveal, for `fomm`: resolution, temperature, padding and the keypoints' variance; for `release`:
+    heads, skips and the variance.
+
+    Args:
+        weights: by `part.name`.
+        layout: `fomm` or `release`.
+        told: the configuration that provides these settings.
+
+    Raises:
+        InputError: an entry is missing that reveals a setting.
     """
     masks = shape(weights, "generator.dense_motion_network.mask.weight")[0]
     config = replace(
@@ -151,25 +188,29 @@ def infer(weights: Weights, layout: str, told: ModelConfig) -> ModelConfig:
 
 
 def shape(weights: Weights, name: str) -> tuple[int, ...]:
-    """Of the entry `part.name`. Raises InputError where it is missing."""
+    """The shape of the entry `part.name`.
+
+    Raises:
+        InputError: it is missing.
+    """
     if name not in weights:
         raise InputError(f"the entry {name} is missing: damaged, or an unknown variant of this network")
     return tuple(weights[name].shape)
 
 
 def _count(weights: Weights, prefix: str) -> int:
-    """How many numbered modules there are below a prefix."""
+    """The number of numbered modules below a prefix."""
     numbers = {match[1] for name in weights if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))}
     return len(numbers)
 
 
 def _scale(weights: Weights, name: str) -> float:
-    """The reduction that a stored blur (3, 1, k, k) belongs to: k = 4 (1/scale - 1) + 1; 1 without one."""
+    """The scale of the reduction that a stored blur (3, 1, k, k) belongs to, k = 4 (1/scale - 1) + 1; 1 without one."""
     return 1 / ((shape(weights, name)[-1] - 1) // 4 + 1) if name in weights else 1.0
 
 
 def _most(told: int, block_expansion: int, num_blocks: int, deepest: int) -> int:
-    """max_features: what was told where it makes the deepest block what it is, else that block's channels."""
+    """max_features: `told` where it gives the deepest block its channels, else these channels."""
     return told if min(told, block_expansion * 2**num_blocks) == deepest else deepest
 
 
@@ -255,7 +296,7 @@ def _backbone(weights: Weights) -> HRNetConfig:
 
 
 def _resolution(weights: Weights, patch_size: int, told: int) -> int:
-    """The picture's longer side: the stored position code tells rows from columns of 1/4-size patches."""
+    """The picture's longer side: the stored position code shows the grid of patches of the 1/4-size features."""
     tokens = shape(weights, POSITION)[1]
     grid = token_grid(weights[POSITION])
     if grid is not None:

@@ -12,7 +12,7 @@ from mtanimate.cli import checkpoints as conversion
 from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
-    from mtanimate.checkpoints.registry import Listed
+    from mtanimate.checkpoints.registry import CheckpointInfo
 
 IMPORT_EXAMPLE = "Example: mtanimate checkpoints import vox-cpk.pth.tar"
 EXPORT_EXAMPLE = "Example: mtanimate checkpoints export vox-cpk --layout fomm --out mine.pth.tar"
@@ -96,9 +96,9 @@ app.command("export", epilog=conversion.EXPORT_EXAMPLE)(conversion.export_comman
 @reports_errors
 def list_them(json: bool = JSON, quiet: bool = QUIET, debug: bool = DEBUG) -> None:
     """Checkpoints that ship, were imported, or can be had."""
-    from mtanimate.checkpoints.registry import default_name, listed
+    from mtanimate.checkpoints.registry import default_name, list_checkpoints
 
-    default, lines = default_name(), listed()
+    default, lines = default_name(), list_checkpoints()
     if json:
         print_json({"default": default, "checkpoints": [_plain(asdict(line)) for line in lines]})
     elif not quiet:
@@ -114,9 +114,9 @@ def show(
     debug: bool = DEBUG,
 ) -> None:
     """All that is known of a checkpoint."""
-    from mtanimate.checkpoints.registry import described
+    from mtanimate.checkpoints.registry import describe_checkpoint
 
-    known = _plain(described(name))
+    known = _plain(describe_checkpoint(name))
     if json:
         print_json(known)
     elif not quiet:
@@ -136,15 +136,15 @@ def verify(
     """Whether files are what was published, or written. Exit code 1 where one is not."""
     from mtanimate.checkpoints.registry import verify as run
 
-    verdicts = run(names or ())
+    results = run(names or ())
     if json:
-        print_json({"checkpoints": [_plain(asdict(verdict)) for verdict in verdicts]})
+        print_json({"checkpoints": [_plain(asdict(verdict)) for verdict in results]})
     elif not quiet:
-        width = max((len(verdict.name) for verdict in verdicts), default=0)
-        for verdict in verdicts:
+        width = max((len(verdict.name) for verdict in results), default=0)
+        for verdict in results:
             mark = {True: "ok", False: "BAD", None: "-"}[verdict.ok]
             put(f"{mark:5}{verdict.name:{width}}  {verdict.said}: {verdict.file}")
-    if any(verdict.ok is False for verdict in verdicts):
+    if any(verdict.ok is False for verdict in results):
         raise SystemExit(1)
 
 
@@ -190,7 +190,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
-def _print_table(lines: "list[Listed]", default: str) -> None:
+def _print_table(lines: "list[CheckpointInfo]", default: str) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

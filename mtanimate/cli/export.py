@@ -9,7 +9,7 @@ import typer
 from mtanimate.cli.terminal import DEBUG, JSON, QUIET, Backend, print_json, put, remark, reports_errors
 
 if TYPE_CHECKING:
-    from mtanimate.export.export import Report
+    from mtanimate.export.export import ExportResult
 
 EXAMPLE = "Example: mtanimate export --checkpoint default --format onnx --out default-onnx"
 
@@ -52,7 +52,7 @@ def command(
         _print(report)
 
 
-def _print(report: "Report") -> None:
+def _print(report: "ExportResult") -> None:
     found = report.differences
     put(f"{report.out}: {', '.join(report.graphs)}; {report.format}, {report.precision}, {report.bytes / 1e6:.1f} MB")
     if report.precision == "int8":

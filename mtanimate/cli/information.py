@@ -7,7 +7,7 @@ import typer
 from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, put, reports_errors
 
 if TYPE_CHECKING:
-    from mtanimate.models.capacity import Capacity
+    from mtanimate.inspection.complexity import Complexity
 
 DOCTOR_EXAMPLE = "Example: mtanimate doctor"
 
@@ -40,16 +40,16 @@ def models_command(
     debug: bool = DEBUG,
 ) -> None:
     """Parameters and multiply-adds of every network, beside the paper's Tables 1 and 5."""
-    from mtanimate.models.capacity import capacities
+    from mtanimate.inspection.complexity import model_complexities
 
-    rows = capacities(resolution)
+    rows = model_complexities(resolution)
     if json:
         print_json({"resolution": resolution, "models": [row.as_dict() for row in rows]})
     elif not quiet:
         _print_table(rows, resolution)
 
 
-def _print_table(rows: "list[Capacity]", resolution: int) -> None:
+def _print_table(rows: "list[Complexity]", resolution: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"Parameters, and multiply-adds at {resolution} x {resolution}", box=None)

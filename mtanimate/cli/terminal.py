@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from mtanimate.errors import MTAnimateError, is_of_memory
 from mtanimate.reading import MAX_PIXELS as _MAX_PIXELS
-from mtanimate.signals import AsCtrlC, end_with_parent
+from mtanimate.signals import SignalsAsInterrupt, end_with_parent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,7 +152,7 @@ class Group(TyperGroup):
     def main(self, *args: Any, **options: Any) -> Any:
         _prepare_streams()
         end_with_parent()
-        with AsCtrlC() as signals:
+        with SignalsAsInterrupt() as signals:
             try:
                 code = reports_errors(super().main)(*args, **options | {"standalone_mode": False})
             except SystemExit as ended:

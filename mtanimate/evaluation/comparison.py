@@ -13,7 +13,7 @@ from mtanimate.evaluation.evaluator import GENERATED, REPEATING
 from mtanimate.evaluation.rows import Row, json_with, read_result, read_rows, write_json
 from mtanimate.evaluation.samples import MARK, is_ours
 from mtanimate.evaluation.summary import METHOD, interval, mean
-from mtanimate.inspection.sheets import labelled_grid
+from mtanimate.inspection.scene import labelled_grid
 from mtanimate.metrics.measures import METRICS, Metric
 from mtanimate.outputs import claim, refuse_foreign
 from mtanimate.video import read_image, write_image

@@ -12,7 +12,7 @@ import numpy as np
 from mtanimate.errors import InputError
 from mtanimate.outputs import refuse_foreign
 from mtanimate.video import VideoWriter, write_image
-from mtanimate.video.decoding import opened
+from mtanimate.video.decoding import open_container
 from mtanimate.video.png_folder import is_marked
 
 MARK = "mtanimate eval"  # in each picture and video: what has it may be replaced when a clip is measured once more
@@ -23,7 +23,7 @@ def is_ours(file: Path) -> bool:
     if file.suffix != ".mp4":
         return is_marked(file, MARK)
     try:
-        with opened(file) as container:
+        with open_container(file) as container:
             return bool(container.metadata.get("comment") == MARK)
     except InputError:
         return False

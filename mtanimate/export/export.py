@@ -1,4 +1,4 @@
-"""The walk of an export: checkpoint -> programs -> files -> run and compared -> the folder."""
+"""The command `mtanimate export`: traces, converts and writes a network, and compares it with PyTorch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.export.parity import Differences, calibration_frames, compare, synthetic_frames
 from mtanimate.export.programs import check_format, save_models, save_programs, to_onnx, trace
-from mtanimate.export.quantising import quantised
+from mtanimate.export.quantisation import quantise_models
 from mtanimate.files import replacing_folder, sha256, taken
 from mtanimate.inference.backends import Exported
 from mtanimate.inference.manifest import Manifest, digests, foreign_in, graphs_of
@@ -22,9 +22,16 @@ from mtanimate.outputs import check_folder, check_not_input, claim
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was written, as `--json` prints it. int8: the parts of the network that are; float32: of those that could
-    be, the ones that are not. frames: what it was compared with: calibration, or synthetic."""
+class ExportResult:
+    """What was written, as `--json` prints it.
+
+    Attributes:
+        bytes: of all files.
+        differences: from PyTorch.
+        frames: what it was compared on: `calibration` or `synthetic`.
+        int8: parts of the network in int8.
+        float32: parts that could be in int8 and are not.
+    """
 
     out: str
     format: str
@@ -51,13 +58,22 @@ def export(
     calibrate: Sequence[Path] = (),
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
-) -> Report:
-    """Write a checkpoint's network as graphs in `format` (torch, onnx, openvino) into the folder `out`, run them, and
-    compare what they give with PyTorch.
+) -> ExportResult:
+    """Writes a checkpoint's network as graphs, runs them, and compares the results with PyTorch.
 
-    precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. log: gets each step.
-    Raises InputError for a wrong file or option, MTAnimateError where the network cannot be exported, is further from
-    PyTorch than the tolerance, or cannot be written, or another run writes it; then `out` is as it was.
+    Args:
+        checkpoint: a name or a file.
+        format: torch, onnx or openvino.
+        out: the folder.
+        precision: fp32, fp16 or int8, which needs `calibrate`.
+        calibrate: videos, folders of frames, pictures.
+        overwrite: whether an exported folder may be replaced.
+        log: gets each step.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: the network cannot be exported, differs from PyTorch by more than the tolerance, cannot be
+            written, or another run is writing it; then `out` is unchanged.
     """
     started = time.monotonic()
     out = Path(out).expanduser()
@@ -91,7 +107,7 @@ def export(
                 ).write(folder)
         except OSError as error:
             raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another") from error
-        return Report(
+        return ExportResult(
             out=str(out),
             format=format,
             precision=precision,
@@ -107,7 +123,7 @@ def export(
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Raises InputError unless a folder can be written there. Of what exists, only an exported folder is replaced."""
+    """Raises InputError unless the folder can be written. Only an exported folder is ever replaced."""
     check_folder(out)
     if not taken(out):
         return
@@ -155,7 +171,7 @@ def _write(
         log(f"converting {graph.name}")
         models[graph.name] = to_onnx(traced[graph.name].program, graph)
     if precision == "int8":
-        models, int8, float32 = quantised(animator, models, groups, log)
+        models, int8, float32 = quantise_models(animator, models, groups, log)
     save_models(models, format, precision == "fp16", folder)
     return _Written(shapes, int8, float32)
 

@@ -1,4 +1,4 @@
-"""The frames that an export is calibrated and compared with."""
+"""Parity: calibration frames, and how far an exported network's pictures differ from PyTorch's."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,24 @@ from mtanimate.models.animator import Animator, Rendering
 from mtanimate.video import read_image
 from mtanimate.video.footage import is_moving, open_footage
 
-MOST = 64  # frames in all: more hardly move a range's ends
+MOST = 64  # frames in all; more hardly change the ranges
+LARGEST = 1e-3  # allowed difference of a value in [0, 1] in float32
+DECIBELS = {"fp16": 40.0, "int8": 36.0}  # PSNR that pictures must reach, compared with float32
 
 
 def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:
-    """Pictures that belong together, float (N, 3, R, R) in [0, 1]: one group for each video or folder of frames, and
-    one for all single pictures. Centred squares, spread evenly over each video.
+    """Reads frames to calibrate and to compare with: centred squares, spread evenly over each video.
 
-    Raises InputError for what cannot be read, or is one picture alone.
+    Args:
+        given: videos, folders of frames, pictures.
+        resolution: side of the squares, in pixels.
+
+    Returns:
+        Groups of frames that belong together, (N, 3, R, R) in [0, 1]: one for each video or folder, one for all
+        pictures.
+
+    Raises:
+        InputError: a file cannot be read, or a group has only one frame.
     """
     for path in given:
         if not path.exists():
@@ -42,15 +52,8 @@ def calibration_frames(given: Sequence[Path], resolution: int) -> list[Tensor]:
     return [group.float() / 255 for group in groups]
 
 
-def _of_video(path: Path, most: int, resolution: int) -> Tensor:
-    footage = open_footage(path)
-    step = -(-footage.frame_count // most)
-    batches = footage.batches(8, step=step)
-    return torch.cat([square_frames(batch, resolution) for batch in batches])
-
-
 def synthetic_frames(resolution: int) -> Tensor:
-    """A smooth picture, itself once more, and two moved versions of it: (4, 3, R, R) in [0, 1]."""
+    """A smooth picture, the same once more, and two moved versions of it: (4, 3, R, R) in [0, 1]."""
     y, x = torch.meshgrid(torch.linspace(0, 6, resolution), torch.linspace(0, 6, resolution), indexing="ij")
     frames = []
     for moved in (0, 0, 0.3, -0.5):
@@ -59,14 +62,19 @@ def synthetic_frames(resolution: int) -> Tensor:
     return torch.stack(frames)
 
 
-LARGEST = 1e-3  # difference of a value in [0, 1] that float32 may have
-DECIBELS = {"fp16": 40.0, "int8": 36.0}  # that pictures must have, against float32's
-
-
 @dataclass(frozen=True)
 class Differences:
-    """Of pictures in [0, 1]: largest, mean, and PSNR of the worst pair in dB (null: equal). keypoints: the largest, in
-    [-1, 1]. tolerance: what was asked. pairs: of a source and a driving frame."""
+    """Differences of pictures in [0, 1].
+
+    Attributes:
+        largest: of a value.
+        mean: over all values.
+        psnr: of the worst pair, in dB; None where all are equal.
+        keypoints: the largest difference of a coordinate in [-1, 1].
+        tolerance: what was required.
+        within: whether it is met.
+        pairs: of a source and a driving frame.
+    """
 
     largest: float
     mean: float
@@ -82,7 +90,16 @@ class Differences:
 
 @torch.inference_mode()
 def compare(animator: Animator, exported: Exported, groups: Sequence[Tensor], precision: str) -> Differences:
-    """Both drive the first frame of each group (four at most) by one frame of it, and by three at once."""
+    """Animates with both networks and compares.
+
+    The first frame of each group (four at most) is driven by one frame of it, and by three at once.
+
+    Args:
+        animator: the original.
+        exported: the exported network.
+        groups: frames (N, 3, R, R) in [0, 1].
+        precision: that sets the tolerance.
+    """
     pictures, keypoints, worst, pairs = [], [], math.inf, 0
     for group in groups[:4]:
         for driving in (group[-1:], group[[1, len(group) // 2, -1]]):
@@ -110,13 +127,20 @@ def compare(animator: Animator, exported: Exported, groups: Sequence[Tensor], pr
 
 
 def drive(network: Animator | Exported, source: Tensor, driving: Tensor) -> tuple[Rendering, Tensor]:
-    """source (1, 3, R, R), driven by what is in (B, 3, R, R), absolute; and the driving keypoints."""
+    """Animates a source (1, 3, R, R) by frames (B, 3, R, R), absolute; also returns the driving keypoints."""
     motion = network.estimate_motion(driving)
     background = network.predict_background(source, driving)
     return network.render(network.encode_source(source), motion, background), motion.keypoints
 
 
 def decibels(first: Tensor, second: Tensor) -> float:
-    """PSNR of pictures in [0, 1]; infinite where they are equal."""
+    """PSNR of pictures in [0, 1], in dB; infinite where they are equal."""
     error = float(((first - second) ** 2).mean())
     return -10 * math.log10(error) if error else math.inf
+
+
+def _of_video(path: Path, most: int, resolution: int) -> Tensor:
+    footage = open_footage(path)
+    step = -(-footage.frame_count // most)
+    batches = footage.batches(8, step=step)
+    return torch.cat([square_frames(batch, resolution) for batch in batches])

@@ -96,7 +96,7 @@ class Performer:
     def _estimate(self, frames: Tensor) -> Motion:
         with self._autocast(estimator=True):
             motion = self.animator.estimate_motion(self._image(frames)).to(torch.float32)
-        if self._half and not motion.finite().all():
+        if self._half and not motion.is_finite().all():
             self._fall_back()
             return self._estimate(frames)
         return motion

@@ -1,4 +1,4 @@
-"""Attention as colour: one scale for every map of every figure."""
+"""Attention maps: computed by the network, and drawn on one colour scale for every figure."""
 
 import math
 from dataclasses import dataclass
@@ -9,33 +9,132 @@ from matplotlib import colormaps
 from torch import Tensor
 
 from mtanimate.geometry import resize
-from mtanimate.inspection.motion import draw_keypoints, token_colours
+from mtanimate.inspection.drawing import draw_keypoints, token_colours
 from mtanimate.inspection.sheets import Label, Sheet
+from mtanimate.models.motion import Motion
+from mtanimate.models.motion_transformer import MotionTransformer
 
-# Attention as a multiple of what an even look at all tokens gives each. Fixed, so that tokens, layers, frames and
-# figures can be compared; in powers of two, since maps reach from nearly even to one patch alone.
+# The colour scale, in powers of two of uniform attention: maps range from nearly uniform to one patch. It is fixed,
+# so that tokens, layers, frames and figures can be compared.
 LOWEST, HIGHEST = -2, 4
 _TICKS = {-2: "¼ or less", -1: "½", 0: "1", 1: "2", 2: "4", 3: "8", 4: "16 or more"}
 OPACITY = 0.6  # of the colours over a grey picture, whose face must stay visible
-BAR, _STRIP, _TALL = 140, 18, 420  # pixels: the colour bar with its labels, without, and how tall it gets
+BAR, _STRIP, _TALL = 140, 18, 420  # pixels: width of the colour bar with labels and without, and its largest height
 _COLOURS = (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+_ACROSS = 4  # matrices in a row of the figure
+_CELL = 26  # pixels, at least: a token's number stands beside it
+_SIDE = 260
+_LEFT, _TOP, _APART = 66, 70, 22  # pixels of the labels beside a matrix, and between matrices
+_WIDTH, _HEIGHT = 1400, 1120  # pixels that the pictures of a figure may take together
+_SHORTEST = 200  # pixels of the colour bar
+_SMALLEST, _LARGEST = 64, 200  # pixels of one picture
+_GAP, _LINE, _NUMBERS = 4, 20, 52  # pixels between pictures, of a line of a title, of a row's number
+
+
+@torch.inference_mode()
+def estimate_with_attention(estimator: MotionTransformer, image: Tensor) -> tuple[Motion, Tensor]:
+    """Estimates motion and keeps the attention.
+
+    Rows attend, columns are attended to: M motion tokens first, then N image tokens, row by row. Q = M + N; with
+    separate attention (Eq. 5-6), Q = M. A row sums to 1.
+
+    Args:
+        estimator: a Motion Transformer.
+        image: (B, 3, R, R) in [0, 1].
+
+    Returns:
+        The motion, and the probabilities of every layer (B, L, heads, Q, M + N).
+    """
+    layers: list[Tensor] = []
+    motion = estimator(image, layers)
+    return motion, torch.stack(layers, dim=1).float()
+
+
+def attention_rollout(probabilities: Tensor) -> Tensor:
+    """Attention rollout (Abnar and Zuidema, 2020) up to each layer.
+
+    Heads are averaged, half of each layer is the residual path, A' = (A + I) / 2, and layers are multiplied, the later
+    from the left. Rows sum to 1.
+
+    Args:
+        probabilities: (B, L, heads, S, S).
+
+    Returns:
+        (B, L, S, S).
+    """
+    mean = probabilities.mean(dim=2)
+    steps = (mean + torch.eye(mean.shape[-1], device=mean.device)) / 2
+    rolled = [steps[:, 0]]
+    for layer in range(1, steps.shape[1]):
+        rolled.append(steps[:, layer] @ rolled[-1])
+    return torch.stack(rolled, dim=1)
+
+
+def part_rows(matrices: Tensor, parts: int, motion_tokens: int) -> Tensor:
+    """How each part attends, the mean of its tokens (two in `release`).
+
+    Args:
+        matrices: (..., Q, S).
+        parts: the number of parts K.
+        motion_tokens: the number of motion tokens M.
+
+    Returns:
+        (..., K, S).
+    """
+    return matrices[..., :motion_tokens, :].unflatten(-2, (-1, parts)).mean(dim=-3)
+
+
+def image_maps(rows: Tensor, motion_tokens: int) -> Tensor:
+    """Attention to the patches of a square picture.
+
+    Args:
+        rows: (..., K, M + N).
+        motion_tokens: the number of motion tokens M.
+
+    Returns:
+        (..., K, n, n), as a multiple of uniform attention, 1 / (M + N).
+    """
+    patches = rows[..., motion_tokens:] * rows.shape[-1]
+    side = math.isqrt(patches.shape[-1])
+    return patches.unflatten(-1, (side, side))
+
+
+def part_matrices(rows: Tensor, parts: int, motion_tokens: int) -> Tensor:
+    """Attention of parts to parts, for each the mean over its tokens (two in `release`).
+
+    Args:
+        rows: (..., K, M + N).
+        parts: the number of parts K.
+        motion_tokens: the number of motion tokens M.
+
+    Returns:
+        (..., K, K), as a multiple of uniform attention, 1 / (M + N).
+    """
+    return rows[..., :motion_tokens].unflatten(-1, (-1, parts)).mean(dim=-2) * rows.shape[-1]
 
 
 def shades(relative: Tensor) -> np.ndarray:
-    """Attention relative to an even look, any shape -> places on the colour scale, uint8."""
+    """Attention relative to uniform attention, any shape, as uint8 positions on the colour scale."""
     place = (torch.log2(relative.clamp_min(1e-9)) - LOWEST) / (HIGHEST - LOWEST)
     return (place.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def paint(relative: Tensor) -> np.ndarray:
-    """(..., H, W) -> uint8 RGB (..., H, W, 3), opaque."""
+    """Colours attention (..., H, W) opaquely: uint8 RGB (..., H, W, 3)."""
     return _COLOURS[shades(relative)]
 
 
 def overlay(grey: np.ndarray, relative: Tensor) -> np.ndarray:
-    """Maps (N, h, w), resized bilinearly to the picture, uint8 (H, W): colours over it, uint8 RGB (N, H, W, 3).
+    """Lays attention maps in colour over a grey picture.
 
     A patch's value stands at its centre (Fig. 3: "we reshape and resize the sequence attention values").
+
+    Args:
+        grey: uint8 (H, W).
+        relative: (N, h, w), relative to uniform attention.
+
+    Returns:
+        uint8 RGB (N, H, W, 3).
     """
     large = resize(relative[:, None].float(), (grey.shape[0], grey.shape[1]))[:, 0]
     colours = (_COLOURS * OPACITY).astype(np.uint8)
@@ -43,14 +142,21 @@ def overlay(grey: np.ndarray, relative: Tensor) -> np.ndarray:
 
 
 def dimmed(grey: np.ndarray) -> np.ndarray:
-    """What is left of a picture, uint8 (H, W), for colours to be added to."""
+    """The share of a grey picture, uint8 (H, W), that colours are added to."""
     return ((1 - OPACITY) * grey).astype(np.uint8)
 
 
 def colour_bar(left: int, top: int, height: int, *, opaque: bool) -> tuple[tuple[int, int, np.ndarray], list[Label]]:
-    """The scale as a picture with its left and top, and what is written at it: `BAR` pixels wide in all.
+    """The colour scale with its labels, `BAR` pixels wide in all.
 
-    opaque: as `paint` has it, else as `overlay` over a middle grey.
+    Args:
+        left: in pixels.
+        top: in pixels.
+        height: in pixels.
+        opaque: as in `paint`; else as in `overlay`, over a middle grey.
+
+    Returns:
+        Left, top and pixels of the bar; and its labels.
     """
     height = min(height, _TALL)
     powers = torch.linspace(HIGHEST, LOWEST, height)
@@ -65,14 +171,8 @@ def colour_bar(left: int, top: int, height: int, *, opaque: bool) -> tuple[tuple
 
 
 def to_grey(picture: np.ndarray) -> np.ndarray:
-    """uint8 RGB (H, W, 3) -> its brightness, uint8 (H, W)."""
+    """The brightness of uint8 RGB (H, W, 3): uint8 (H, W)."""
     return (picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-
-
-_ACROSS = 4  # matrices in a row of the figure
-_CELL = 26  # pixels, at least: a token's number stands beside it
-_SIDE = 260
-_LEFT, _TOP, _APART = 66, 70, 22  # what is written beside a matrix takes
 
 
 def cell_size(tokens: int) -> int:
@@ -81,7 +181,13 @@ def cell_size(tokens: int) -> int:
 
 
 def matrix_sheet(tokens: list[int], count: int, titles: list[str]) -> Sheet:
-    """A matrix a title: a row for each of these tokens (from 0) of `count`, a column for each token it looks at."""
+    """The layout of one matrix for each title.
+
+    Args:
+        tokens: that attend, from 0: the rows.
+        count: the number of tokens: the columns.
+        titles: of the matrices.
+    """
     cell = cell_size(count)
     width, height = _LEFT + count * cell + _APART, _TOP + len(tokens) * cell + _APART
     colours = [tuple(colour) for colour in token_colours(count).tolist()]
@@ -104,22 +210,21 @@ def matrix_sheet(tokens: list[int], count: int, titles: list[str]) -> Sheet:
 
 
 def matrix_pictures(matrices: Tensor, tokens: list[int]) -> list[np.ndarray]:
-    """What goes into the sheet's boxes; matrices: (titles, K, K), as multiples of an even look, rows look."""
+    """The pictures of `matrix_sheet`; matrices: (titles, K, K), rows attend, as a multiple of uniform attention."""
     cell = cell_size(matrices.shape[2])
     return [painted.repeat(cell, axis=0).repeat(cell, axis=1) for painted in paint(matrices[:, tokens])]
 
 
-_WIDTH, _HEIGHT = 1400, 1120  # pixels that the pictures of a figure may take together
-_SHORTEST = 200  # the colour bar
-_SMALLEST, _LARGEST = 64, 200  # one of them
-_GAP, _LINE, _NUMBERS = 4, 20, 52  # between pictures, of a title, beside rows
-
-
 @dataclass(frozen=True)
 class TokenTable:
-    """The figure of these tokens (from 0) of `count`, with a column for each of `titles` after picture and mask.
+    """A table with a row for each token: driving picture, mask, and an attention map for each title.
 
-    The rows are folded into as many blocks side by side as make the pictures largest.
+    Rows are folded into as many blocks side by side as make the pictures largest.
+
+    Attributes:
+        tokens: of the rows, from 0.
+        count: the number of all tokens.
+        titles: of the attention maps.
     """
 
     tokens: list[int]
@@ -136,7 +241,7 @@ class TokenTable:
 
     @property
     def side(self) -> int:
-        """Of a picture, in pixels."""
+        """The side of a picture, in pixels."""
         return min(max(self._room(self.blocks) // 8 * 8, _SMALLEST), _LARGEST)
 
     def _room(self, blocks: int) -> int:
@@ -146,7 +251,7 @@ class TokenTable:
         return math.ceil(len(self.tokens) / blocks)
 
     def sheet(self) -> Sheet:
-        """Boxes row by row."""
+        """The layout; boxes row by row."""
         above = _LINE * (1 + max(title.count("\n") for title in self.titles)) + 2 * _GAP
         side, deep = self.side, self._deep(self.blocks)
         block_width = _NUMBERS + len(self.columns) * (side + _GAP) + 3 * _GAP
@@ -170,10 +275,13 @@ class TokenTable:
         return Sheet(width + BAR, max(height, above + _SHORTEST + 10), boxes, labels + written, [bar])
 
     def pictures(self, driving: np.ndarray, keypoints: Tensor, masks: Tensor, maps: Tensor) -> list[np.ndarray]:
-        """What goes into the sheet's boxes.
+        """The pictures of the sheet's boxes.
 
-        driving: uint8 RGB (side, side, 3). keypoints: (K, 2) in [-1, 1]. masks: (K, h, w), the parts'.
-        maps: (titles, K, rows, columns), attention to the patches as a multiple of an even look.
+        Args:
+            driving: uint8 RGB (side, side, 3).
+            keypoints: (K, 2), (x, y) in [-1, 1].
+            masks: (K, h, w), of the parts.
+            maps: (titles, K, rows, columns), attention to the patches as a multiple of uniform attention.
         """
         grey, colours = to_grey(driving), token_colours(self.count)
         weights = resize(masks[None].float(), (self.side, self.side))[0]
@@ -186,6 +294,6 @@ class TokenTable:
 
 
 def _tinted(grey: np.ndarray, weight: Tensor, colour: Tensor) -> np.ndarray:
-    """A picture (H, W) in grey, darkened where a mask (H, W) is 0 and in the token's colour where it is 1."""
+    """A grey picture (H, W), dark where a mask (H, W) is 0 and in the token's colour where it is 1."""
     tint = (OPACITY * 255 * weight[..., None] * colour).cpu().numpy()
     return dimmed(grey)[..., None] + tint.astype(np.uint8)

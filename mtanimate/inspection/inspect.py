@@ -1,4 +1,4 @@
-"""The walk of `mtanimate inspect`: a source and what drives it -> every step from keypoints to the result."""
+"""The command `mtanimate inspect`: every step from keypoints to the result, as a figure or a video."""
 
 import time
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from mtanimate.devices import choose_device
 from mtanimate.errors import InputError
 from mtanimate.geometry import resize
 from mtanimate.inference.engine import prepare
-from mtanimate.inspection.sheets import scene_pictures, scene_sheet
+from mtanimate.inspection.scene import scene_pictures, scene_sheet
+from mtanimate.inspection.sheets import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
-from mtanimate.inspection.writing import check_figure, is_video, write_figure, write_video
 from mtanimate.models.animator import Animator
 from mtanimate.outputs import claim
 
@@ -28,8 +28,8 @@ _SMALLEST = 256  # pixels of a picture in the figure: titles and legend need the
 
 
 @dataclass
-class Result:
-    """What was made, as `--json` prints it. frame: of the driving video, where it is one figure."""
+class InspectionResult:
+    """What was written, as `--json` prints it. frame: its number in the driving video, for a single figure."""
 
     out: str
     pictures: list[str]
@@ -57,13 +57,24 @@ def inspect(
     overwrite: bool = False,
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Callable[[str], None] = lambda line: None,
-) -> Result:
-    """Keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
+) -> InspectionResult:
+    """Draws keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
 
-    subject: with source and driving. frame: of the driving video, from 0; None: the middle one. out: .png, .svg, .pdf,
-    or a video of all frames. The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
+    The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
 
-    Raises InputError for a wrong file or option, MTAnimateError where writing fails or another run writes `out`.
+    Args:
+        subject: source and driving.
+        frame: number in the driving video, from 0; None: the middle one.
+        out: .png, .svg, .pdf, or a video of all frames.
+        checkpoint: a name or a file.
+        device: see `choose_device`.
+        overwrite: whether an existing file may be replaced.
+        progress: called with frames done and in all.
+        log: gets each message.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: writing failed, or another run is writing `out`.
     """
     out = Path(out).expanduser()
     with claim(out):
@@ -78,21 +89,21 @@ def inspect(
             warnings.append(line)
             log(f"warning: {line}")
 
-        pair = subject.open(config.resolution, warn)
-        number = pair.length // 2 if frame is None else frame
-        if number >= pair.length:
-            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {pair.length - 1}")
+        inputs = subject.open(config.resolution, warn)
+        number = inputs.length // 2 if frame is None else frame
+        if number >= inputs.length:
+            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {inputs.length - 1}")
         started = time.monotonic()
-        painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
+        painter = ScenePainter(read_checkpoint(file, target).animator, inputs.source)
         if is_video(out):
-            write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, overwrite, progress)
+            write_video(out, painter.sheet, inputs, painter.paint, TITLE, COMMENT, overwrite, progress)
         else:
-            (pictures,) = painter.paint(pair.frame(number))
+            (pictures,) = painter.paint(inputs.frame(number))
             write_figure(out, painter.sheet, pictures, TITLE, COMMENT, overwrite)
-        return Result(
+        return InspectionResult(
             out=str(out),
             pictures=painter.titles,
-            frames=pair.length if is_video(out) else 1,
+            frames=inputs.length if is_video(out) else 1,
             frame=None if is_video(out) else number,
             width=painter.sheet.width,
             height=painter.sheet.height,
@@ -105,7 +116,12 @@ def inspect(
 
 
 class ScenePainter:
-    """Draws what a network makes of a source, uint8 (1, 3, R, R), and of frames that drive it."""
+    """Draws what a network makes of driving frames.
+
+    Args:
+        animator: the network.
+        source: uint8 (1, 3, R, R).
+    """
 
     def __init__(self, animator: Animator, source: Tensor) -> None:
         self.animator = prepare(animator, "fp32")
@@ -120,7 +136,7 @@ class ScenePainter:
 
     @torch.inference_mode()
     def paint(self, frames: Tensor) -> list[list[np.ndarray]]:
-        """uint8 (B, 3, R, R) -> for each frame the sheet's pictures."""
+        """Draws the sheet's pictures for each of the frames, uint8 (B, 3, R, R)."""
         driving = as_image(frames, self.animator.device)
         motion = self.animator.estimate_motion(driving)
         background = self.animator.predict_background(self.source.picture, driving)

@@ -1,56 +1,42 @@
-"""Pictures in rows and columns."""
+"""Figures: pictures and labels in a layout, written as PNG, SVG, PDF or video."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mtanimate.geometry import resize
-from mtanimate.inference.prefetch import to_frames
-from mtanimate.inspection.motion import (
-    FAR,
-    axis_scale,
-    colour_flow,
-    colour_masks,
-    colour_wheel,
-    draw_arrows,
-    draw_motion,
-    token_colours,
-)
-from mtanimate.models.dense_motion import DenseMotion
-from mtanimate.models.motion import Motion
-
-HEADER = 22  # pixels
-GAP = 2
-
-
-def labelled_grid(columns: dict[str, list[np.ndarray]]) -> np.ndarray:
-    """Columns of uint8 RGB pictures (H, W, 3) of one size, by their titles -> one picture, titles on top."""
-    height, width = next(iter(columns.values()))[0].shape[:2]
-    rows = len(next(iter(columns.values())))
-    size = (len(columns) * (width + GAP) - GAP, HEADER + rows * (height + GAP) - GAP)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=min(14, width / 8))
-    for index, (title, pictures) in enumerate(columns.items()):
-        left = index * (width + GAP)
-        draw.text((left + width / 2, HEADER / 2), title, fill="black", font=font, anchor="mm")
-        for row, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (left, HEADER + row * (height + GAP)))
-    return np.array(sheet)
-
+from mtanimate.checkpoints.registry import file_given
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import replacing
+from mtanimate.inspection.subject import FigureInputs, Subject
+from mtanimate.outputs import check_new_file, check_not_input
+from mtanimate.video import VideoWriter, check_output, write_image
+from mtanimate.video.encoding import CONTAINERS
 
 TEXT = 14  # pixels
 _DPI = 72  # so that a point is a pixel
+_GAP, _TITLES = 6, 30
+PICTURES = (".png", ".svg", ".pdf")
+# Draws frames, uint8 (B, 3, R, R): for each the pictures of a sheet.
+Paint = Callable[[Tensor], list[list[np.ndarray]]]
 
 
 @dataclass(frozen=True)
 class Label:
-    """Text about the point (x, y), right and down in pixels. badge: RGB in [0, 1] of a box behind it."""
+    """Text at a point.
+
+    Attributes:
+        x: pixels to the right.
+        y: pixels down.
+        text: may have several lines.
+        badge: RGB in [0, 1] of a box behind it, or None.
+        align: center, left or right.
+        turned: whether it reads upwards.
+    """
 
     x: float
     y: float
@@ -62,11 +48,16 @@ class Label:
 
 @dataclass(frozen=True)
 class Sheet:
-    """width, height: of the whole. boxes: left and top of each picture. labels: what is written.
-    fixed: pictures that are always the same, with their left and top.
+    """The layout of a figure.
 
-    For print there is `vector`. Of many pictures in one layout, as a video has them, `blank` is drawn once, and then
-    `filled` again and again.
+    SVG and PDF are written by `vector`. For pixels, `blank` is drawn once, and `filled` for every frame.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        boxes: left and top of each picture, in pixels.
+        labels: the texts.
+        fixed: left, top and pixels of pictures that never change.
     """
 
     width: int
@@ -76,7 +67,7 @@ class Sheet:
     fixed: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
 
     def blank(self) -> np.ndarray:
-        """Everything but the pictures: uint8 RGB (height, width, 3)."""
+        """Draws everything but the pictures: uint8 RGB (height, width, 3)."""
         canvas = FigureCanvasAgg(self._figure())
         canvas.draw()
         sheet = np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -85,16 +76,22 @@ class Sheet:
         return sheet
 
     def filled(self, blank: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
-        """A copy of `blank` with pictures, uint8 RGB (h, w, 3), in their boxes, to the pixel."""
+        """Copies `blank` and puts pictures, uint8 RGB (h, w, 3), into the boxes."""
         sheet = blank.copy()
         for (left, top), picture in zip(self.boxes, pictures, strict=True):
             _paste(sheet, left, top, picture)
         return sheet
 
     def vector(self, file: Path, pictures: list[np.ndarray], said: dict[str, str]) -> None:
-        """Writes SVG or PDF, by the file's name: labels are outlines, pictures stay pictures of their pixels.
+        """Writes SVG or PDF, by the file's extension; labels become outlines, pictures stay pixels.
 
-        said: metadata by the keywords that this format has (both have `Title`). Raises OSError where it cannot.
+        Args:
+            file: to write.
+            pictures: uint8 RGB (h, w, 3), one for each box.
+            said: metadata by the format's keywords (both have `Title`).
+
+        Raises:
+            OSError: it cannot be written.
         """
         figure = self._figure()
         placed = [(*box, picture) for box, picture in zip(self.boxes, pictures, strict=True)]
@@ -107,7 +104,7 @@ class Sheet:
         figure.savefig(file, metadata=said)
 
     def _figure(self) -> Figure:
-        """What is written."""
+        """A matplotlib figure with the labels."""
         figure = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI, facecolor="white")
         for label in self.labels:
             box = None
@@ -127,89 +124,113 @@ class Sheet:
         return figure
 
 
+def is_video(out: Path) -> bool:
+    """Whether the file's extension is that of a video."""
+    return out.suffix.lower() in CONTAINERS and bool(out.suffix)
+
+
+def check_figure(out: Path, overwrite: bool, subject: Subject, checkpoint: str) -> None:
+    """Checks before any work whether a figure can be written.
+
+    Args:
+        out: the file.
+        overwrite: whether an existing file may be replaced.
+        subject: what the figure shows; its files are never overwritten.
+        checkpoint: that is not overwritten either.
+
+    Raises:
+        InputError: a format that is not written, a video of one picture, an input, or as `check_new_file`.
+    """
+    check_not_input("--out", out, [*subject.files, file_given(checkpoint)])
+    if is_video(out):
+        if not subject.is_driven:
+            raise InputError(f"{out} would be a video of one picture: give a video as --driving, or end it in .png")
+        check_output(out, overwrite)
+        return
+    if out.suffix.lower() not in PICTURES:
+        raise InputError(f"{out}: a figure ends in one of {', '.join(PICTURES)}; with a driving video also in .mp4")
+    check_new_file(out, overwrite)
+
+
+def write_figure(
+    out: Path, sheet: Sheet, pictures: list[np.ndarray], title: str, comment: str, overwrite: bool
+) -> None:
+    """Writes PNG, SVG or PDF, whole or not at all.
+
+    Args:
+        out: the file.
+        sheet: the layout.
+        pictures: uint8 RGB (h, w, 3), one for each box.
+        title: metadata.
+        comment: metadata.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        CameMeanwhile: the file exists by now, unless `overwrite`.
+        MTAnimateError: writing failed.
+    """
+    kind = out.suffix.lower()
+    if kind == ".png":
+        write_image(out, sheet.filled(sheet.blank(), pictures), {"Title": title, "Comment": comment}, overwrite)
+        return
+    try:
+        with replacing(out, overwrite) as partial:
+            sheet.vector(partial, pictures, {"Title": title, "Description" if kind == ".svg" else "Subject": comment})
+    except OSError as error:
+        raise MTAnimateError(f"{out} could not be written ({error.strerror}): is the disk full?") from error
+
+
+def write_video(
+    out: Path,
+    sheet: Sheet,
+    inputs: FigureInputs,
+    paint: Paint,
+    title: str,
+    comment: str,
+    overwrite: bool,
+    progress: Callable[..., None],
+) -> None:
+    """Writes a figure for each driving frame; labels and colour bars are drawn once.
+
+    Args:
+        out: the video.
+        sheet: the layout.
+        inputs: source and driving frames.
+        paint: draws the pictures of a batch of frames.
+        title: metadata.
+        comment: metadata.
+        overwrite: whether an existing file may be replaced.
+        progress: called with frames done and in all.
+
+    Raises:
+        CameMeanwhile, MTAnimateError: as `write_figure`.
+    """
+    blank, done = sheet.blank(), 0
+    writer = VideoWriter(
+        out,
+        fps=inputs.fps,
+        times=inputs.times,
+        width=sheet.width,
+        height=sheet.height,
+        title=title,
+        comment=comment,
+        overwrite=overwrite,
+    )
+    with writer:
+        for batch in inputs.batches():
+            for pictures in paint(batch):
+                writer.write(sheet.filled(blank, pictures)[None])
+            done += len(batch)
+            progress(done, inputs.length)
+
+
 def _paste(sheet: np.ndarray, left: int, top: int, picture: np.ndarray) -> None:
     sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 
 
 def _on(badge: tuple[float, ...] | None) -> str:
-    """Black or white, whichever reads better on that colour."""
+    """Black or white, whichever reads better on this colour."""
     if badge is None:
         return "black"
     red, green, blue = badge
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-
-
-def scene_pictures(
-    source: Tensor,
-    driving: Tensor,
-    source_motion: Motion,
-    driving_motion: Motion,
-    dense: DenseMotion,
-    prediction: Tensor,
-) -> dict[str, list[np.ndarray]]:
-    """Pictures (B, 3, H, W) in [0, 1], their motions, and what came of them -> uint8 RGB (H, W, 3) by what they show.
-    One source may have several driving pictures.
-
-    Source and driving with keypoints and local affine frames; the parts' masks over the driving picture; the dense
-    flow, from source to driving; occlusion (white: the warped source is used), where it is estimated; the source
-    warped by the flow; the result.
-    """
-    size = (source.shape[2], source.shape[3])
-    scale = axis_scale(source_motion)
-    grey = driving.float().mean(dim=1, keepdim=True)
-    pictures = {
-        "source": _with_motion(source, source_motion, scale) * (len(driving) // len(source)),
-        "driving": _with_motion(driving, driving_motion, scale),
-        "part masks": list(to_frames(0.6 * colour_masks(dense.masks.float(), size) + 0.4 * grey)),
-        "dense flow": [
-            draw_arrows(frame, flow)
-            for frame, flow in zip(to_frames(colour_flow(dense.flow, size)), dense.flow, strict=True)
-        ],
-    }
-    if dense.occlusion is not None:
-        pictures["occlusion"] = list(to_frames(resize(dense.occlusion.float(), size).expand(-1, 3, -1, -1)))
-    pictures["warped source"] = list(to_frames(dense.warp(source.expand_as(driving))))
-    pictures["result"] = list(to_frames(prediction))
-    return pictures
-
-
-def draw_scene(
-    source: Tensor,
-    driving: Tensor,
-    source_motion: Motion,
-    driving_motion: Motion,
-    dense: DenseMotion,
-    prediction: Tensor,
-) -> np.ndarray:
-    """`scene_pictures` as one picture, uint8 RGB: a row a pair."""
-    return labelled_grid(scene_pictures(source, driving, source_motion, driving_motion, dense, prediction))
-
-
-def _with_motion(pictures: Tensor, motion: Motion, scale: float) -> list[np.ndarray]:
-    return [draw_motion(frame, motion[index : index + 1], scale) for index, frame in enumerate(to_frames(pictures))]
-
-
-_ACROSS = 4  # pictures in a row of the sheet
-_GAP, _TITLES = 6, 30
-_WHEEL = 96  # pixels
-
-
-def scene_sheet(titles: list[str], side: int, tokens: int) -> Sheet:
-    """The layout of `scene_pictures` for one pair of pictures of this side, with what its colours mean."""
-    rows = -(-(len(titles) + 1) // _ACROSS)  # the legend takes a place too
-    places = [
-        (column * (side + _GAP), row * (side + _TITLES) + _TITLES) for row in range(rows) for column in range(_ACROSS)
-    ]
-    boxes, (left, top) = places[: len(titles)], places[len(titles)]
-    labels = [Label(x + side / 2, y - _TITLES / 2, title) for (x, y), title in zip(boxes, titles, strict=True)]
-    across = max(1, side // 40)
-    for index, colour in enumerate(token_colours(tokens).tolist()):
-        row, column = divmod(index, across)
-        labels.append(Label(left + 24 + 38 * column, top + 14 + 28 * row, str(index + 1), tuple(colour)))
-    below = top + 14 + 28 * (-(-tokens // across)) + 8
-    wheel = (left + 12, below, colour_wheel(_WHEEL))
-    text = f"moved this way;\nrim: 1/{round(2 / FAR)} of the\npicture, or more"
-    labels.append(Label(left + _WHEEL + 24, below + _WHEEL / 2, text, align="left"))
-    labels.append(Label(left + side / 2, top - _TITLES / 2, "tokens and movement"))
-    height = max(rows * (side + _TITLES), below + _WHEEL + _GAP)
-    return Sheet(_ACROSS * (side + _GAP) - _GAP, height, boxes, labels, [wheel])

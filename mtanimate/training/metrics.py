@@ -20,7 +20,7 @@ from mtanimate.data.pairs import group
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import square_frames
 from mtanimate.files import replacing
-from mtanimate.inspection.sheets import draw_scene
+from mtanimate.inspection.scene import draw_scene
 from mtanimate.models.animator import Animator
 from mtanimate.reading import parse_json, read_bytes
 from mtanimate.training.objective import Scene

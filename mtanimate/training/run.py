@@ -25,7 +25,7 @@ from mtanimate.data.loading import RawBatch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
 from mtanimate.files import clear_leftovers, replacing
-from mtanimate.models.animator import Animator, outline
+from mtanimate.models.animator import Animator, outline_network
 from mtanimate.models.hrnet import HRNet, load_imagenet_weights
 from mtanimate.outputs import refuse_foreign
 from mtanimate.signals import listened_to
@@ -39,7 +39,7 @@ from mtanimate.training.step import Step, Stepper, Trainee, check_phases, schedu
 def make_animator(config: Config, init: Path | None) -> Animator:
     """A new network, or one that begins with another run's weights, whose settings may differ in what does not
     show in weights. Raises InputError where they do not fit."""
-    outline(config.model)  # it says so where there would be too many weights to make
+    outline_network(config.model)  # it says so where there would be too many weights to make
     animator = Animator(config.model)
     if config.training.backbone_file:
         file = Path(config.training.backbone_file).expanduser()

@@ -1,4 +1,4 @@
-"""A folder of PNG out: 0000000.png and on, all of them or none."""
+"""Writing a folder of PNG files, 0000000.png and on: all of them or none."""
 
 import re
 import shutil
@@ -12,29 +12,35 @@ from mtanimate.files import Overwrite, give_folder_name, hidden_beside
 from mtanimate.video.image import open_lazily, png_text
 
 _NAME = re.compile(r"\d{7,}\.png")
-_MARK = "mtanimate"  # in each picture: what has it may be replaced by what has it
+_MARK = "mtanimate"  # the software in each picture's metadata: only such pictures may be replaced
 
 
 def is_our_sequence(folder: Path) -> bool:
-    """Whether this is a folder, and holds nothing but pictures that `PictureFolder` wrote."""
+    """Whether this is a folder that holds nothing but pictures written by `PictureFolder`."""
     return folder.is_dir() and all(
         _NAME.fullmatch(file.name) and file.is_file() and is_marked(file, _MARK) for file in folder.iterdir()
     )
 
 
 def is_marked(file: Path, mark: str) -> bool:
-    """Whether this is a picture whose text says that `mark` is the software that made it."""
+    """Whether this is a picture whose metadata names `mark` as the software that made it."""
     try:
         with open_lazily(file) as picture:
             return picture.info.get("Software") == mark
-    except Exception:  # whatever Pillow stumbles over: then it is none of ours
+    except Exception:  # Pillow raises errors of any type; such a file is none of ours
         return False
 
 
 class PictureFolder:
-    """Pictures that go to a hidden folder beside `path`, which takes its name when all is well.
+    """Writes pictures to a hidden folder beside `path`, which is renamed to `path` at the end.
 
-    text: of each picture, by PNG's keywords ("Title", "Comment"). overwrite: of an older sequence of ours.
+    Args:
+        path: of the folder.
+        text: metadata of each picture, by PNG's keywords ("Title", "Comment").
+        overwrite: whether a folder that this class wrote before may be replaced.
+
+    Raises:
+        MTAnimateError: the folder cannot be made.
     """
 
     def __init__(self, path: Path, text: dict[str, str], overwrite: bool) -> None:
@@ -49,18 +55,22 @@ class PictureFolder:
             raise self._failed(error) from error
 
     def write(self, frames: np.ndarray) -> None:
-        """Adds frames: uint8 RGB (B, H, W, 3). Raises MTAnimateError where the disk is full."""
+        """Adds frames, uint8 RGB (B, H, W, 3).
+
+        Raises:
+            MTAnimateError: writing failed, e.g. the disk is full.
+        """
         try:
             for frame in frames:
                 file = self._partial / f"{self._count:07d}.png"
-                # A tenth larger than by Pillow's own level, in less than half the time.
+                # A tenth larger than at Pillow's default level, in less than half the time.
                 Image.fromarray(frame).save(file, pnginfo=self._text, compress_level=1)
                 self._count += 1
         except OSError as error:
             raise self._failed(error) from error
 
     def finish(self) -> None:
-        """Gives the folder its name: an empty one's place, or that of an older sequence of ours where it may."""
+        """Gives the folder its name, in the place of an empty folder or of an older sequence that may be replaced."""
         try:
             give_folder_name(self._partial, self.path, self._overwrite)
         except OSError as error:

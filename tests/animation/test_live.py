@@ -23,7 +23,7 @@ from mtanimate.inference.predictor import Performer
 from mtanimate.inference.prefetch import to_frames
 from mtanimate.models.motion import Motion
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.streams import Closed, DrivingStream, StreamWriter
+from mtanimate.video.streams import DrivingStream, StreamClosed, StreamWriter
 
 # Frames that carry their number, a network that reads it, a stage that shows it
 
@@ -236,13 +236,13 @@ def test_frames_are_cut_as_asked():
 def test_when_nobody_watches_it_ends(live):
     def act(number):
         if number >= 4:
-            raise Closed
+            raise StreamClosed
 
     camera = Camera(10**6, pace=0.005, live=live)
     report, screen = play(camera, screen=Screen(act))
     assert screen.shown[-1] >= 4
     assert report.frames == len(screen.shown) - 1
-    assert screen.ended is Closed
+    assert screen.ended is StreamClosed
     assert camera.closed.is_set()
 
 
@@ -251,7 +251,7 @@ def test_a_window_is_looked_after_while_no_frame_comes():
 
     def idle():
         if next(calls) == 3:
-            raise Closed
+            raise StreamClosed
 
     begun = time.monotonic()
     report, _ = play(Camera(9, pace=60), screen=Screen(idle=idle))

@@ -51,7 +51,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_a_list_needs_no_heavy_library():
     heavy = ("torch", "pooch", "requests")
     code = (
-        "import sys, mtanimate.cli; from mtanimate.checkpoints.registry import listed; listed();"
+        "import sys, mtanimate.cli; from mtanimate.checkpoints.registry import list_checkpoints; list_checkpoints();"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

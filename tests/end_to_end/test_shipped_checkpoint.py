@@ -16,7 +16,7 @@ from mtanimate.data.people import FaceLandmarks
 from mtanimate.faces.detection import resize_frames, square_frames
 from mtanimate.faces.mesh import CONTOURS
 from mtanimate.inspection.subject import PORTRAIT
-from mtanimate.models.face_points import indices
+from mtanimate.models.face_points import token_indices
 from mtanimate.video import VideoReader, read_image
 
 TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"
@@ -113,7 +113,7 @@ OPENINGS = {"mouth": (13, 14), "eyes": (159, 145)}
 
 def opening(motion, upper, lower):
     """Of lips or lids, in distances of the outer eye corners: (T,)."""
-    points = motion.keypoints[:, indices((upper, lower, 33, 263))]
+    points = motion.keypoints[:, token_indices((upper, lower, 33, 263))]
     return ((points[:, 1] - points[:, 0]).norm(dim=1) / (points[:, 3] - points[:, 2]).norm(dim=1)).numpy()
 
 

@@ -16,7 +16,7 @@ from mtanimate.export import export as exporting
 from mtanimate.export import parity as comparison
 from mtanimate.export.parity import synthetic_frames
 from mtanimate.export.programs import save_models, to_onnx, trace
-from mtanimate.export.quantising import Quantiser, choose_parts
+from mtanimate.export.quantisation import Quantiser, choose_parts
 from mtanimate.inference.backends import Exported, drive_inputs, open_graph, program_run
 from mtanimate.inference.manifest import digests, graphs_of, read_manifest
 

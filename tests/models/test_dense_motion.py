@@ -7,7 +7,7 @@ from golden import close, document, needs_golden, tensors
 
 from mtanimate.config import BackgroundConfig, DenseMotionConfig
 from mtanimate.geometry import coordinate_grid, sample
-from mtanimate.models.background import BackgroundPredictor, background_grid
+from mtanimate.models.background_predictor import BackgroundPredictor, background_grid
 from mtanimate.models.dense_motion import DenseMotionNetwork
 from mtanimate.models.motion import Motion, sparse_motions
 

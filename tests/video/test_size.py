@@ -151,7 +151,7 @@ def test_a_huge_colour_profile_is_left_out(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_av_knows_the_limit_of_pixels() -> None:
-    """The option that `mtanimate.video.decoding.limit` sets."""
+    """The option that `mtanimate.video.decoding.limit_pixels` sets."""
     context = av.CodecContext.create("ffv1", "r")
     context.width, context.height, context.options = 2_000, 1_000, {"max_pixels": "1000"}
     with pytest.raises(av.FFmpegError):

@@ -18,8 +18,8 @@ from mtanimate.video import VideoReader, streams
 from mtanimate.video import ffmpeg as program
 from mtanimate.video.ffmpeg import FFmpeg
 from mtanimate.video.streams import (
-    Closed,
     DrivingStream,
+    StreamClosed,
     StreamWriter,
     check_stream,
     dshow_names,
@@ -395,9 +395,9 @@ def test_a_reader_that_goes_away_closes_it(codec):
     writer.write(noise)
     os.read(reading, 100)
     os.close(reading)
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         write_often(writer, noise)
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         writer.__exit__(None, None, None)
 
 
@@ -407,7 +407,7 @@ def test_a_reader_that_goes_away_at_the_end():
     os.close(writing)
     os.close(reading)
     writer.write(np.zeros((1, 64, 64, 3), np.uint8))
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         writer.__exit__(None, None, None)
 
 

@@ -13,7 +13,7 @@ import torch
 from mtanimate.animation.live import perform_live
 from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
-from mtanimate.video.streams import Closed, DrivingStream
+from mtanimate.video.streams import DrivingStream, StreamClosed
 from mtanimate.video.window import Window
 
 pytest.importorskip("tkinter", reason="this Python has no tkinter")
@@ -99,14 +99,14 @@ def test_r_asks_for_a_new_reference_once(window):
 def test_escape_closes(window):
     window.attend()
     press(window, "Escape")
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         window.write(halves(20, 20), 0.0)
 
 
 def test_the_windows_button_closes(window):
     window.attend()
     window._root.tk.eval(window._root.protocol("WM_DELETE_WINDOW"))
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         window.attend()
 
 

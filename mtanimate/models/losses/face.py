@@ -18,7 +18,7 @@ from mtanimate.models.face_points import (
     VERTICES,
     Openings,
     face_frame,
-    indices,
+    token_indices,
 )
 
 # The terms read the points of these contours of the face mesh, one contour after the other.
@@ -150,10 +150,10 @@ def close_ups(pictures: Tensor, landmarks: Tensor, faces: Tensor) -> Tensor:
 # the nose's tip against the eyes above all.
 _SHAPES = (MOUTH, RIGHT_EYE, LEFT_EYE, [*RIGHT_BROW, *LEFT_BROW, 33, 263])
 _POSE = (1, 152, 168, 10, 33, 263, 133, 362, 234, 454, 50, 280)
-_GROUPS = [(3.0, indices(group)) for group in _SHAPES] + [(6.0, indices(_POSE))]
-_TIP, _EYES = indices([1])[0], indices((33, 133, 263, 362, 168))
-_OPENINGS = [indices(pair) for pair in ((13, 14), (81, 178), (311, 402), (61, 291), (159, 145), (386, 374))]
-_GAZES = [indices(three) for three in ((468, 33, 133), (473, 263, 362))]
+_GROUPS = [(3.0, token_indices(group)) for group in _SHAPES] + [(6.0, token_indices(_POSE))]
+_TIP, _EYES = token_indices([1])[0], token_indices((33, 133, 263, 362, 168))
+_OPENINGS = [token_indices(pair) for pair in ((13, 14), (81, 178), (311, 402), (61, 291), (159, 145), (386, 374))]
+_GAZES = [token_indices(three) for three in ((468, 33, 133), (473, 263, 362))]
 _OPENING, _GAZE, _NOSE = 1.5, 4.0, 3.0
 
 

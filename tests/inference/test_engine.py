@@ -20,7 +20,7 @@ from mtanimate.inference import engine
 from mtanimate.inference.engine import fastest_precision, fold_batch_norms, prepare
 from mtanimate.inference.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
 from mtanimate.models.animator import Animator
-from mtanimate.models.face_points import COUNT, places
+from mtanimate.models.face_points import COUNT, canonical_points
 from mtanimate.models.motion import Motion
 
 NETWORKS = {
@@ -246,7 +246,7 @@ def test_half_precision_does_not_move_a_face():
     animator = Animator(replace(load_preset("face").model, resolution=128)).eval().requires_grad_(False)
     torch.nn.init.normal_(animator.dense_motion.expression2.weight, std=0.1)
     pictures = torch.rand(2, 3, 128, 128)
-    source = torch.tensor([[0.1, 0.0]]) + 0.5 * places()
+    source = torch.tensor([[0.1, 0.0]]) + 0.5 * canonical_points()
     matrix = 0.5 * torch.eye(2).expand(1, COUNT, 2, 2)
     motions = [Motion(points[None], matrix, "face") for points in (source, source + 0.02 * torch.randn(COUNT, 2))]
     flows = []

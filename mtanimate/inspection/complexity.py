@@ -1,4 +1,4 @@
-"""How large each network is and how much work it does (the paper's Tables 1 and 5)."""
+"""Parameters and multiply-adds of each network (the paper's Tables 1 and 5), for `mtanimate models`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,12 +19,32 @@ from mtanimate.config import (
 from mtanimate.config.consistency import check_sizes
 from mtanimate.models.animator import Animator
 
+# Backbone, variant, estimator, and its numbers in Tables 1 and 5.
+ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
+    ("stem", "paper", MotionTransformerConfig(backbone=BACKBONES["stem"]), (5.56, None)),
+    ("hrnet_w32", "paper", MotionTransformerConfig(), (12.23, 7.54)),
+    ("hrnet_w48", "paper", MotionTransformerConfig(backbone=BACKBONES["hrnet_w48"]), (21.30, None)),
+    ("hrnet_w32", "release", MotionTransformerConfig(variant="release"), (None, None)),
+    ("", "full size", HeatmapEstimatorConfig(name="fomm"), (14.21, 1.28)),
+    ("", "full size", HeatmapEstimatorConfig(name="mraa"), (14.20, 1.26)),
+    ("", "full size", HeatmapEstimatorConfig(name="monkey-net"), (None, None)),
+]
+
 
 @dataclass(frozen=True)
-class Capacity:
-    """parameters, and multiply-adds for one picture: of convolutions, linear layers and attention products.
+class Complexity:
+    """The size and work of one network.
 
-    Sampling, norms and softmax are left out. paper_*: what the paper prints, in millions and billions.
+    Attributes:
+        name: of the estimator, or `image-generator`.
+        backbone: of the estimator.
+        variant: of the network.
+        part: `motion_estimator` or `image_generator`.
+        parameters: their number.
+        multiply_adds: for one picture, of convolutions, linear layers and attention products, without sampling, norms
+            and softmax.
+        paper_parameters: what the paper prints, in millions.
+        paper_multiply_adds: what the paper prints, in billions.
     """
 
     name: str
@@ -40,20 +60,15 @@ class Capacity:
         return asdict(self)
 
 
-# backbone, variant, the estimator, and what Tables 1 and 5 say of it.
-ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
-    ("stem", "paper", MotionTransformerConfig(backbone=BACKBONES["stem"]), (5.56, None)),
-    ("hrnet_w32", "paper", MotionTransformerConfig(), (12.23, 7.54)),
-    ("hrnet_w48", "paper", MotionTransformerConfig(backbone=BACKBONES["hrnet_w48"]), (21.30, None)),
-    ("hrnet_w32", "release", MotionTransformerConfig(variant="release"), (None, None)),
-    ("", "full size", HeatmapEstimatorConfig(name="fomm"), (14.21, 1.28)),
-    ("", "full size", HeatmapEstimatorConfig(name="mraa"), (14.20, 1.26)),
-    ("", "full size", HeatmapEstimatorConfig(name="monkey-net"), (None, None)),
-]
+def model_complexities(resolution: int = 256) -> list[Complexity]:
+    """Counts each estimator, the image generator, and the parts of the presets `small` and `face`.
 
+    Args:
+        resolution: side of the square pictures, in pixels.
 
-def capacities(resolution: int = 256) -> list[Capacity]:
-    """Each estimator, the image generator, and the parts of the presets `small` and `face`."""
+    Raises:
+        InputError: a network does not suit this resolution.
+    """
     full = ModelConfig(resolution=resolution)
     rows = []
     for backbone, variant, estimator, (parameters, work) in ESTIMATORS:
@@ -68,30 +83,29 @@ def capacities(resolution: int = 256) -> list[Capacity]:
     return rows
 
 
-def _measure_estimator(config: ModelConfig, backbone: str, variant: str) -> Capacity:
+def _measure_estimator(config: ModelConfig, backbone: str, variant: str) -> Complexity:
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     work = _multiply_adds(lambda: animator.estimate_motion(picture))
     parameters = _parameters(animator.motion_estimator)
-    return Capacity(config.estimator.name, backbone, variant, "motion_estimator", parameters, work)
+    return Complexity(config.estimator.name, backbone, variant, "motion_estimator", parameters, work)
 
 
-def _measure_generator(config: ModelConfig, variant: str) -> Capacity:
-    """Mask predictor and encoder-decoder together, as the paper counts them."""
+def _measure_generator(config: ModelConfig, variant: str) -> Complexity:
+    """Dense motion network and encoder-decoder together, as the paper counts them."""
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
     motion = animator.estimate_motion(picture)
     work = _multiply_adds(lambda: animator.drive(animator.encode_source(picture, motion), motion))
     parameters = _parameters(animator.dense_motion) + _parameters(animator.generator)
-    return Capacity("image-generator", "", variant, "image_generator", parameters, work)
+    return Complexity("image-generator", "", variant, "image_generator", parameters, work)
 
 
 def _counted(config: ModelConfig) -> Animator:
-    """On the meta device: shapes without numbers, so that counting takes no arithmetic. Raises InputError where the
-    resolution does not suit the network."""
+    """The network on the meta device, which computes nothing. Raises InputError for an unsuitable resolution."""
     check_sizes(config)
     with torch.device("meta"):
-        return Animator(config).eval().requires_grad_(False).to("meta")  # constants, too
+        return Animator(config).eval().requires_grad_(False).to("meta")  # cached constants too
 
 
 def _parameters(module: nn.Module) -> int:

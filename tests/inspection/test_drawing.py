@@ -5,8 +5,8 @@ import pytest
 import torch
 from golden import close
 
-from mtanimate.inspection.motion import colour_masks, draw_keypoints, token_colours
-from mtanimate.inspection.sheets import GAP, HEADER, labelled_grid
+from mtanimate.inspection.drawing import colour_masks, draw_keypoints, token_colours
+from mtanimate.inspection.scene import GAP, HEADER, labelled_grid
 
 
 def test_colours_of_ten_tokens_differ():

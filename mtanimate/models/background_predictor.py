@@ -1,4 +1,4 @@
-"""Background motion: one affine map from the driving frame's background to the source's (section 3.3)."""
+"""The background predictor: one affine map from the driving frame's background to the source's (section 3.3)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,11 @@ from mtanimate.models.blocks import Encoder
 
 
 class BackgroundPredictor(nn.Module):
-    """An encoder on source and driving together; starts at the identity."""
+    """An encoder of source and driving frame, concatenated, and a linear layer; starts as the identity.
+
+    Args:
+        config: sizes of the encoder.
+    """
 
     def __init__(self, config: BackgroundConfig) -> None:
         super().__init__()
@@ -20,7 +24,15 @@ class BackgroundPredictor(nn.Module):
             self.fc.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] -> (B, 3, 3), rows (a, b, c), (d, e, f), (0, 0, 1): driving to source."""
+        """Predicts the motion of the background.
+
+        Args:
+            source: (B, 3, H, W) in [0, 1].
+            driving: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, 3, 3), rows (a, b, c), (d, e, f), (0, 0, 1): maps driving coordinates (x, y, 1) to source coordinates.
+        """
         *_, deepest = self.encoder(torch.cat([source, driving], dim=1))
         rows = self.fc(deepest.mean(dim=(2, 3))).unflatten(1, (2, 3))
         last = torch.tensor([0.0, 0, 1], dtype=rows.dtype, device=rows.device).expand(rows.shape[0], 1, 3)
@@ -28,7 +40,15 @@ class BackgroundPredictor(nn.Module):
 
 
 def background_grid(matrix: Tensor, grid: Tensor) -> Tensor:
-    """Where the background of each driving coordinate lies in the source: (B, 3, 3), (h, w, 2) -> (B, h, w, 2)."""
+    """Applies the background's motion to a grid.
+
+    Args:
+        matrix: (B, 3, 3) from the predictor.
+        grid: (h, w, 2), (x, y) in [-1, 1].
+
+    Returns:
+        (B, h, w, 2): the source coordinate of the background at each driving coordinate.
+    """
     matrix = matrix[:, None, None]
     moved = transform_points(matrix[..., :2, :2], grid) + matrix[..., :2, 2]
     depth = matrix[..., 2, 0] * grid[..., 0] + matrix[..., 2, 1] * grid[..., 1] + matrix[..., 2, 2]

@@ -1,4 +1,4 @@
-"""From the tied keypoints of two faces to one dense flow: masks that begin as Gaussians about them."""
+"""The dense motion network for faces: masks that begin as Gaussians about the tied keypoints (Eq. 2)."""
 
 import math
 
@@ -28,20 +28,20 @@ from mtanimate.models.face_points import (
     SKULL,
     VERTICES,
     Openings,
+    canonical_points,
     face_frame,
-    indices,
     inside,
-    places,
+    token_indices,
 )
 from mtanimate.models.motion import Motion
 
-# How wide a part's mask begins, along the eyes and across them, in a face's own coordinates; and the logit of what
-# stands still, which no Gaussian has.
+# Initial standard deviations of the parts' masks, along and across the eyes, in face coordinates.
 _LID, _IRIS, _CORNER = (0.09, 0.035), (0.05, 0.04), (0.05, 0.05)
 _EYE = [_LID, _LID, _CORNER, _CORNER, _IRIS]
 SIGMAS = [(0.08, 0.055)] * len(MOUTH) + _EYE + _EYE + [(0.12, 0.08)] * len(RIGHT_BROW | LEFT_BROW)
 SIGMAS += [(0.2, 0.2)] * len(JAW) + [(0.26, 0.26)] * len(SKULL)
-# How far below its keypoint it begins: a lid's and a lip's lies on its own side, so that those that meet part there.
+# Initial offsets of masks below their keypoints: those of lids and lips lie on their own side of the opening, so that
+# two that touch can part there.
 _SIDES = {
     159: -0.035,
     386: -0.035,
@@ -54,35 +54,38 @@ _SIDES = {
     178: 0.03,
     402: 0.03,
 }
-# A lid's and a lip's mask ends at its opening, an iris's is inside: what its logit gains on its own side, and how wide
-# the edge is: about a cell of the masks, in face coordinates. Learned, it becomes sharper, and lids move cell by cell.
+# Masks of lids and lips end at the opening, those of irises lie inside. _GAIN: what the logit gains on its own side.
+# _EDGE: width of the edge in face coordinates, about a cell of the masks; not learned, since it would become so sharp
+# that lids move cell by cell.
 _GAIN, _EDGE = 4.0, 0.012
-# Which distance each takes: to the openings' upper edges, to their lower ones, or into the openings.
+# The distance that applies to each vertex: 0-2 to upper edges, 3-5 to lower edges, 6-7 into the openings.
 _EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
-_EDGED_PARTS = indices(_EDGED)
-# A slice: a list of numbers would be brought to a GPU at each use.
-_IRISES = slice(indices([468])[0], indices([473])[0] + 1, indices([473])[0] - indices([468])[0])
-_EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # the last: none
-STILL = -3.0
-# What the logit of the occlusion loses where a place inside an opening is read outside of it, or the other way round.
+_EDGED_PARTS = token_indices(_EDGED)
+# A slice, since a list of numbers would be copied to a GPU at each use.
+_IRISES = slice(token_indices([468])[0], token_indices([473])[0] + 1, token_indices([473])[0] - token_indices([468])[0])
+_EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # last: no edge
+STILL = -3.0  # initial logit of the background, which has no Gaussian
+# What occlusion's logit loses where a position inside an opening is read from outside of it, or the reverse.
 _UNLIKE = 2.0
-_IRIS_HEAT = 0.06  # standard deviation of what tells a generator where irises are, in face coordinates
+_IRIS_HEAT = 0.06  # standard deviation of the generator's maps of irises, in face coordinates
 _MOUTH_HEIGHT, _MOUTH_REACH = 0.78, 0.3  # middle and half the width of a mouth, in face coordinates
-_HEAT = 0.1  # standard deviation of the heat maps that the hourglass sees: its cells are coarser than an eyelid
+_HEAT = 0.1  # standard deviation of the hourglass's heat maps: its cells are coarser than an eyelid
 _HIDDEN = 64
-_UNIT = 0.1  # face coordinates move by about so much
-_LOGITS, _WIDTHS = 10.0, 3.0  # in these units a layer's outputs become logits and widths: steps of 1e-3 would take ages
+_UNIT = 0.1  # a typical movement in face coordinates
+_LOGITS, _WIDTHS = 10.0, 3.0  # units of predicted logits and log widths: without them learning is slow
 
 
-class FaceMotionNetwork(nn.Module):
-    """The mask predictor for a face, in place of `DenseMotionNetwork`: flow and occlusion at twice the hourglass's
-    size.
+class FaceDenseMotionNetwork(nn.Module):
+    """Predicts masks for the points of a face, in place of `DenseMotionNetwork`, at twice the hourglass's size.
 
-    A part's mask begins as a Gaussian about its driving keypoint, as wide as the part: so an eyelid has a mask before
-    anything is learned, and finer than the hourglass's cells. Where a Gaussian lies, how wide and how strong it is also
-    depends on the two expressions: an iris has no part in an eye that is shut. The hourglass sees the source in place,
-    moved with the skull, and moved by those first masks, where the paper's sees it moved by every part. What then
-    moves as no part does (hair about a head that turns) is added to Eq. 2 as a residual (`DenseMotionConfig.residual`).
+    The mask of a part begins as a Gaussian about its driving keypoint, as wide as the part: an eyelid has a mask before
+    anything is learned, finer than the hourglass's cells. Position, width and strength of a Gaussian also depend on the
+    two expressions: an iris has no part in a closed eye. The hourglass sees the source in place, moved with the skull,
+    and moved by those first masks, where the paper's sees it moved by every part. Movement of no part, such as hair
+    around a turning head, is added to Eq. 2 as a residual (`DenseMotionConfig.residual`).
+
+    Args:
+        config: sizes, and whether occlusion and a residual are estimated.
     """
 
     usual: Tensor
@@ -106,11 +109,11 @@ class FaceMotionNetwork(nn.Module):
         self.offset = nn.Parameter(torch.tensor([(0.0, _SIDES.get(vertex, 0.0)) for vertex in VERTICES]))
         self.still = nn.Parameter(torch.tensor(STILL))
         self.unlike = nn.Parameter(torch.tensor(_UNLIKE))
-        # No weights: they have values on every device. Lists of numbers would be brought to a GPU at each use.
+        # Buffers, not weights; lists of numbers would be copied to a GPU at each use.
         self.register_buffer("distances", torch.tensor(list(_EDGED.values()), device=CPU), persistent=False)
         self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
-        self.register_buffer("usual", places().repeat(2, 1), persistent=False)
-        # From where the points of both faces are: part by part logits, logarithms of widths, offsets; and features.
+        self.register_buffer("usual", canonical_points().repeat(2, 1), persistent=False)
+        # From the points of both faces: logits, log widths and offsets of each part's Gaussian, and features.
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
         self.expression2 = nn.Linear(_HIDDEN, 5 * COUNT + width)
         if not self.still.is_meta:
@@ -119,15 +122,25 @@ class FaceMotionNetwork(nn.Module):
                     nn.init.zeros_(parameter)
 
     def reduce(self, source: Tensor) -> Tensor:
-        """The source at the size of the hourglass: (B, 3, scale * H, scale * W)."""
+        """Reduces a source (B, 3, H, W) to the size of the hourglass: (B, 3, scale * H, scale * W)."""
         return antialias_downsample(source, self.scale_factor)
 
     def forward(
         self, reduced: Tensor, source: Motion, driving: Motion, background: Tensor | None = None
     ) -> DenseMotion:
-        """`reduced` (B or 1, 3, h, w) from `reduce`; motions of batch B (source: or 1). The background stands still."""
+        """Combines the motions of a face's points to a dense flow.
+
+        Args:
+            reduced: (B or 1, 3, h, w), the source from `reduce`.
+            source: motion of the source, of kind `face`, batch size B or 1.
+            driving: motion of the driving frames, of kind `face`, batch size B.
+            background: ignored: the background stands still.
+
+        Returns:
+            Masks, flow, occlusion and openings of batch size B, at 2h x 2w.
+        """
         height, width = reduced.shape[2:]
-        with full_precision(reduced.device):  # coordinates need it
+        with full_precision(reduced.device):  # half precision is not enough for coordinates
             moves = _Moves(source, driving)
             bias, log_sigma, offset, features = self._expression(moves)
             gaussians = _Gaussians(moves.middles + offset, log_sigma, bias)
@@ -155,7 +168,9 @@ class FaceMotionNetwork(nn.Module):
         return DenseMotion(masks, flow, occlusion, self.exact, openings)
 
     def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of the Gaussians: logits (B, K), widths' logarithms and offsets (B, K, 2); and features (B, C)."""
+        """Predicts, from both expressions, logits (B, K), log widths and offsets (B, K, 2) of Gaussians, and features
+        (B, C).
+        """
         both = torch.cat([moves.own.expand_as(moves.driver), moves.driver], dim=1)
         found = self.expression2(F.relu(self.expression1(((both - self.usual) / _UNIT).flatten(1))))
         bias, width, offset, features = found.split([COUNT, 2 * COUNT, 2 * COUNT, found.shape[1] - 5 * COUNT], dim=1)
@@ -165,7 +180,9 @@ class FaceMotionNetwork(nn.Module):
     def _inputs(
         self, reduced: Tensor, source: Motion, moves: "_Moves", gaussians: "_Gaussians", grid: Tensor
     ) -> Tensor:
-        """Heat maps of the driving face less the source's, and the source three times: (B, 9 + K, h, w)."""
+        """The source three times (in place, with the skull, by the first masks), and heat maps of the driving face
+        minus those of the source: (B, 9 + K, h, w).
+        """
         spots, back = moves.places(grid), moves.back[:, None]
         of_source = _heat(transform_points(back, source.keypoints), transform_points(back[:, None], grid))
         heat = _heat(moves.middles, spots) - of_source
@@ -176,14 +193,18 @@ class FaceMotionNetwork(nn.Module):
         return torch.cat([still, *moved, heat], dim=1)
 
     def _logits(self, gaussians: "_Gaussians", depths: tuple[Tensor, Tensor], spots: Tensor) -> Tensor:
-        """Of the first masks at `_Moves.places`, what stands still first: (B, K+1, h, w). depths: in the driving
-        openings, there."""
+        """Logits of the first masks at positions `spots`, the background's first: (B, K+1, h, w).
+
+        depths: of these positions in the driving openings.
+        """
         parts = gaussians(spots) + self._edges(*depths)
         return torch.cat([self.still.expand(parts.shape[0], 1, *spots.shape[1:3]), parts], dim=1)
 
     def _edges(self, below_upper: Tensor, above_lower: Tensor) -> Tensor:
-        """What lids, lips and irises gain on their own side of an opening's edge, and lose on the other: (B, K, h, w).
-        From `Openings.depths`."""
+        """What lids, lips and irises gain on their own side of an opening's edge and lose on the other: (B, K, h, w).
+
+        Takes the two results of `Openings.depths`.
+        """
         depth = torch.minimum(below_upper, above_lower)
         distances = torch.cat([-below_upper, -above_lower, depth], dim=1).index_select(1, self.distances)
         edges = _GAIN * torch.tanh(distances / _EDGE)
@@ -191,13 +212,16 @@ class FaceMotionNetwork(nn.Module):
 
 
 def _heat(middles: Tensor, spots: Tensor, sigma: float = _HEAT) -> Tensor:
-    """A Gaussian of one width about each of `middles` (B, K, 2), at `spots` (B, h, w, 2): (B, K, h, w)."""
+    """Gaussians of one width about `middles` (B, K, 2), at positions `spots` (B, h, w, 2): (B, K, h, w)."""
     width = torch.full_like(middles, math.log(sigma))
     return _Gaussians(middles, width, torch.zeros_like(width[..., 0]))(spots).exp()
 
 
 class _Gaussians:
-    """Logarithms of K Gaussians with the axes of the face: middles and log_sigma (B, K, 2), heights bias (B, K)."""
+    """Logarithms of K Gaussians along the axes of the face.
+
+    middles, log_sigma: (B, K, 2). bias: (B, K), the logarithm at the middle.
+    """
 
     def __init__(self, middles: Tensor, log_sigma: Tensor, bias: Tensor) -> None:
         half = (-2 * log_sigma).exp() / 2
@@ -208,16 +232,15 @@ class _Gaussians:
     def __call__(self, places: Tensor) -> Tensor:
         """places: (B, h, w, 2) -> (B, K, h, w)."""
         flat = places.flatten(1, 2).transpose(1, 2)  # (B, 2, h w)
-        # By products of matrices: coordinate by coordinate, it would take longer than the convolutions.
+        # As matrix products: coordinate by coordinate this would take longer than the convolutions.
         logits = torch.cat([self.square, self.linear], dim=2) @ torch.cat([flat.square(), flat], dim=1)
         return (logits + self.constant[:, :, None]).unflatten(2, places.shape[1:3])
 
 
 class _Moves:
-    """Eq. 1 for all points of a face, which share their skull's turn: a place z of the driving picture is read at
-    turn z + shift.
+    """Eq. 1 for all points of a face, which share the rotation of the skull: turn z + shift for a driving coordinate z.
 
-    own, driver: the points of source and driving face, in the face's own coordinates: (B, K, 2).
+    own, driver: points of the source face and of the driving face, in face coordinates, (B, K, 2).
     """
 
     def __init__(self, source: Motion, driving: Motion) -> None:
@@ -237,38 +260,39 @@ class _Moves:
         self.source_openings = Openings(transform_points(self.back[:, None], source.keypoints))
 
     def places(self, grid: Tensor) -> Tensor:
-        """Of the driving picture, with the face's axes and in its size: (B, h, w, 2), as `middles`."""
+        """Positions of the driving picture in the axes and the scale of the face: (B, h, w, 2), as `middles`."""
         return transform_points(self.inverse[:, None, None], grid)
 
     def with_skull(self, grid: Tensor) -> Tensor:
-        """The flow (B, h, w, 2) of a face without features."""
+        """The flow (B, h, w, 2) of a face that moves as its skull does, without an expression."""
         return transform_points(self.turn[:, None, None], grid) + self.skull[:, None, None]
 
     def flow(self, masks: Tensor, grid: Tensor) -> Tensor:
-        """Eq. 2: (B, h, w, 2), of masks (B, K+1, h, w), what stands still first."""
+        """The dense flow (B, h, w, 2) of masks (B, K+1, h, w), the background's first (Eq. 2)."""
         moved = transform_points(self.turn[:, None, None], grid)
         shifted = (masks[:, 1:].flatten(2).transpose(1, 2) @ self.shifts).unflatten(1, grid.shape[:2])
         return torch.lerp(moved, grid.expand_as(moved), masks[:, 0, ..., None]) + shifted
 
     def residual(self, found: Tensor) -> Tensor:
-        """What a convolution found (B, 2, h, w), by the source face's axes and in its size, as a flow (B, h, w, 2).
+        """Turns a convolution's output (B, 2, h, w), in axes and scale of the source face, into a flow (B, h, w, 2).
 
-        There is none where both faces' points are in one place, and all of it where they are far apart.
+        It is zero where the points of both faces coincide, and in full where they are far apart.
         """
         apart = transform_points(self.back[:, None], self.apart).norm(dim=-1).mean(dim=1)
         amount = _UNIT * torch.tanh(apart / _UNIT)[:, None, None, None]
         return transform_points(self.axes[:, None, None], amount * found.permute(0, 2, 3, 1))
 
     def openings(self, spots: Tensor, own: Tensor, flow: Tensor) -> Tensor:
-        """What a generator has to know of eyes and mouth at `places`, of the flow there: (B, 6, h, w). own: how much
-        of each driving opening is there, (B, 3, h, w).
+        """What the generator is told of eyes and mouth: (B, 6, h, w).
 
-        Where what is read belongs to an opening and the place does not, or the other way round, or is less open than
-        the driving face; the eyes, the irises and the mouth of the driving face; and the place within the mouth, x and
-        y: teeth stand still in the skull.
+        The channels: how much an opening is read where there is none, or the reverse, or one less open than in the
+        driving face; the eyes, irises and mouth of the driving face; and the position in the mouth, x and y (teeth
+        stand still in the skull).
+
+        spots: positions from `places`. own: (B, 3, h, w), how much each belongs to the driving openings. flow: there.
         """
         unlike = self._unlike(own, flow.detach())
-        # Enlarged, a flow that reads two lids reads the eye on the way from one to the other.
+        # An enlarged flow that reads one lid and then the other reads the eye between them.
         halfway = self.driving_openings.inside((spots[:, 1:] + spots[:, :-1]) / 2)
         between = self._unlike(halfway, (flow[:, 1:] + flow[:, :-1]).detach() / 2)
         unlike = torch.maximum(unlike, torch.maximum(F.pad(between, (0, 0, 1, 0)), F.pad(between, (0, 0, 0, 1))))
@@ -279,7 +303,7 @@ class _Moves:
         return torch.cat([unlike, eyes, irises, mouth, mouth * place], dim=1)
 
     def _unlike(self, own: Tensor, flow: Tensor) -> Tensor:
-        """How far what the flow reads differs from what is inside the driving openings, own."""
+        """How far the openings that the flow reads differ from the driving face's, `own`: (B, 1, h, w)."""
         read = self.source_openings.inside(transform_points(self.back[:, None, None], flow))
         less = self.source_openings.gaps / self.driving_openings.gaps.clamp_min(1e-3)
         shown = less.clamp(0, 1)[:, :, None, None] * own

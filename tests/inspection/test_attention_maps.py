@@ -12,14 +12,13 @@ from tiny import MODEL, tiny_animator
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.config import Config
 from mtanimate.inference.prefetch import to_frames
-from mtanimate.inspection.attention import (
-    View,
+from mtanimate.inspection.attention import AttentionView, show_attention
+from mtanimate.inspection.attention_maps import (
+    attention_rollout,
     estimate_with_attention,
     image_maps,
     part_matrices,
     part_rows,
-    rolled_out,
-    show_attention,
 )
 from mtanimate.inspection.subject import Subject
 from mtanimate.models.animator import Animator
@@ -72,7 +71,7 @@ def test_rows_sum_to_one(attention):
     _, probabilities = estimate_with_attention(animator.motion_estimator, pictures())
     assert probabilities.shape[-2:] == ((20, 20) if attention == "unified" else (4, 20))
     close(probabilities.sum(dim=-1), torch.ones_like(probabilities[..., 0]))
-    rows = part_rows(View([0, 1]).merged(probabilities), 4, 4)
+    rows = part_rows(AttentionView([0, 1]).merged(probabilities), 4, 4)
     close(rows.sum(dim=-1), torch.ones(2, 2, 4))
 
 
@@ -83,23 +82,23 @@ def random_probabilities(*shape):
 def test_rollout_written_out():
     """Half of each layer is the way around it; the product, the last layer leftmost (Abnar and Zuidema, 2020)."""
     probabilities = random_probabilities(1, 3, 2, 5, 5)
-    rolled = rolled_out(probabilities)
+    rolled = attention_rollout(probabilities)
     expected = torch.eye(5)
     for layer in range(3):
         expected = (0.5 * probabilities[0, layer].mean(dim=0) + 0.5 * torch.eye(5)) @ expected
         close(rolled[0, layer], expected)
     close(rolled.sum(dim=-1), torch.ones(1, 3, 5))
-    close(View([2], rollout=True).merged(View([2], rollout=True).raw(probabilities))[0, 0], expected)
+    close(AttentionView([2], rollout=True).merged(AttentionView([2], rollout=True).raw(probabilities))[0, 0], expected)
 
 
 def test_heads():
     raw = random_probabilities(1, 2, 3, 6, 6)
-    mean, largest, each = (View([0, 1], heads).merged(raw) for heads in ("mean", "max", "each"))
+    mean, largest, each = (AttentionView([0, 1], heads).merged(raw) for heads in ("mean", "max", "each"))
     close(mean[0, 1], (raw[0, 1, 0] + raw[0, 1, 1] + raw[0, 1, 2]) / 3)
     close(largest[0, 1], torch.maximum(torch.maximum(raw[0, 1, 0], raw[0, 1, 1]), raw[0, 1, 2]))
     for layer in range(2):
         for head in range(3):
-            index = View([0, 1], "each").titles(3).index(f"layer {layer + 1}\nhead {head + 1}")
+            index = AttentionView([0, 1], "each").titles(3).index(f"layer {layer + 1}\nhead {head + 1}")
             close(each[0, index], raw[0, layer, head])
 
 

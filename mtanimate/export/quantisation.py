@@ -1,4 +1,4 @@
-"""float32 -> int8 after training: ranges from calibration frames, and what suffers most stays in float32."""
+"""Post-training quantisation to int8: ranges come from calibration frames; parts that lose too much stay float32."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,24 +17,32 @@ from mtanimate.models.animator import Animator
 if TYPE_CHECKING:
     import onnx
 
-# What is done for every frame: the source is encoded once, and the background's motion is coordinates.
+# The graphs that run for every frame and compute no coordinates of the background.
 QUANTISED = ("estimate", "drive")
-PIXELS = 0.25  # that a keypoint may move: more, and a still face trembles
-WANTED = DECIBELS["int8"] + 2  # dB that pictures must have: frames that were not measured may lose more
-_WORK = ("Conv", "MatMul", "Gemm", "Relu")  # Relu: a convolution's values are rounded after it, and it is gone
-_SCOPES = "pkg.torch.onnx.name_scopes"  # the modules that a node comes from, outermost first, in the exporter's notes
+PIXELS = 0.25  # that a keypoint may move; with more, a still face trembles
+WANTED = DECIBELS["int8"] + 2  # dB that pictures must reach; frames that are not measured may lose more
+_WORK = ("Conv", "MatMul", "Gemm", "Relu")  # with Relu, which is fused: values are rounded after it
+_SCOPES = "pkg.torch.onnx.name_scopes"  # the exporter's note of a node's modules, outermost first
 
 
 @torch.inference_mode()
-def quantised(
+def quantise_models(
     animator: Animator, models: "dict[str, onnx.ModelProto]", groups: Sequence[Tensor], progress: Callable[[str], None]
 ) -> "tuple[dict[str, onnx.ModelProto], list[str], list[str]]":
-    """The models with what can be in int8; the names of the parts that are, and of those that had to stay in float32.
+    """Quantises what may be in int8.
 
-    models: by the graph's name, as the exporter left them, with its notes. groups: pictures (N, 3, R, R) that belong
-    together. Every other frame gives the ranges, those between show what is lost.
+    Every other frame sets the ranges; those between show what is lost.
+
+    Args:
+        animator: the original network.
+        models: ONNX models by the graph's name, with the exporter's notes.
+        groups: frames (N, 3, R, R) in [0, 1] that belong together.
+        progress: gets each step.
+
+    Returns:
+        The models; names of the parts in int8; names of those that had to stay in float32.
     """
-    few = -(-8 // len(groups))  # of a group are enough to see what is lost
+    few = -(-8 // len(groups))  # frames of a group that are measured
     ranging = [_calibration(animator, group[::2]) for group in groups]
     measuring = [_calibration(animator, torch.cat([group[:1], group[1::2][:few]])) for group in groups]
     models = dict(models)
@@ -53,9 +61,14 @@ def quantised(
 
 
 def choose_parts(parts: list[str], harm: Callable[[list[str]], float]) -> list[str]:
-    """Which parts to quantise: all, or else as many as do not harm too much together, the least harmful alone first.
+    """Chooses parts to quantise: all, or as many as are harmless together, the least harmful first.
 
-    harm: what these parts in int8 do together, of what is allowed: at most 1.
+    Args:
+        parts: names.
+        harm: the harm of parts in int8 together, as a fraction of what is allowed.
+
+    Returns:
+        The chosen names, in the order of `parts`.
     """
     if harm(parts) <= 1:
         return parts
@@ -71,50 +84,15 @@ def choose_parts(parts: list[str], harm: Callable[[list[str]], float]) -> list[s
     return [part for part in parts if part in ordered[:fewest]]
 
 
-def _harm(
-    quantiser: "Quantiser", graph: Graph, given: Sequence[Mapping[str, Tensor]], progress: Callable[[str], None]
-) -> Callable[[list[str]], float]:
-    """What parts in int8 do to the graph's first output, of what is allowed: to keypoints or to pictures."""
-
-    def run(model: "onnx.ModelProto") -> Tensor:
-        with tempfile.TemporaryDirectory() as folder:
-            save_models({graph.name: model}, "onnx", False, Path(folder))
-            work = open_graph("onnx", Path(folder), graph, digests(Path(folder)))
-            return torch.cat([work(each)[graph.outputs[0]] for each in given])
-
-    wanted = run(quantiser.model)
-
-    def harm(chosen: list[str]) -> float:
-        found = run(quantiser.quantise(chosen))
-        which = f"{graph.name}, int8 in {chosen[0] if len(chosen) == 1 else f'{len(chosen)} parts'}"
-        if graph.name == "estimate":
-            pixels = float((found - wanted).abs().max()) * given[0]["frames"].shape[-1] / 2
-            progress(f"{which}: a keypoint moves by {pixels:.2f} pixels at most")
-            return pixels / PIXELS
-        kept = min(map(decibels, wanted, found))
-        progress(f"{which}: {kept:.1f} dB at least")
-        return 10 ** ((WANTED - kept) / 20)
-
-    return harm
-
-
-def _calibration(animator: Animator, frames: Tensor) -> dict[str, list[dict[str, Tensor]]]:
-    """What the graphs get when the first of these frames is driven by each."""
-    source = animator.encode_source(frames[:1])
-    singles = frames.split(1)
-    driving = [
-        drive_inputs(
-            animator.config, source, animator.estimate_motion(single), animator.predict_background(frames[:1], single)
-        )
-        for single in singles
-    ]
-    return {"estimate": [{"frames": single} for single in singles], "drive": driving}
-
-
 class Quantiser:
-    """One graph, its ranges known, quantised as often as wanted.
+    """Quantises chosen parts of one graph.
 
-    model: as the exporter left it, with its notes. inputs: what the graph is calibrated with, by name, batch by batch.
+    Args:
+        model: with the exporter's notes.
+        inputs: for calibration, by name, batch by batch.
+
+    Attributes:
+        parts: nodes by the name of the part.
     """
 
     def __init__(self, model: "onnx.ModelProto", inputs: Iterable[Mapping[str, Tensor]]) -> None:
@@ -123,9 +101,9 @@ class Quantiser:
         self._ranges = _ranges(model, inputs)
 
     def quantise(self, parts: Iterable[str]) -> "onnx.ModelProto":
-        """These parts of the graph, of `self.parts`, in int8: weights for each channel, activations as uint8.
+        """Quantises these parts, of `self.parts`: weights as int8 for each channel, activations as uint8.
 
-        QuantizeLinear and DequantizeLinear about each convolution and matrix product: standard operators.
+        QuantizeLinear and DequantizeLinear about each convolution and matrix product are standard operators.
         """
         import onnx
         from onnxruntime.quantization import QuantType
@@ -153,8 +131,48 @@ class Quantiser:
         return quantizer.model.model
 
 
+def _harm(
+    quantiser: "Quantiser", graph: Graph, given: Sequence[Mapping[str, Tensor]], progress: Callable[[str], None]
+) -> Callable[[list[str]], float]:
+    """How much parts in int8 change the graph's first output (keypoints or pictures), relative to the limit."""
+
+    def run(model: "onnx.ModelProto") -> Tensor:
+        with tempfile.TemporaryDirectory() as folder:
+            save_models({graph.name: model}, "onnx", False, Path(folder))
+            work = open_graph("onnx", Path(folder), graph, digests(Path(folder)))
+            return torch.cat([work(each)[graph.outputs[0]] for each in given])
+
+    wanted = run(quantiser.model)
+
+    def harm(chosen: list[str]) -> float:
+        found = run(quantiser.quantise(chosen))
+        which = f"{graph.name}, int8 in {chosen[0] if len(chosen) == 1 else f'{len(chosen)} parts'}"
+        if graph.name == "estimate":
+            pixels = float((found - wanted).abs().max()) * given[0]["frames"].shape[-1] / 2
+            progress(f"{which}: a keypoint moves by {pixels:.2f} pixels at most")
+            return pixels / PIXELS
+        kept = min(map(decibels, wanted, found))
+        progress(f"{which}: {kept:.1f} dB at least")
+        return 10 ** ((WANTED - kept) / 20)
+
+    return harm
+
+
+def _calibration(animator: Animator, frames: Tensor) -> dict[str, list[dict[str, Tensor]]]:
+    """The inputs of the graphs when the first of these frames is driven by each."""
+    source = animator.encode_source(frames[:1])
+    singles = frames.split(1)
+    driving = [
+        drive_inputs(
+            animator.config, source, animator.estimate_motion(single), animator.predict_background(frames[:1], single)
+        )
+        for single in singles
+    ]
+    return {"estimate": [{"frames": single} for single in singles], "drive": driving}
+
+
 def _parts(model: "onnx.ModelProto") -> dict[str, list[str]]:
-    """Nodes that do the work, by the part of the network that they belong to: `estimator.backbone.stage2`."""
+    """Nodes with multiplications, by the part of the network that they belong to, as `estimator.backbone.stage2`."""
     parts: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.op_type in _WORK:
@@ -165,7 +183,7 @@ def _parts(model: "onnx.ModelProto") -> dict[str, list[str]]:
 
 
 def _ranges(model: "onnx.ModelProto", inputs: Iterable[Mapping[str, Tensor]]) -> Any:
-    """The smallest and the largest value of every tensor that goes into the work or comes out of it."""
+    """The smallest and the largest value of the inputs and outputs of all nodes with multiplications."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, create_calibrator
 

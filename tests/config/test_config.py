@@ -108,7 +108,7 @@ def test_overrides_of_known_settings_hold_and_survive_yaml(data):
     keys = data.draw(st.lists(st.sampled_from(sorted(SCALARS)), unique=True, max_size=8))
     chosen = {key: data.draw(values(SCALARS[key]), label=key) for key in keys}
     written = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in chosen.items()]
-    with mock.patch("mtanimate.config.loading.check", lambda config: config):  # sizes need not fit each other here
+    with mock.patch("mtanimate.config.mapping.check", lambda config: config):  # sizes need not fit each other here
         config = override(Config(), written)
     for key, value in chosen.items():
         assert at(config, key) == value

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mtanimate.checkpoints.configuration import read_configuration
 from mtanimate.config import ModelConfig, from_mapping, load_file, load_preset, override
-from mtanimate.config.loading import read_yaml
 from mtanimate.errors import InputError
+from mtanimate.reading import read_yaml
 
 LAUGHS = "a0: &a0 [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"a{n}: &a{n} [{','.join(9 * [f'*a{n - 1}'])}]\n" for n in range(1, 10)

@@ -20,9 +20,9 @@ from mtanimate.inspection.attention_maps import (
     overlay,
     paint,
 )
-from mtanimate.inspection.motion import (
+from mtanimate.inspection.drawing import (
     FAR,
-    Ink,
+    Canvas,
     axis_scale,
     colour_flow,
     colour_wheel,
@@ -30,7 +30,7 @@ from mtanimate.inspection.motion import (
     draw_motion,
     token_colours,
 )
-from mtanimate.inspection.sheets import scene_pictures, scene_sheet
+from mtanimate.inspection.scene import scene_pictures, scene_sheet
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 
@@ -99,9 +99,9 @@ def test_arrows_end_where_things_are():
 
 def test_ink_leaves_the_rest_alone():
     picture = np.full((40, 40, 3), 50, np.uint8)
-    ink = Ink(picture)
-    ink.line((5, 5), (5, 35), (255, 0, 0), 3)
-    drawn = ink.picture()
+    canvas = Canvas(picture)
+    canvas.line((5, 5), (5, 35), (255, 0, 0), 3)
+    drawn = canvas.picture()
     assert drawn[20, 5].tolist() == [255, 0, 0]
     assert (drawn[:, 10:] == 50).all()
     assert picture.max() == 50

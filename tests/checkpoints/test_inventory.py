@@ -9,12 +9,12 @@ from tiny import CONFIG, tiny_animator
 from mtanimate import doctor as diagnosis
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.checkpoints.registry import (
-    Listed,
+    CheckpointInfo,
     checkpoints_folder,
-    described,
+    describe_checkpoint,
     downloads_folder,
     entries,
-    listed,
+    list_checkpoints,
     verify,
 )
 from mtanimate.errors import InputError
@@ -57,15 +57,15 @@ def flipped(file):
     return file
 
 
-def verdicts(*names):
+def results(*names):
     return {verdict.name: verdict for verdict in verify(names)}
 
 
-# Listed
+# CheckpointInfo
 
 
 def test_a_new_machine():
-    lines = {line.name: line for line in listed()}
+    lines = {line.name: line for line in list_checkpoints()}
     assert list(lines) == list(entries())
     assert (lines[DEFAULT.name].state, lines[DEFAULT.name].file) == ("ships", DEFAULT.file)
     assert (lines["vox-cpk"].state, lines["vox-cpk"].file) == ("to download", None)
@@ -80,7 +80,7 @@ def test_what_is_here(put):
     put(DEFAULT.name)  # never used: what ships wins
     for name in ("fashion", "vox-cpk"):
         (downloads_folder() / f"{name}.pth.tar").touch()
-    lines = {line.name: line for line in listed()}
+    lines = {line.name: line for line in list_checkpoints()}
     assert {name: line.state for name, line in lines.items() if line.file} == {
         DEFAULT.name: "ships",
         "vox-cpk": "imported",
@@ -89,7 +89,7 @@ def test_what_is_here(put):
         "half": "broken",
         "mine": "imported",
     }
-    assert lines["mine"] == Listed("mine", "discs", 64, "", "mine; all of it", "imported", mine)
+    assert lines["mine"] == CheckpointInfo("mine", "discs", 64, "", "mine; all of it", "imported", mine)
     assert (lines["vox-cpk"].configuration, lines["vox-cpk"].resolution) == ("fomm", 256)
 
 
@@ -100,19 +100,19 @@ def test_what_is_here(put):
 def test_described_with_what_the_file_says(put, tiny, name, state):
     put("mine")
     put("mgif")
-    known = described(str(tiny) if name == "file" else name)
+    known = describe_checkpoint(str(tiny) if name == "file" else name)
     assert (known["state"], known["resolution"], known["about"]["steps"]) == (state, 64, "7")
     assert known["name"] == ("tiny" if name == "file" else name)
     assert ("pages" in known) == (name == "mgif")
 
 
 def test_described_where_it_is_not_here():
-    assert described("vox-cpk")["to_do"] == "mtanimate checkpoints download vox-cpk"
-    assert described("voxceleb")["to_do"].endswith("then: mtanimate checkpoints import FILE")
-    assert described("voxceleb")["file"] is None
+    assert describe_checkpoint("vox-cpk")["to_do"] == "mtanimate checkpoints download vox-cpk"
+    assert describe_checkpoint("voxceleb")["to_do"].endswith("then: mtanimate checkpoints import FILE")
+    assert describe_checkpoint("voxceleb")["file"] is None
     file = downloads_folder() / "vox-cpk.pth.tar"
     file.touch()
-    assert described("vox-cpk")["to_do"] == f"mtanimate checkpoints import '{file}'"
+    assert describe_checkpoint("vox-cpk")["to_do"] == f"mtanimate checkpoints import '{file}'"
 
 
 def test_nothing_to_describe(put, tmp_path):
@@ -127,7 +127,7 @@ def test_nothing_to_describe(put, tmp_path):
         (str(pickled), "mtanimate checkpoints import"),
     ):
         with pytest.raises(InputError, match=said):
-            described(name)
+            describe_checkpoint(name)
 
 
 # Verified
@@ -136,7 +136,7 @@ def test_nothing_to_describe(put, tmp_path):
 def test_all_that_is_here_is_verified(put):
     put("mine")
     (downloads_folder() / "fashion.pth.tar").write_bytes(b"fashion")
-    found = verdicts()
+    found = results()
     assert {name: verdict.ok for name, verdict in found.items()} == {DEFAULT.name: True, "mine": True, "fashion": None}
     digest = hashlib.sha256(b"fashion").hexdigest()
     assert found["fashion"].said == f"no checksum is known; its SHA-256 is {digest}"
@@ -146,7 +146,7 @@ def test_what_was_changed_is_found(put):
     flipped(put("mine"))
     put("half", b"x")
     (downloads_folder() / "vox-cpk.pth.tar").write_bytes(b"x")
-    found = verdicts()
+    found = results()
     assert {name for name, verdict in found.items() if verdict.ok is False} == {"mine", "half", "vox-cpk"}
     assert "are not those that were written" in found["mine"].said
     assert "is not a whole safetensors file" in found["half"].said
@@ -161,13 +161,13 @@ def test_a_name_with_two_files_has_two_verdicts(put):
 
 def test_names_and_files_are_verified(put, tiny, tmp_path):
     flipped(put("mine"))
-    assert {name: verdict.ok for name, verdict in verdicts("default", str(tiny)).items()} == {
+    assert {name: verdict.ok for name, verdict in results("default", str(tiny)).items()} == {
         DEFAULT.name: True,
         "tiny": True,
     }
     spoilt = tmp_path / "vox-adv-cpk.pth.tar"  # as it lies in somebody's folder of downloads
     spoilt.write_bytes(b"x")
-    assert verdicts(str(spoilt))["vox-adv-cpk"].ok is False
+    assert results(str(spoilt))["vox-adv-cpk"].ok is False
     changed = flipped(put(DEFAULT.name))  # what ships wins, but this file was asked for
     assert [verdict.ok for verdict in verify([str(changed)])] == [False]
 
@@ -194,6 +194,6 @@ def test_names_win_over_the_current_folder(put, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("mine", DEFAULT.name, "default"):
         shutil.copy(flipped(shutil.copy(tiny, tmp_path / "changed")), name)
-        assert described(name)["state"] in ("imported", "ships")
+        assert describe_checkpoint(name)["state"] in ("imported", "ships")
         assert all(verdict.file in (mine, DEFAULT.file) for verdict in verify([name]))
-    assert described("./mine")["state"] == "a file"
+    assert describe_checkpoint("./mine")["state"] == "a file"
