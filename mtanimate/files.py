@@ -6,6 +6,8 @@ user said to overwrite, replaced itself; what it points to stays.
 
 import errno
 import hashlib
+import json
+import math
 import os
 import platform
 import re
@@ -16,11 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
 
 import platformdirs
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.reading import open_regular
+from mtanimate.reading import open_regular, parse_json, read_bytes
 
 # What may be done to what stands at an output's name: True, the user said to replace it; False, nothing; a function,
 # replace it where this says that we made it, by what is in it.
@@ -304,3 +308,92 @@ def _put_back(old: Path, path: Path) -> None:
             _give_new_name(old, path)
     except OSError as error:
         raise MTAnimateError(f"{path}: what stood there is now {old}, for it could not be put back") from error
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """The JSON text of a value. Numbers that are not finite become null, since JSON has no others."""
+    return json.dumps(_with_nulls(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# How names of files that are not valid text are encoded: as \udce9, which JSON reads back.
+NOT_TEXT = "backslashreplace"
+Entry = TypeVar("Entry")
+
+
+class JsonLines:
+    """A file with one JSON value per line, which grows a line at a time. Any thread may append.
+
+    A process that is killed while it writes leaves the last line unfinished; `read` and `keep` remove that line.
+
+    Args:
+        file: Where the lines are. It need not exist yet.
+        writer: The command that writes such files, for error messages.
+    """
+
+    def __init__(self, file: Path, writer: str) -> None:
+        self.file = file
+        self._writer = writer
+        self._lock = Lock()
+
+    def append(self, value: Any) -> None:
+        """Add a line. Raises OSError where it cannot be written; the file is then as it was before."""
+        line = f"{to_json(value)}\n".encode("utf-8", NOT_TEXT)
+        with self._lock:
+            size = self.file.stat().st_size if self.file.exists() else 0
+            try:
+                with self.file.open("ab") as opened:
+                    opened.write(line)
+            except OSError:
+                if self.file.exists():
+                    os.truncate(self.file, size)
+                raise
+
+    def read(self, parse: Callable[[Any], Entry]) -> list[Entry]:
+        """All entries of an existing file, in the order they were written.
+
+        Args:
+            parse: Turns the value of a line into an entry. It raises KeyError, TypeError or ValueError for a value
+                that this program did not write.
+
+        Raises:
+            InputError: The file is not a regular file, is too large, or was not written by this program.
+            OSError: The file cannot be read, or its unfinished line cannot be removed.
+        """
+        content = read_bytes(self.file)
+        whole, _, unfinished = content.rpartition(b"\n")
+        try:
+            if unfinished and not whole:  # nothing shows that this program began the line
+                raise ValueError("it has no whole line")
+            entries = [parse(parse_json(line)) for line in whole.splitlines()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.file} was not written by '{self._writer}' ({error}): move it away") from error
+        if unfinished:
+            os.truncate(self.file, len(content) - len(unfinished))
+        return entries
+
+    def keep(self, wanted: Callable[[Any], bool]) -> None:
+        """Rewrite an existing file with only the lines whose values are wanted. Lines that are not JSON are dropped.
+
+        Raises:
+            InputError: The file is not a regular file, or is too large.
+            OSError: The file cannot be read or replaced.
+        """
+        kept = [line for line in read_bytes(self.file).split(b"\n") if _holds(line, wanted)]
+        with replacing(self.file) as partial:
+            partial.write_bytes(b"".join(line + b"\n" for line in kept))
+
+
+def _holds(line: bytes, wanted: Callable[[Any], bool]) -> bool:
+    try:
+        value = parse_json(line)
+    except ValueError:
+        return False
+    return wanted(value)

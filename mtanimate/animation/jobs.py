@@ -2,8 +2,6 @@
 
 import csv
 import hashlib
-import json
-import os
 import queue
 import threading
 import time
@@ -12,7 +10,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from mtanimate.animation import jobs as attending
@@ -22,10 +19,10 @@ from mtanimate.animation.settings import Settings
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import taken
+from mtanimate.files import JsonLines, taken
 from mtanimate.inference.loading import Cast
 from mtanimate.outputs import check_not_input, claim, place
-from mtanimate.reading import MAX_PIXELS, parse_json, read_bytes, read_table
+from mtanimate.reading import MAX_PIXELS, read_table
 
 T = TypeVar("T")
 
@@ -270,7 +267,7 @@ def run_jobs(
             for good in outcomes:
                 done, failed = done + good, failed + (not good)
                 progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
-        return Report(done, len(finished), failed, str(journal.file))
+        return Report(done, len(finished), failed, str(report))
 
 
 def _nothing(*said: object) -> None:
@@ -282,28 +279,10 @@ class Journal:
     cannot be written."""
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self._lock = Lock()
-        last = {entry["key"]: entry for entry in self._read()}
+        self._lines = JsonLines(file, "animate --jobs")
+        last = {entry["key"]: entry for entry in self._lines.read(_entry)} if file.exists() else {}
         # What a run that was killed had begun is whole or not there: a new file is there only if it was done.
         self._made = {key for key, entry in last.items() if entry["status"] == "done" or entry.get("new")}
-
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.file.exists():
-            return []
-        content = read_bytes(self.file)
-        whole, _, torn = content.rpartition(b"\n")
-        try:
-            if torn and not whole:  # nothing shows that this is ours
-                raise ValueError("no whole line")
-            entries: list[dict[str, Any]] = [parse_json(line) for line in whole.splitlines()]
-            if not all(isinstance(entry[name], str) for entry in entries for name in ("key", "status")):
-                raise ValueError("other keys")
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.file} is no report of --jobs ({error}): remove it") from error
-        if torn:  # the last line of a run that was killed while it wrote
-            os.truncate(self.file, len(content) - len(torn))
-        return entries
 
     def made(self, row: Row) -> bool:
         """Whether this very row, and no other, can have made its `out`, and the motion beside it."""
@@ -314,13 +293,13 @@ class Journal:
 
     def write(self, row: Row, outcome: dict[str, Any]) -> None:
         job = {"line": row.line, "key": row.key, "source": str(row.job.source), "out": str(row.job.out)}
-        text = json.dumps(job | outcome, ensure_ascii=False) + "\n"
-        with self._lock:
-            whole = self.file.stat().st_size if self.file.exists() else 0
-            try:
-                with self.file.open("a", encoding="utf-8") as opened:
-                    opened.write(text)
-            except OSError as error:
-                if self.file.exists():
-                    os.truncate(self.file, whole)  # no half of a line
-                raise MTAnimateError(f"{self.file} could not be written ({error.strerror})") from error
+        try:
+            self._lines.append(job | outcome)
+        except OSError as error:
+            raise MTAnimateError(f"{self._lines.file} could not be written ({error.strerror})") from error
+
+
+def _entry(line: Any) -> dict[str, Any]:
+    if not all(isinstance(line[name], str) for name in ("key", "status")):
+        raise ValueError("a key or a status is not text")
+    return dict(line)

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import CameMeanwhile, Overwrite, replacing
+from mtanimate.files import NOT_TEXT, CameMeanwhile, Overwrite, replacing, to_json
 from mtanimate.metrics.gestures import Following
 from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.outputs import refuse_foreign
 from mtanimate.reading import read_json
 from mtanimate.signals import child_environment
-
-# Bytes in a clip's name that are no text: \udce9, which JSON reads back.
-_NO_TEXT = "backslashreplace"
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class Rows:
     def write_tables(self, rows: Sequence[Row], metrics: Sequence[Metric]) -> None:
         """`videos.csv` and `videos.jsonl`, a line a clip."""
         lines = [row.figures(metrics) for row in rows]
-        self._write_table("videos.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        self._write_table("videos.jsonl", "".join(f"{to_json(line)}\n" for line in lines))
         table = io.StringIO()
         writer = csv.DictWriter(table, list(lines[0]), lineterminator="\n")
         writer.writeheader()
@@ -136,7 +133,7 @@ def read_rows(folder: Path) -> dict[str, Row]:
 
 def write_json(file: Path, values: dict[str, Any], overwrite: Overwrite) -> None:
     """Whole or not at all. Raises MTAnimateError where it cannot be written, or is there, unless `overwrite`."""
-    _write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n", overwrite)
+    _write(file, to_json(values, indent=1) + "\n", overwrite)
 
 
 def json_with(*keys: str) -> Callable[[Path], bool]:
@@ -230,7 +227,7 @@ def _write(file: Path, text: str, overwrite: Overwrite) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file, overwrite) as partial:
-            partial.write_text(text, "utf-8", _NO_TEXT)
+            partial.write_text(text, "utf-8", NOT_TEXT)
     except OSError as error:
         message = f"{file} could not be written ({error.strerror}): free some space or choose another --out"
         raise MTAnimateError(message) from error
