@@ -118,7 +118,7 @@ FILES = ("source", "driving", "out", "motion", "save-motion")
 
 
 @dataclass(frozen=True)
-class Row:
+class JobRow:
     """A line of the jobs file. key: changes when anything in the row does."""
 
     line: int
@@ -128,7 +128,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class JobsSummary:
     """What became of the rows: how many of each, and the file that has a line for each."""
 
     done: int
@@ -140,7 +140,7 @@ class Report:
         return asdict(self)
 
 
-def read_jobs(file: Path, defaults: Settings) -> list[Row]:
+def read_jobs(file: Path, defaults: Settings) -> list[JobRow]:
     """The rows of a CSV file with the columns source, driving (or motion), out, and any of `Settings`.
 
     defaults: what holds where a row has an empty cell, or the file no such column. Paths are relative to the file's
@@ -154,7 +154,7 @@ def read_jobs(file: Path, defaults: Settings) -> list[Row]:
         raise InputError(f"--jobs {file} is not a CSV file ({error})") from error
     if not lines:
         raise InputError(f"--jobs {file} is empty: expected a first line 'source,driving,out' and a row a job")
-    rows: list[Row] = []
+    rows: list[JobRow] = []
     for line, texts in lines:
         try:
             rows.append(_row(line, texts, file.parent, defaults))
@@ -169,7 +169,7 @@ def read_jobs(file: Path, defaults: Settings) -> list[Row]:
     return rows
 
 
-def _check_inputs(file: Path, left: list[Row], rows: list[Row]) -> None:
+def _check_inputs(file: Path, left: list[JobRow], rows: list[JobRow]) -> None:
     """Raises InputError where a row that is left to do would write over what another row reads."""
     inputs = {path for row in rows for path in row.job.inputs}
     for row in left:
@@ -177,7 +177,7 @@ def _check_inputs(file: Path, left: list[Row], rows: list[Row]) -> None:
             check_not_input(f"--jobs {file}, line {row.line}:", path, inputs)
 
 
-def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settings) -> Row:
+def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settings) -> JobRow:
     if None in texts or None in texts.values():
         raise InputError("it has more or fewer fields than the first line")
     given = {str(name).strip(): value.strip() for name, value in texts.items()}
@@ -194,7 +194,7 @@ def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settin
         if path is not None and not path.exists():
             raise InputError(f"{path} does not exist")
     key = hashlib.sha256(repr((job, settings)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return Row(line, job, settings, key)
+    return JobRow(line, job, settings, key)
 
 
 def run_jobs(
@@ -212,7 +212,7 @@ def run_jobs(
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Callable[[str], None] = lambda line: None,
     **settings: Any,
-) -> Report:
+) -> JobsSummary:
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others, nor one
     that hangs: without a new frame for `attending.LONGEST_SILENCE` it counts as failed.
 
@@ -226,23 +226,23 @@ def run_jobs(
     rows = read_jobs(path, Settings(**settings))
     report = path.with_name(f"{path.name}.report.jsonl")
     with claim(report):
-        journal = Journal(report)
+        journal = JobReport(report)
         finished = [row for row in rows if journal.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
         cast = Cast(checkpoint, device, precision, backend, log, batch_size, allow_code) if left else None
         done = failed = 0
 
-        def fail(row: Row, why: str) -> None:
+        def fail(row: JobRow, why: str) -> None:
             text = " ".join(why.split())
             journal.write(row, {"status": "failed", "error": text})
             log(f"line {row.line}: {text}")
 
-        def hung(row: Row) -> None:
+        def hung(row: JobRow) -> None:
             minutes = f"{attending.LONGEST_SILENCE / 60:g} minutes"
             fail(row, f"no new frame for {minutes}: it was given up; does a disk, a network share or a file hang?")
 
-        def one(piece: Piece[Row]) -> bool:
+        def one(piece: Piece[JobRow]) -> bool:
             assert cast is not None
             row = piece.item
             try:
@@ -267,14 +267,14 @@ def run_jobs(
             for good in outcomes:
                 done, failed = done + good, failed + (not good)
                 progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
-        return Report(done, len(finished), failed, str(report))
+        return JobsSummary(done, len(finished), failed, str(report))
 
 
 def _nothing(*said: object) -> None:
     """Rows run side by side: of their own remarks nothing is shown."""
 
 
-class Journal:
+class JobReport:
     """`FILE.report.jsonl`: a line where a row is begun, and one of what became of it. Raises MTAnimateError where it
     cannot be written."""
 
@@ -284,14 +284,14 @@ class Journal:
         # What a run that was killed had begun is whole or not there: a new file is there only if it was done.
         self._made = {key for key, entry in last.items() if entry["status"] == "done" or entry.get("new")}
 
-    def made(self, row: Row) -> bool:
+    def made(self, row: JobRow) -> bool:
         """Whether this very row, and no other, can have made its `out`, and the motion beside it."""
         return row.key in self._made
 
-    def finished(self, row: Row) -> bool:
+    def finished(self, row: JobRow) -> bool:
         return self.made(row) and row.job.out.exists()
 
-    def write(self, row: Row, outcome: dict[str, Any]) -> None:
+    def write(self, row: JobRow, outcome: dict[str, Any]) -> None:
         job = {"line": row.line, "key": row.key, "source": str(row.job.source), "out": str(row.job.out)}
         try:
             self._lines.append(job | outcome)

@@ -65,9 +65,9 @@ def command(
     """Measure how well clips are reconstructed from their first frame. The same command goes on where it stopped."""
     from mtanimate.devices import check_gpus
     from mtanimate.errors import InputError
+    from mtanimate.evaluation.clip_results import run_shards
     from mtanimate.evaluation.comparison import compare as compare_evaluations
     from mtanimate.evaluation.evaluate import evaluate
-    from mtanimate.evaluation.rows import run_shards
 
     if evaluations and not compare:
         raise InputError(f"{evaluations[0]}: names of evaluations go with --compare; a checkpoint with --checkpoint")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mtanimate.errors import InputError
+from mtanimate.evaluation.clip_results import ClipResult, json_with, read_result, read_rows, write_json
 from mtanimate.evaluation.evaluate import evaluate
-from mtanimate.evaluation.evaluator import GENERATED, REPEATING
-from mtanimate.evaluation.rows import Row, json_with, read_result, read_rows, write_json
+from mtanimate.evaluation.evaluator import FIRST_FRAME, GENERATED
 from mtanimate.evaluation.samples import MARK, is_ours
 from mtanimate.evaluation.summary import METHOD, interval, mean
 from mtanimate.inspection.sheets import labelled_grid
@@ -63,12 +63,12 @@ _is_comparison = json_with("figures", "differences", "quoted")
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class FinishedEvaluation:
     """A finished one: its folder, its result and its rows by video."""
 
     folder: Path
     result: dict[str, Any]
-    rows: dict[str, Row]
+    rows: dict[str, ClipResult]
 
     @property
     def metrics(self) -> list[Metric]:
@@ -123,7 +123,7 @@ def _compare(
         name: {metric: _difference(values[base][metric], values[name][metric], identities) for metric in values[name]}
         for name in others
     }
-    values["repeating the first frame"] = _values(first, REPEATING, common)
+    values["repeating the first frame"] = _values(first, FIRST_FRAME, common)
     figures = {name: {metric: _figure(each, identities) for metric, each in of.items()} for name, of in values.items()}
     picture.parent.mkdir(parents=True, exist_ok=True)
     write_image(picture, _grid(every, _spread(values[base], common)), {"Software": MARK}, is_ours)
@@ -150,7 +150,9 @@ def _titles(evaluations: Sequence[str]) -> list[str]:
     return titles
 
 
-def _finished(name: str, dataset: str | Path | None, log: Callable[[str], None], options: dict[str, Any]) -> Evaluation:
+def _finished(
+    name: str, dataset: str | Path | None, log: Callable[[str], None], options: dict[str, Any]
+) -> FinishedEvaluation:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if dataset is None:
@@ -164,20 +166,20 @@ def _finished(name: str, dataset: str | Path | None, log: Callable[[str], None],
         )
     if not _is_whole(result, rows):
         raise InputError(f"--compare {name}: its files are not as eval wrote them: run eval with another --out")
-    return Evaluation(folder, result, rows)
+    return FinishedEvaluation(folder, result, rows)
 
 
-def _is_whole(result: dict[str, Any], rows: dict[str, Row]) -> bool:
+def _is_whole(result: dict[str, Any], rows: dict[str, ClipResult]) -> bool:
     settings = result.get("settings")
     if not isinstance(settings, dict) or not isinstance(result.get("definitions"), dict):
         return False
     metrics, subject = settings.get("metrics"), settings.get("subject", 0)
     known = isinstance(metrics, list) and all(isinstance(name, str) and name in METRICS for name in metrics)
-    measured = all({GENERATED, REPEATING} <= row.series.keys() for row in rows.values())
+    measured = all({GENERATED, FIRST_FRAME} <= row.series.keys() for row in rows.values())
     return bool(metrics) and known and measured and (subject is None or isinstance(subject, str))
 
 
-def _check_alike(every: dict[str, Evaluation]) -> None:
+def _check_alike(every: dict[str, FinishedEvaluation]) -> None:
     """Raises InputError where anything but the checkpoint differs."""
     (base, first), *others = every.items()
     for name, other in others:
@@ -189,12 +191,12 @@ def _check_alike(every: dict[str, Evaluation]) -> None:
                 )
 
 
-def _same(row: Row, other: Row | None) -> bool:
+def _same(row: ClipResult, other: ClipResult | None) -> bool:
     """Whether both are of the same video."""
     return other is not None and other.digest == row.digest
 
 
-def _values(evaluation: Evaluation, series: str, videos: Sequence[str]) -> dict[str, list[float | None]]:
+def _values(evaluation: FinishedEvaluation, series: str, videos: Sequence[str]) -> dict[str, list[float | None]]:
     return {
         metric.name: [evaluation.rows[video].value(series, metric) for video in videos] for metric in evaluation.metrics
     }
@@ -219,7 +221,7 @@ def _spread(values: dict[str, list[float | None]], videos: Sequence[str]) -> lis
     return [ranked[i] for i in np.linspace(0, len(ranked) - 1, min(PICTURES, len(ranked))).round().astype(int)]
 
 
-def _grid(every: dict[str, Evaluation], videos: Sequence[str]) -> np.ndarray:
+def _grid(every: dict[str, FinishedEvaluation], videos: Sequence[str]) -> np.ndarray:
     """A row a video: source, truth, what each made of it, at the frame that is farthest from the first."""
     strips = {
         name: [_thirds(each.folder / "strips" / f"{video}.png") for video in videos] for name, each in every.items()

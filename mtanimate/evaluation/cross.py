@@ -10,14 +10,14 @@ from torch import Tensor
 
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
-from mtanimate.evaluation.evaluator import Bench, Clock, Driven, Sightings, rgb
-from mtanimate.evaluation.rows import Row
+from mtanimate.evaluation.clip_results import ClipResult
+from mtanimate.evaluation.evaluator import Clock, DrivenFrames, Evaluator, TrueDetections, rgb
 from mtanimate.faces.detection import square_frames
 from mtanimate.files import sha256
-from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.detector_pool import DetectorPool
+from mtanimate.metrics.detectors import Detections, Frames
 from mtanimate.metrics.gestures import POINTS, Following, following, landmark_following
 from mtanimate.metrics.measures import Metric, Sum, jitter, movement_distance, pose_distance, similarity
-from mtanimate.metrics.observer import Observer, Seen
 from mtanimate.reading import read_table
 from mtanimate.video import read_image
 from mtanimate.video.footage import Footage, is_picture
@@ -79,7 +79,7 @@ DEFINITION = (
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Reenactment:
     """A source, the first frame of a clip or a picture, driven by a clip of somebody else."""
 
     name: str
@@ -95,20 +95,22 @@ class Transfer:
         source = self.source.digest() if isinstance(self.source, Clip) else sha256(self.source)
         return f"{source} {self.driving.digest()}"
 
-    def measure(self, bench: Bench, digest: str) -> Row:
+    def measure(self, evaluator: Evaluator, digest: str) -> ClipResult:
         """Raises InputError for a broken clip or picture."""
-        assert bench.observer is not None
-        source, reader = self._source(bench), self.driving.open()
-        watches = [_Watch(bench, each, self, reader, digest) for each in (bench.observer, bench.mesh) if each]
+        assert evaluator.pool is not None
+        source, reader = self._source(evaluator), self.driving.open()
+        watches = [
+            _PairDetections(evaluator, each, self, reader, digest) for each in (evaluator.pool, evaluator.mesh) if each
+        ]
         clock = Clock()
-        with bench.keeping.of(self.name, reader.fps / bench.every) as album:
-            for driven in bench.drive(reader, source, clock):
+        with evaluator.samples.of(self.name, reader.fps / evaluator.every) as clip_samples:
+            for driven in evaluator.drive(reader, source, clock):
                 with clock.on("metrics"):
                     for watch in watches:
-                        watch.look(driven)
-                album.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
+                        watch.detect(driven)
+                clip_samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
         (driving, generated), *meshes = (watch.seen() for watch in watches)
-        there = bench.observer.look(Frames(rgb(source), self.name, range(1), generated=False))
+        there = evaluator.pool.detect(Frames(rgb(source), self.name, range(1), generated=False))
         found = {"generated": generated, "driving": driving, "source": there.repeated(len(driving))}
         series = {name: _figures(found["source"], driving, found[name]) for name in found}
         gestures: dict[str, Following] = {}
@@ -116,7 +118,7 @@ class Transfer:
             found["driving_mesh"], found["generated_mesh"] = meshes[0]
             gestures = following(*(seen.landmarks for seen in meshes[0]))
         without = {name: seen.without_subject for name, seen in found.items()}
-        return Row(
+        return ClipResult(
             name=self.name,
             identity=self.driving.identity,
             source=self.source_identity,
@@ -128,31 +130,33 @@ class Transfer:
             seconds=clock.seconds,
         )
 
-    def _source(self, bench: Bench) -> Tensor:
+    def _source(self, evaluator: Evaluator) -> Tensor:
         if isinstance(self.source, Clip):
-            return bench.first_frame(self.source.open())
-        return square_frames(read_image(self.source)[None], bench.resolution)
+            return evaluator.first_frame(self.source.open())
+        return square_frames(read_image(self.source)[None], evaluator.resolution)
 
 
-class _Watch:
-    """What an observer sees in a driving clip and in what was generated from it."""
+class _PairDetections:
+    """What an pool sees in a driving clip and in what was generated from it."""
 
-    def __init__(self, bench: Bench, observer: Observer, transfer: Transfer, reader: Footage, digest: str) -> None:
-        self.observer, self.name = observer, transfer.name
-        self.driving = Sightings(bench, observer, transfer.driving.path.stem, reader, digest.split()[1])
-        self.generated: list[Seen] = []
+    def __init__(
+        self, evaluator: Evaluator, pool: DetectorPool, reenactment: Reenactment, reader: Footage, digest: str
+    ) -> None:
+        self.pool, self.name = pool, reenactment.name
+        self.driving = TrueDetections(evaluator, pool, reenactment.driving.path.stem, reader, digest.split()[1])
+        self.generated: list[Detections] = []
 
-    def look(self, driven: Driven) -> None:
+    def detect(self, driven: DrivenFrames) -> None:
         self.driving.of(driven)
-        self.generated.append(self.observer.look(Frames(driven.pictures, self.name, driven.numbers, generated=True)))
+        self.generated.append(self.pool.detect(Frames(driven.pictures, self.name, driven.numbers, generated=True)))
 
-    def seen(self) -> tuple[Seen, Seen]:
+    def seen(self) -> tuple[Detections, Detections]:
         """In all driving frames, which is kept for the next evaluation, and in all generated ones."""
         self.driving.keep()
-        return Seen.joined(self.driving.parts), Seen.joined(self.generated)
+        return Detections.joined(self.driving.parts), Detections.joined(self.generated)
 
 
-def _figures(source: Seen, driving: Seen, seen: Seen) -> dict[str, Sum]:
+def _figures(source: Detections, driving: Detections, seen: Detections) -> dict[str, Sum]:
     """Of what is seen in the place of the generated frames."""
     counted = {
         "pose": pose_distance(driving.landmarks, seen.landmarks),
@@ -167,7 +171,7 @@ def _figures(source: Seen, driving: Seen, seen: Seen) -> dict[str, Sum]:
     return summed
 
 
-def transfers(cross: str, clips: dict[str, Clip], seed: int, photographs: Path | None = None) -> list[Transfer]:
+def reenactments(cross: str, clips: dict[str, Clip], seed: int, photographs: Path | None = None) -> list[Reenactment]:
     """cross: so many random pairs of clips of different people, or a CSV file. photographs: a folder of them, to be
     the sources of the random pairs. Raises InputError for another `cross`, and where there are no such pairs."""
     if cross.isdecimal():
@@ -195,7 +199,9 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _random_pairs(count: int, sources: Mapping[str, Clip | Path], clips: dict[str, Clip], seed: int) -> list[Transfer]:
+def _random_pairs(
+    count: int, sources: Mapping[str, Clip | Path], clips: dict[str, Clip], seed: int
+) -> list[Reenactment]:
     pairs = [_between(sources[a], a, clips[b], b) for a in sources for b in clips]
     pairs = [pair for pair in pairs if pair.source_identity != pair.driving.identity]
     if not 1 <= count <= len(pairs):
@@ -203,7 +209,7 @@ def _random_pairs(count: int, sources: Mapping[str, Clip | Path], clips: dict[st
     return [pairs[i] for i in np.random.default_rng(seed).choice(len(pairs), count, replace=False)]
 
 
-def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Transfer]:
+def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Reenactment]:
     """Columns `source` and `driving`, others are left alone; a source may also be a picture, found beside the CSV."""
     try:
         rows = list(read_table(file))
@@ -232,5 +238,5 @@ def _known(name: str, clips: dict[str, Clip]) -> str | None:
     return next((each for each in (name, name.rpartition(".")[0]) if each in clips), None)
 
 
-def _between(source: Clip | Path, source_name: str, driving: Clip, driving_name: str) -> Transfer:
-    return Transfer(f"{source_name} by {driving_name}".replace("/", "_"), source, driving)
+def _between(source: Clip | Path, source_name: str, driving: Clip, driving_name: str) -> Reenactment:
+    return Reenactment(f"{source_name} by {driving_name}".replace("/", "_"), source, driving)

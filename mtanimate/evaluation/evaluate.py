@@ -15,16 +15,16 @@ from mtanimate.devices import Precision, choose_device, choose_precision, descri
 from mtanimate.errors import InputError
 from mtanimate.evaluation import cross as cross_identity
 from mtanimate.evaluation import evaluator as reconstruction
-from mtanimate.evaluation.evaluator import Bench
-from mtanimate.evaluation.rows import Row, Rows, Shard
-from mtanimate.evaluation.samples import Keeping
+from mtanimate.evaluation.clip_results import ClipResult, ResultsFolder, Shard
+from mtanimate.evaluation.evaluator import Evaluator
+from mtanimate.evaluation.samples import SampleFolders
 from mtanimate.evaluation.summary import METHOD, PAIRS_METHOD, summarise
 from mtanimate.files import sha256
 from mtanimate.inference.predictor import Performer
-from mtanimate.metrics.detectors import Choice, Detector, MeshChoice, open_detector
+from mtanimate.metrics.detector_pool import DetectorChoice, DetectorPool, MeshDetectorChoice, open_detector
+from mtanimate.metrics.detectors import Detector
 from mtanimate.metrics.gestures import DEFINITION, GESTURES
 from mtanimate.metrics.measures import DEFAULT, METRICS, Lpips, Metric, parse_metrics
-from mtanimate.metrics.observer import Observer
 from mtanimate.outputs import claim
 
 
@@ -65,12 +65,12 @@ class Task(Protocol):
     def digest(self) -> str:
         """The SHA-256 of the files' content."""
 
-    def measure(self, bench: Bench, digest: str) -> Row:
+    def measure(self, evaluator: Evaluator, digest: str) -> ClipResult:
         """Raises InputError for a broken clip."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What is measured: tasks, the metrics of each, how, in words, and whether motion is transferred relatively.
 
     gestures: whether those of faces are measured too, by the face mesh.
@@ -126,7 +126,7 @@ def evaluate(
     where, clips = find_test_clips(dataset, data)
     for line in left_out(where, look_through(where)[1]):
         log(line)
-    choice = Choice(detector, _folder(openpose), _folder(features))
+    choice = DetectorChoice(detector, _folder(openpose), _folder(features))
     if cross is None and sources is not None:
         raise InputError(f"--sources {sources}: photographs are driven between people: add --cross N")
     if cross is None:
@@ -135,17 +135,17 @@ def evaluate(
         raise InputError(f"--metrics {metrics}: motion between people has no truth that these could be measured on")
     else:
         plan = _between_people(clips, str(cross), _folder(sources), mode, seed, choice)
-    measuring = Measuring(file, plan, choice, every, precision, device)
+    measuring = EvaluationRun(file, plan, choice, every, precision, device)
     if measuring.no_mesh:
         log(f"gestures by the face mesh are left out: {measuring.no_mesh}")
     folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
     _check_videos(_folder(videos), clips)
     with claim(folder if part.count == 1 else folder / f"{part.index}-of-{part.count}"):
         own = part.of(plan.tasks)
-        keeping = Keeping(folder / "strips", _folder(videos), _folder(frames))
-        keeping.check(task.name for task in own)
-        rows = Rows(folder, measuring.settings)
-        measured, skipped = measuring.run(own, rows, keeping, workers or os.cpu_count() or 1, progress, log)
+        samples = SampleFolders(folder / "strips", _folder(videos), _folder(frames))
+        samples.check(task.name for task in own)
+        rows = ResultsFolder(folder, measuring.settings)
+        measured, skipped = measuring.run(own, rows, samples, workers or os.cpu_count() or 1, progress, log)
         result: dict[str, Any] = {"checkpoint": checkpoint, "dataset": str(where), "out": str(folder)}
         if part.count > 1:
             return result | {"shard": shard, "videos": len(measured), "skipped": skipped}
@@ -178,27 +178,27 @@ def _check_videos(videos: Path | None, clips: dict[str, Clip]) -> None:
             raise InputError(f"--videos {videos} holds the clips that are measured: choose another folder")
 
 
-def _reconstruction(clips: dict[str, Clip], metrics: str) -> Plan:
+def _reconstruction(clips: dict[str, Clip], metrics: str) -> EvaluationPlan:
     names = parse_metrics(metrics)
     tasks = [reconstruction.Reconstruction(name, clip, names) for name, clip in clips.items()]
     chosen = [METRICS[name] for name in names]
-    return Plan("reconstruction", reconstruction.DEFINITION, tasks, chosen, relative=False, gestures=False)
+    return EvaluationPlan("reconstruction", reconstruction.DEFINITION, tasks, chosen, relative=False, gestures=False)
 
 
 def _between_people(
-    clips: dict[str, Clip], pairs: str, sources: Path | None, mode: Mode, seed: int, choice: Choice
-) -> Plan:
+    clips: dict[str, Clip], pairs: str, sources: Path | None, mode: Mode, seed: int, choice: DetectorChoice
+) -> EvaluationPlan:
     if choice.detector == "none" or choice.stored:
         raise InputError("--cross needs a detector that looks at pictures: --detector faces or bodies")
-    tasks = cross_identity.transfers(pairs, clips, seed, sources)
+    tasks = cross_identity.reenactments(pairs, clips, seed, sources)
     since = ", since the driving frame nearest to the source" if mode == "relative" else ""
     definition = f"{cross_identity.DEFINITION}. Motion is {mode}{since}"
     kind = f"cross-{mode}" if sources is None else f"cross-{mode}-photographs"
     relative, faces = mode == "relative", choice.detector != "bodies"
-    return Plan(kind, definition, tasks, cross_identity.METRICS, relative, gestures=faces)
+    return EvaluationPlan(kind, definition, tasks, cross_identity.METRICS, relative, gestures=faces)
 
 
-class Measuring:
+class EvaluationRun:
     """A checkpoint and what it is measured with; nothing is loaded until there is something to measure.
 
     settings: all that figures depend on. reasons: why a metric cannot be measured, by its name. no_mesh: why gestures
@@ -207,7 +207,13 @@ class Measuring:
     """
 
     def __init__(
-        self, checkpoint: Path, plan: Plan, choice: Choice, every: int, precision: Precision, device: str
+        self,
+        checkpoint: Path,
+        plan: EvaluationPlan,
+        choice: DetectorChoice,
+        every: int,
+        precision: Precision,
+        device: str,
     ) -> None:
         self.checkpoint, self.plan, self.choice, self.every = checkpoint, plan, choice, every
         if every < 1:
@@ -281,24 +287,30 @@ class Measuring:
         return words | {metric.name: metric.definition for metric in self.plan.metrics}
 
     def run(
-        self, tasks: Sequence[Task], rows: Rows, keeping: Keeping, workers: int, progress: Progress, log: Log
-    ) -> tuple[list[Row], list[str]]:
+        self,
+        tasks: Sequence[Task],
+        rows: ResultsFolder,
+        samples: SampleFolders,
+        workers: int,
+        progress: Progress,
+        log: Log,
+    ) -> tuple[list[ClipResult], list[str]]:
         """The rows of all tasks, measured before or now, and for each that could not be why."""
-        found: list[Row] = []
+        found: list[ClipResult] = []
         skipped: list[str] = []
         digests = {task.name: task.digest() for task in tasks}
         left = [task for task in tasks if rows.get(task.name, digests[task.name]) is None]
         if len(left) < len(tasks):
             log(f"{len(tasks) - len(left)} of {len(tasks)} videos were measured before")
         with ExitStack() as stack:
-            bench = self._bench(stack, keeping, workers, log) if left else None
+            evaluator = self._evaluator(stack, samples, workers, log) if left else None
             frames, seconds = 0, 0.0
             for done, task in enumerate(tasks, 1):
                 row = rows.get(task.name, digests[task.name])
                 if row is None:
-                    assert bench is not None
+                    assert evaluator is not None
                     try:
-                        row = task.measure(bench, digests[task.name])
+                        row = task.measure(evaluator, digests[task.name])
                     except InputError as error:
                         skipped.append(str(error))
                         log(f"skipped: {error}")
@@ -309,22 +321,22 @@ class Measuring:
                 progress(done, len(tasks), f"{frames / seconds:.1f} frames/s" if seconds else "")
         return found, skipped
 
-    def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, log: Log) -> Bench:
+    def _evaluator(self, stack: ExitStack, samples: SampleFolders, workers: int, log: Log) -> Evaluator:
         animator = read_checkpoint(self.checkpoint, self.device).animator
         performer = Performer(animator, self.precision, log)
-        observer = mesh = None
+        pool = mesh = None
         if self.detector is not None:
-            observer = stack.enter_context(Observer(self.choice, identity=self.describes, processes=workers))
+            pool = stack.enter_context(DetectorPool(self.choice, identity=self.describes, processes=workers))
         if self.mesh is not None:
-            mesh = stack.enter_context(Observer(MeshChoice(), identity=False, processes=workers))
+            mesh = stack.enter_context(DetectorPool(MeshDetectorChoice(), identity=False, processes=workers))
         log(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
-        return Bench(performer, self.plan.relative, observer, mesh, self.lpips, keeping, self.every, log)
+        return Evaluator(performer, self.plan.relative, pool, mesh, self.lpips, samples, self.every, log)
 
 
 def _open_mesh() -> tuple[Detector | None, str]:
     """The face mesh, or why there is none: other figures do not need it."""
     try:
-        return open_detector(MeshChoice()), ""
+        return open_detector(MeshDetectorChoice()), ""
     except InputError as error:
         return None, str(error)
 

@@ -10,20 +10,20 @@ from torch import Tensor
 
 from mtanimate.animation.retargeting import choose_reference, transferred
 from mtanimate.data.clips import Clip
-from mtanimate.evaluation.rows import Row
-from mtanimate.evaluation.samples import Keeping
+from mtanimate.evaluation.clip_results import ClipResult
+from mtanimate.evaluation.samples import SampleFolders
 from mtanimate.faces.detection import square_frames
 from mtanimate.inference.predictor import Performer
 from mtanimate.inference.prefetch import to_frames
-from mtanimate.metrics.detectors import Frames
+from mtanimate.metrics.detector_pool import DetectorPool, TruthCache
+from mtanimate.metrics.detectors import Detections, Frames
 from mtanimate.metrics.measures import Sum, added, measure
-from mtanimate.metrics.observer import Observer, Seen, TruthCache
 from mtanimate.models.motion import Motion
 from mtanimate.video.footage import Footage
 
 
 @dataclass(frozen=True)
-class Driven:
+class DrivenFrames:
     """Some frames of a clip and what the network made of them.
 
     numbers: of the frames in the clip. driving: uint8 (B, 3, R, R). generated: (B, 3, R, R) in [0, 1]; pictures: the
@@ -52,20 +52,20 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Evaluator:
     """What every clip of an evaluation is measured with.
 
     relative: the driver's movement since its first frame is added to the source's pose; else the driver's pose is taken
     over, and the background moves as the network predicts. every: of so many frames one is used, from the first on.
-    observer: what looks for landmarks and identities; mesh: for the face mesh; None where it is not wanted, or missing.
+    pool: what looks for landmarks and identities; mesh: for the face mesh; None where it is not wanted, or missing.
     """
 
     performer: Performer
     relative: bool
-    observer: Observer | None
-    mesh: Observer | None
+    pool: DetectorPool | None
+    mesh: DetectorPool | None
     lpips: Callable[[Tensor, Tensor], Tensor] | None
-    keeping: Keeping
+    samples: SampleFolders
     every: int
     log: Callable[[str], None]
     cache: TruthCache = field(default_factory=TruthCache)
@@ -78,7 +78,7 @@ class Bench:
         """uint8 (1, 3, R, R). Raises InputError for a broken clip."""
         return square_frames(next(reader.batches(1)), self.resolution)
 
-    def drive(self, reader: Footage, source: Tensor, clock: Clock) -> Iterator[Driven]:
+    def drive(self, reader: Footage, source: Tensor, clock: Clock) -> Iterator[DrivenFrames]:
         """The source, uint8 (1, 3, R, R), driven by all frames of the clip, as `animate` does by itself. Raises
         InputError for a broken clip."""
         with clock.on("generation"):
@@ -96,7 +96,7 @@ class Bench:
                 generated = self.performer.drive(encoded, motion, background)
                 pictures = to_frames(generated)
             numbers = range(done * self.every, (done + len(driving)) * self.every, self.every)
-            yield Driven(numbers, driving, generated, pictures)
+            yield DrivenFrames(numbers, driving, generated, pictures)
             done += len(driving)
 
     def _relative_motion(self, reader: Footage, source: Motion, clock: Clock) -> Motion:
@@ -110,35 +110,37 @@ class Bench:
         number, _ = choose_reference(source, motion, "best")
         return transferred(source, source, motion, motion[number : number + 1], True, 1.0)
 
-    def look(self, name: str, driven: Driven) -> Seen | None:
+    def detect(self, name: str, driven: DrivenFrames) -> Detections | None:
         """What is seen in generated frames; None without a detector."""
-        if self.observer is None:
+        if self.pool is None:
             return None
-        return self.observer.look(Frames(driven.pictures, name, driven.numbers, generated=True))
+        return self.pool.detect(Frames(driven.pictures, name, driven.numbers, generated=True))
 
 
-class Sightings:
-    """What an observer sees in a clip's true frames, batch after batch: now, or kept from an earlier evaluation."""
+class TrueDetections:
+    """What an pool sees in a clip's true frames, batch after batch: now, or kept from an earlier evaluation."""
 
-    def __init__(self, bench: Bench, observer: Observer | None, name: str, reader: Footage, digest: str) -> None:
-        self.bench, self.observer, self.name = bench, observer, name
-        self.parts: list[Seen] = []
-        self.kept: Seen | None = None
+    def __init__(
+        self, evaluator: Evaluator, pool: DetectorPool | None, name: str, reader: Footage, digest: str
+    ) -> None:
+        self.evaluator, self.pool, self.name = evaluator, pool, name
+        self.parts: list[Detections] = []
+        self.kept: Detections | None = None
         self.key = ""
-        if observer is not None and not observer.choice.stored:
-            self.key = observer.key(digest, "centred square, bicubic", bench.resolution, bench.every)
-            self.kept = bench.cache.get(self.key, len(range(0, reader.frame_count, bench.every)))
+        if pool is not None and not pool.choice.stored:
+            self.key = pool.key(digest, "centred square, bicubic", evaluator.resolution, evaluator.every)
+            self.kept = evaluator.cache.get(self.key, len(range(0, reader.frame_count, evaluator.every)))
 
-    def of(self, driven: Driven) -> Seen | None:
-        """In the next driving frames; None without an observer."""
-        if self.observer is None:
+    def of(self, driven: DrivenFrames) -> Detections | None:
+        """In the next driving frames; None without an pool."""
+        if self.pool is None:
             return None
         if self.kept is not None:
             done = sum(map(len, self.parts))
             seen = self.kept[done : done + len(driven.driving)]
         else:
             pictures = rgb(driven.driving)
-            seen = self.observer.look(Frames(pictures, self.name, driven.numbers, generated=False))
+            seen = self.pool.detect(Frames(pictures, self.name, driven.numbers, generated=False))
         self.parts.append(seen)
         return seen
 
@@ -147,9 +149,9 @@ class Sightings:
         if not self.key or self.kept is not None:
             return
         try:
-            self.bench.cache.put(self.key, Seen.joined(self.parts))
+            self.evaluator.cache.put(self.key, Detections.joined(self.parts))
         except OSError as error:
-            self.bench.log(f"warning: landmarks are not kept in {self.bench.cache.folder} ({error.strerror})")
+            self.evaluator.log(f"warning: landmarks are not kept in {self.evaluator.cache.folder} ({error.strerror})")
 
     @property
     def without_subject(self) -> int:
@@ -161,7 +163,7 @@ def rgb(frames: Tensor) -> np.ndarray:
     return frames.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-GENERATED, REPEATING = "generated", "repeating"
+GENERATED, FIRST_FRAME = "generated", "repeating"
 DEFINITION = (
     "video reconstruction: the first frame of each clip is the source, every frame drives (the first, too), motion is "
     "absolute; `repeating` is the first frame itself in place of every frame"
@@ -179,30 +181,30 @@ class Reconstruction:
     def digest(self) -> str:
         return self.clip.digest()
 
-    def measure(self, bench: Bench, digest: str) -> Row:
+    def measure(self, evaluator: Evaluator, digest: str) -> ClipResult:
         """Figures of the reconstruction, and of repeating the first frame. Raises InputError for a broken clip."""
         generated: dict[str, Sum] = {}
         repeating: dict[str, Sum] = {}
         reader = self.clip.open()
-        source = bench.first_frame(reader)
-        truth_seen = Sightings(bench, bench.observer, self.name, reader, digest)
+        source = evaluator.first_frame(reader)
+        truth_seen = TrueDetections(evaluator, evaluator.pool, self.name, reader, digest)
         clock, frames, lost = Clock(), 0, 0
-        with bench.keeping.of(self.name, reader.fps / bench.every) as album:
-            for driven in bench.drive(reader, source, clock):
+        with evaluator.samples.of(self.name, reader.fps / evaluator.every) as clip_samples:
+            for driven in evaluator.drive(reader, source, clock):
                 with clock.on("metrics"):
                     device = driven.generated.device
                     truth = driven.driving.to(device).float() / 255
                     first = (source.to(device).float() / 255).expand_as(truth)
-                    seen, seen_generated = truth_seen.of(driven), bench.look(self.name, driven)
+                    seen, seen_generated = truth_seen.of(driven), evaluator.detect(self.name, driven)
                     seen_first = truth_seen.parts[0].repeated(len(truth)) if seen else None
-                    sums = measure(self.metrics, truth, driven.generated, seen, seen_generated, bench.lpips)
+                    sums = measure(self.metrics, truth, driven.generated, seen, seen_generated, evaluator.lpips)
                     generated = added(generated, sums)
-                    sums = measure(self.metrics, truth, first, seen, seen_first, bench.lpips)
+                    sums = measure(self.metrics, truth, first, seen, seen_first, evaluator.lpips)
                     repeating = added(repeating, sums)
                 frames += len(truth)
                 lost += seen_generated.without_subject if seen_generated else 0
-                album.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
+                clip_samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
         truth_seen.keep()
-        series = {GENERATED: generated, REPEATING: repeating}
-        without = {"truth": truth_seen.without_subject, GENERATED: lost} if bench.observer else {}
-        return Row(self.name, self.clip.identity, digest, frames, series, without, clock.seconds)
+        series = {GENERATED: generated, FIRST_FRAME: repeating}
+        without = {"truth": truth_seen.without_subject, GENERATED: lost} if evaluator.pool else {}
+        return ClipResult(self.name, self.clip.identity, digest, frames, series, without, clock.seconds)

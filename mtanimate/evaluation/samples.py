@@ -30,7 +30,7 @@ def is_ours(file: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Keeping:
+class SampleFolders:
     """Where to: strips NAME.png (source, truth, generated) of the frame that is farthest from the first; videos
     NAME.mp4 (truth beside generated); frames truth/NAME/0000000.png and generated/NAME/0000000.png."""
 
@@ -48,15 +48,15 @@ class Keeping:
                 folders = (self.frames / side / name for side in ("truth", "generated"))
                 refuse_foreign("--frames", (file for folder in folders for file in folder.glob("*.png")), is_ours)
 
-    def of(self, name: str, fps: Fraction) -> "Album":
-        return Album(self, name, fps)
+    def of(self, name: str, fps: Fraction) -> "ClipSamples":
+        return ClipSamples(self, name, fps)
 
 
-class Album:
+class ClipSamples:
     """The pictures of one clip. Use it in a `with`; raises MTAnimateError where something cannot be written."""
 
-    def __init__(self, keeping: Keeping, name: str, fps: Fraction) -> None:
-        self._keeping = keeping
+    def __init__(self, samples: SampleFolders, name: str, fps: Fraction) -> None:
+        self._keeping = samples
         self._name = name
         self._fps = fps
         self._strip: np.ndarray | None = None
@@ -90,7 +90,7 @@ class Album:
             )
         self._video.write(frames)
 
-    def __enter__(self) -> "Album":
+    def __enter__(self) -> "ClipSamples":
         return self
 
     def __exit__(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtanimate.evaluation.rows import Row
+from mtanimate.evaluation.clip_results import ClipResult
 from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import Metric, added
 
@@ -73,7 +73,7 @@ def median_interval(values: Sequence[float | None], pairs: Sequence[tuple[str, s
 WORST = 3
 
 
-def summarise(rows: Sequence[Row], metrics: Sequence[Metric], reasons: dict[str, str]) -> dict[str, Any]:
+def summarise(rows: Sequence[ClipResult], metrics: Sequence[Metric], reasons: dict[str, str]) -> dict[str, Any]:
     """rows: of one evaluation, at least one. reasons: why a metric was not measured, by its name.
 
     `metrics` are means over videos, each counting alike; `over_frames` pools the frames of all videos, as the
@@ -97,7 +97,7 @@ def summarise(rows: Sequence[Row], metrics: Sequence[Metric], reasons: dict[str,
     return result
 
 
-def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
+def figures(rows: Sequence[ClipResult], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
     """Of one series: the mean and the median over videos of each metric, the mean's interval, and the figure over all
     frames together."""
     values = {metric.name: [row.value(series, metric) for row in rows] for metric in metrics}
@@ -113,7 +113,7 @@ def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict
     }
 
 
-def gestures(rows: Sequence[Row]) -> dict[str, Any]:
+def gestures(rows: Sequence[ClipResult]) -> dict[str, Any]:
     """Of each gesture: the medians, over the pairs that count and are seen, of correlation and gain, with intervals;
     how many such pairs there are, and how many count, but cannot be seen."""
     people = [(row.source, row.identity) for row in rows]
@@ -131,7 +131,7 @@ def gestures(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def worst(rows: Sequence[Row], series: str, metric: Metric) -> list[dict[str, Any]]:
+def worst(rows: Sequence[ClipResult], series: str, metric: Metric) -> list[dict[str, Any]]:
     """The videos with the worst figures of this metric, the worst first."""
     there = [(value, row.name) for row in rows if (value := row.value(series, metric)) is not None]
     there.sort(reverse=metric.better == "lower")

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from mtanimate.errors import InputError
 from mtanimate.faces.detection import find_faces
 from mtanimate.faces.mesh import model, starting
 from mtanimate.files import sha256
+from mtanimate.reading import open_regular, read_array, read_json
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,39 @@ class Frames:
 
     def __getitem__(self, part: slice) -> "Frames":
         return Frames(self.pictures[part], self.clip, self.numbers[part], self.generated)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in B pictures: landmarks (B, N, 2 or 3) in pixels, descriptors (B, D); NaN for nothing.
+
+    descriptors is None where none were asked for, or the detector knows no identity.
+    """
+
+    landmarks: np.ndarray
+    descriptors: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def __getitem__(self, part: slice) -> "Detections":
+        return Detections(self.landmarks[part], None if self.descriptors is None else self.descriptors[part])
+
+    def repeated(self, times: int) -> "Detections":
+        """The first picture's, so many times."""
+        rows = np.zeros(times, int)
+        return Detections(self.landmarks[rows], None if self.descriptors is None else self.descriptors[rows])
+
+    @property
+    def without_subject(self) -> int:
+        """In how many pictures nothing was found."""
+        return int(np.isnan(self.landmarks).all(axis=(1, 2)).sum())
+
+    @classmethod
+    def joined(cls, parts: list["Detections"]) -> "Detections":
+        descriptors = [part.descriptors for part in parts if part.descriptors is not None]
+        landmarks = np.concatenate([part.landmarks for part in parts])
+        return cls(landmarks, np.concatenate(descriptors) if descriptors else None)
 
 
 class Detector(Protocol):
@@ -56,7 +89,7 @@ _LANDMARKS = "shape_predictor_68_face_landmarks.dat"
 _IDENTITY = "dlib_face_recognition_resnet_model_v1.dat"
 
 
-class Faces:
+class DlibFaces:
     """The largest face of each picture, by dlib and the models of the package `face-recognition-models`.
 
     Raises InputError, naming the extra, where either is missing.
@@ -131,7 +164,7 @@ _COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
 _VISIBLE = 0.5
 
 
-class Bodies:
+class MediaPipeBodies:
     """The most certain body of each picture, by the models inside MediaPipe's wheel. Each picture stands alone.
 
     Raises InputError, naming the extra, where the package or its models are missing.
@@ -170,8 +203,8 @@ class Bodies:
         return np.where(seen[:, None], pixels, np.nan)
 
 
-class FaceAlignment(Faces):
-    """Its landmarks, of the largest face; descriptors by dlib as in `Faces`.
+class FaceAlignmentFaces(DlibFaces):
+    """Its landmarks, of the largest face; descriptors by dlib as in `DlibFaces`.
 
     It fetches its networks (some 150 MB) when it is first used. Raises InputError, naming the extra, where it is
     missing, or its networks cannot be had.
@@ -247,61 +280,104 @@ class FaceMesh:
         return (places * (width, height, width)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A detector by its name, and folders of files that take the place of its landmarks and of its descriptors."""
+class OpenPose:
+    """OpenPose's own JSON, a file a frame: FOLDER/truth/CLIP/*_keypoints.json in the order of their names.
 
-    detector: str
-    openpose: Path | None = None
-    features: Path | None = None
+    Of several people the one whose keypoints' confidences have the largest sum, as the published figures on
+    TaiChiHD and TED-talks need; a keypoint of confidence 0 is not found.
+    """
 
-    @property
-    def stored(self) -> bool:
-        """Whether anything is read from files, which may change, and not found in the pictures."""
-        return self.openpose is not None or self.features is not None
+    subject = "bodies"
+    identity: str | None = None
+    no_identity = "OpenPose finds keypoints and knows nobody; features of a re-identification network: --features"
 
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"--openpose {folder}: no such folder")
+        self.folder = folder
+        files = sorted(folder.glob("*/**/*_keypoints.json"))
+        if not files:
+            raise InputError(f"--openpose {folder}: no *_keypoints.json below its folders truth and generated")
+        self.points = _points_in(files)
+        self.name = f"OpenPose's JSON files, {self.points} keypoints"
 
-@dataclass(frozen=True)
-class MeshChoice(Choice):
-    """The face mesh, which gestures are read from beside what --detector names."""
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        files = sorted(_side(self.folder, frames).glob("*_keypoints.json"))
+        last = max(frames.numbers)
+        if len(files) <= last:
+            folder = _side(self.folder, frames)
+            raise InputError(f"{folder} has {len(files)} *_keypoints.json: no file for frame {last}")
+        return np.stack([self._read(files[number]) for number in frames.numbers])
 
-    detector: str = "mesh"
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(self.no_identity)
 
-
-def _faces() -> Detector:
-
-    return Faces()
-
-
-def _face_alignment() -> Detector:
-
-    return FaceAlignment()
-
-
-def _bodies() -> Detector:
-
-    return Bodies()
-
-
-def _mesh() -> Detector:
-
-    return FaceMesh()
-
-
-DETECTORS: dict[str, Callable[[], Detector]] = {
-    "faces": _faces,
-    "face-alignment": _face_alignment,
-    "bodies": _bodies,
-}
+    def _read(self, file: Path) -> np.ndarray:
+        people = [person.reshape(-1, 3) for person in _people(file)]
+        if not people:
+            return np.full((self.points, 2), np.nan)
+        surest = max(people, key=lambda person: float(person[:, 2].sum()))
+        if len(surest) != self.points:
+            raise InputError(f"{file} has {len(surest)} keypoints, others have {self.points}")
+        return np.where(surest[:, 2:] > 0, surest[:, :2], np.nan)
 
 
-def open_detector(choice: Choice) -> Detector:
-    """Raises InputError for an unknown name, and where the detector's package is missing, naming the extra."""
-    from mtanimate.metrics.observer import OpenPose, StoredFeatures
+class StoredFeatures:
+    """Features of any identity network from FOLDER/truth/CLIP.npy and FOLDER/generated/CLIP.npy: (T, D), a row a
+    frame, NaN where it saw nobody. Landmarks come from `detector`."""
 
-    if isinstance(choice, MeshChoice):
-        return _mesh()
-    if choice.detector not in DETECTORS and not choice.openpose:
-        raise InputError(f"--detector {choice.detector}: not one of {', '.join(DETECTORS)}, none")
-    detector: Detector = OpenPose(choice.openpose) if choice.openpose else DETECTORS[choice.detector]()
-    return StoredFeatures(choice.features, detector) if choice.features else detector
+    no_identity = ""
+
+    def __init__(self, folder: Path, detector: Detector) -> None:
+        if not folder.is_dir():
+            raise InputError(f"--features {folder}: no such folder")
+        first = min(folder.glob("truth/**/*.npy"), default=None)
+        if first is None:
+            raise InputError(f"--features {folder}: no .npy below its folder truth")
+        self.folder = folder
+        self._width = _features(first).shape[1]
+        self.name, self.subject, self.points = detector.name, detector.subject, detector.points
+        self.identity: str | None = "features from files"
+        self.landmarks = detector.landmarks
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        file = _side(self.folder, frames).with_name(f"{Path(frames.clip).name}.npy")
+        features = _features(file)
+        if len(features) <= max(frames.numbers):
+            raise InputError(f"{file} has {len(features)} rows: none for frame {max(frames.numbers)}")
+        if features.shape[1] != self._width:
+            raise InputError(f"{file} has {features.shape[1]} numbers a row, others have {self._width}")
+        return features[list(frames.numbers)].astype(np.float64)
+
+
+def _side(folder: Path, frames: Frames) -> Path:
+    return folder / ("generated" if frames.generated else "truth") / frames.clip
+
+
+def _points_in(files: list[Path]) -> int:
+    """Of the first person in these files; 25 where all are empty: OpenPose's own default."""
+    for file in files:
+        people = _people(file)
+        if people:
+            return people[0].size // 3
+    return 25
+
+
+def _people(file: Path) -> list[np.ndarray]:
+    try:
+        people = read_json(file)["people"]
+        return [np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3).ravel() for person in people]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not OpenPose's JSON ({type(error).__name__}: {error})") from error
+
+
+def _features(file: Path) -> np.ndarray:
+    """(T, D) of numbers."""
+    try:
+        with open_regular(file) as opened:
+            features = read_array(opened, file.stat().st_size)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} cannot be read as features: {error}") from error
+    if features.ndim != 2 or features.dtype.kind not in "fiu":
+        raise InputError(f"{file} holds {features.dtype} {features.shape}: expected a row of numbers a frame")
+    return features

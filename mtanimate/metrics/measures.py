@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.observer import Seen
+from mtanimate.metrics.detectors import Detections
 
 
 def keypoint_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -310,8 +310,8 @@ def measure(
     names: Iterable[str],
     truth: Tensor,
     generated: Tensor,
-    seen_truth: Seen | None,
-    seen_generated: Seen | None,
+    seen_truth: Detections | None,
+    seen_generated: Detections | None,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> dict[str, Sum]:
     """The sums of these metrics over B frames: two (B, 3, H, W) in [0, 1], and what a detector found in them.
@@ -335,7 +335,9 @@ def _on_pictures(
     return distances[name](truth, generated).cpu().double().numpy(), np.ones(len(truth), int)
 
 
-def _on_findings(name: str, truth: Seen | None, generated: Seen | None) -> tuple[np.ndarray, np.ndarray] | None:
+def _on_findings(
+    name: str, truth: Detections | None, generated: Detections | None
+) -> tuple[np.ndarray, np.ndarray] | None:
     if truth is None or generated is None:
         return None
     if name in _ON_LANDMARKS:

@@ -22,7 +22,7 @@ from mtanimate.signals import child_environment
 
 
 @dataclass(frozen=True)
-class Row:
+class ClipResult:
     """Sums over one clip's frames.
 
     name: the clip, below the data set. identity: whose it is. digest: of the files that it was measured on.
@@ -55,7 +55,7 @@ class Row:
         return line | {f"without_subject.{series}": count for series, count in self.without_subject.items()}
 
 
-class Rows:
+class ResultsFolder:
     """The folder of an evaluation: `settings.json`, and `videos/NAME.json` for each clip.
 
     settings: everything that figures depend on. Raises InputError where the folder holds an evaluation with others, or
@@ -83,7 +83,7 @@ class Rows:
                     f"{self.settings.get(name)}: choose another folder, or remove it"
                 )
 
-    def get(self, name: str, digest: str) -> Row | None:
+    def get(self, name: str, digest: str) -> ClipResult | None:
         """The row of this clip, unless it is still to be measured, or its file has changed since."""
         file = self._file(name)
         if not file.exists():
@@ -91,12 +91,12 @@ class Rows:
         row = _read_row(file, Path(f"{name}.json"))
         return row if row.digest == digest else None
 
-    def put(self, row: Row) -> None:
+    def put(self, row: ClipResult) -> None:
         """Raises InputError where the folder has meanwhile become another evaluation's."""
         self._claim()
         write_json(self._file(row.name), asdict(row), _is_row)
 
-    def write_tables(self, rows: Sequence[Row], metrics: Sequence[Metric]) -> None:
+    def write_tables(self, rows: Sequence[ClipResult], metrics: Sequence[Metric]) -> None:
         """`videos.csv` and `videos.jsonl`, a line a clip."""
         lines = [row.figures(metrics) for row in rows]
         self._write_table("videos.jsonl", "".join(f"{to_json(line)}\n" for line in lines))
@@ -124,7 +124,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     return _read(folder / "result.json")
 
 
-def read_rows(folder: Path) -> dict[str, Row]:
+def read_rows(folder: Path) -> dict[str, ClipResult]:
     """All rows of an evaluation, by name."""
     videos = folder / "videos"
     rows = (_read_row(file, file.relative_to(videos)) for file in sorted(videos.rglob("[!.]*.json")))
@@ -179,16 +179,16 @@ _TABLES = {
 }
 
 
-def _row(file: Path) -> Row:
+def _row(file: Path) -> ClipResult:
     try:
-        row = Row(**_read(file))
+        row = ClipResult(**_read(file))
         _check(row)
     except (AttributeError, TypeError, ValueError) as error:
         raise _broken(file, error) from error
     return row
 
 
-def _read_row(file: Path, place: Path) -> Row:
+def _read_row(file: Path, place: Path) -> ClipResult:
     """place: of the file, below the folder of rows: the name of its clip."""
     row = _row(file)
     if Path(f"{row.name}.json") != place:  # pictures are looked for by the name
@@ -196,7 +196,7 @@ def _read_row(file: Path, place: Path) -> Row:
     return row
 
 
-def _check(row: Row) -> None:
+def _check(row: ClipResult) -> None:
     """Raises AttributeError, TypeError or ValueError where a value is not of its kind."""
     texts = (row.name, row.identity, row.digest, row.source)
     sums = [total for metrics in row.series.values() for total in metrics.values()]

@@ -12,15 +12,15 @@ import pytest
 from handmade import AKD, L1, MISSING, PSNR, pair_row, row
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.evaluation.clip_results import ResultsFolder, read_result, read_rows
 from mtanimate.evaluation.comparison import compare
-from mtanimate.evaluation.rows import Rows, read_result, read_rows
 
 SETTINGS = {"kind": "reconstruction", "every": 1, "metrics": ["l1", "akd"], "identity": None}
 NAMES = ["p1__00", "people/p1__00", "people/Jürgen 李 #2", 'people/a.b/c,d "e"', "=1+1"]
 
 
 def rows_of(folder, **changes):
-    return Rows(folder / "out", SETTINGS | changes)
+    return ResultsFolder(folder / "out", SETTINGS | changes)
 
 
 def test_what_was_measured_is_there_the_next_time(tmp_path):
@@ -230,7 +230,7 @@ def test_no_room(tmp_path):
         "bbb.json": lambda: rows.put(long),
         "videos.jsonl": lambda: rows.write_tables([short, long], [L1]),
         "result.json": lambda: rows.write_result({"long": "x" * 100}),
-        "settings.json": lambda: Rows(tmp_path / "other", SETTINGS),
+        "settings.json": lambda: ResultsFolder(tmp_path / "other", SETTINGS),
     }
     for name, write in attempts.items():
         with room_for(50), pytest.raises(MTAnimateError, match=f"{name} could not be written") as caught:
@@ -271,7 +271,7 @@ def test_a_folder_is_taken_by_one_evaluation_however_many_begin(tmp_path):
     def begin(number):
         ready.wait()
         try:
-            return Rows(tmp_path, {"number": number}).settings
+            return ResultsFolder(tmp_path, {"number": number}).settings
         except InputError:
             return None
 
