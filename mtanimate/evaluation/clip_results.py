@@ -1,16 +1,13 @@
-"""What was measured of each clip, a file a clip, so that an evaluation that was ended at any moment goes on."""
+"""The results of single clips, in one file per clip, so that an evaluation that was interrupted can go on."""
 
 import csv
 import io
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import NOT_TEXT, CameMeanwhile, Overwrite, replacing, to_json
@@ -18,17 +15,22 @@ from mtanimate.metrics.gestures import Following
 from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.outputs import refuse_foreign
 from mtanimate.reading import read_json
-from mtanimate.signals import child_environment
 
 
 @dataclass(frozen=True)
 class ClipResult:
-    """Sums over one clip's frames.
+    """Each metric's sum over the frames of one clip, or of one pair.
 
-    name: the clip, below the data set. identity: whose it is. digest: of the files that it was measured on.
-    series: for what was measured (`generated`, `repeating`...) each metric's sum over its frames.
-    without_subject: in how many frames of which series no subject was found. seconds: of generation, of metrics.
-    source: of a pair, whose picture is driven. gestures: how the one face follows the other, where that was measured.
+    Attributes:
+        name: The clip's name below the data set, or the pair's.
+        identity: The person in the clip.
+        digest: The SHA-256 of the files that were measured.
+        frames: How many frames were used.
+        series: For each series of frames (`generated`, `repeating` for the first-frame baseline...) the sums by metric.
+        without_subject: For each series, in how many frames no subject was found.
+        seconds: The time that generation and metrics took.
+        source: In a pair, the person who is driven.
+        gestures: In a pair of faces, how the generated face follows the driver in each gesture.
     """
 
     name: str
@@ -42,11 +44,11 @@ class ClipResult:
     gestures: dict[str, Following] = field(default_factory=dict)
 
     def value(self, series: str, metric: Metric) -> float | None:
-        """This clip's figure; None where nothing could be counted."""
+        """The metric over this clip's frames; None where no frame counts."""
         return metric.value(self.series[series].get(metric.name, (0.0, 0)))
 
     def figures(self, metrics: Sequence[Metric]) -> dict[str, Any]:
-        """For a table: a line a clip, a column a series and metric."""
+        """The clip's result in tables: a column per series and metric."""
         line: dict[str, Any] = {"video": self.name, "identity": self.identity, "frames": self.frames}
         for series in self.series:
             line |= {f"{series}.{metric.name}": self.value(series, metric) for metric in metrics}
@@ -56,49 +58,43 @@ class ClipResult:
 
 
 class ResultsFolder:
-    """The folder of an evaluation: `settings.json`, and `videos/NAME.json` for each clip.
+    """The folder of an evaluation: `settings.json`, `videos/NAME.json` for each clip, tables and `result.json`.
 
-    settings: everything that figures depend on. Raises InputError where the folder holds an evaluation with others, or
-    other files of our names; MTAnimateError where it cannot be written.
+    Args:
+        out: The folder, which need not exist.
+        settings: Everything that the results depend on.
+
+    Raises:
+        InputError: The folder holds an evaluation with other settings, or files of the same names by others.
+        MTAnimateError: The folder cannot be written.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
         self.out = out
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._file = out / "settings.json"
+        if self._file.exists():
+            self._check_settings()
         for name, ours in _TABLES.items():
             refuse_foreign("--out", [out / name], ours)
         self._claim()
 
-    def _claim(self) -> None:
-        """The folder is this evaluation's: it says so, or it is empty and will."""
-        file = self.out / "settings.json"
-        if not file.exists():
-            with suppress(CameMeanwhile):  # another evaluation came first: it may be a part of this one
-                write_json(file, self.settings, overwrite=False)
-        there = _read(file)
-        for name in {**self.settings, **there}:
-            if there.get(name) != self.settings.get(name):
-                raise InputError(
-                    f"--out {self.out} holds an evaluation where {name} is {there.get(name)}, not "
-                    f"{self.settings.get(name)}: choose another folder, or remove it"
-                )
-
     def get(self, name: str, digest: str) -> ClipResult | None:
-        """The row of this clip, unless it is still to be measured, or its file has changed since."""
-        file = self._file(name)
+        """The result of this clip; None where it is not measured yet, or its file has changed since."""
+        file = self._result_file(name)
         if not file.exists():
             return None
-        row = _read_row(file, Path(f"{name}.json"))
-        return row if row.digest == digest else None
+        result = _read_clip_result(file, Path(f"{name}.json"))
+        return result if result.digest == digest else None
 
-    def put(self, row: ClipResult) -> None:
-        """Raises InputError where the folder has meanwhile become another evaluation's."""
+    def put(self, result: ClipResult) -> None:
+        """Write the result of a clip. Raises InputError where the folder now belongs to another evaluation."""
         self._claim()
-        write_json(self._file(row.name), asdict(row), _is_row)
+        write_json(self._result_file(result.name), asdict(result), _is_clip_result)
 
-    def write_tables(self, rows: Sequence[ClipResult], metrics: Sequence[Metric]) -> None:
-        """`videos.csv` and `videos.jsonl`, a line a clip."""
-        lines = [row.figures(metrics) for row in rows]
+    def write_tables(self, results: Sequence[ClipResult], metrics: Sequence[Metric]) -> None:
+        """Write `videos.csv` and `videos.jsonl`, which have one line per clip."""
+        lines = [result.figures(metrics) for result in results]
         self._write_table("videos.jsonl", "".join(f"{to_json(line)}\n" for line in lines))
         table = io.StringIO()
         writer = csv.DictWriter(table, list(lines[0]), lineterminator="\n")
@@ -107,37 +103,56 @@ class ResultsFolder:
         self._write_table("videos.csv", table.getvalue())
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """`result.json`, as `--json` prints it."""
+        """Write `result.json`, which is what `--json` prints."""
         write_json(self.out / "result.json", result, _TABLES["result.json"])
 
     def _write_table(self, name: str, text: str) -> None:
         _write(self.out / name, text, _TABLES[name])
 
-    def _file(self, name: str) -> Path:
+    def _claim(self) -> None:
+        """Write the settings into a new folder; check them in one that has some."""
+        if not self._file.exists():
+            with suppress(CameMeanwhile):  # another run was first: it may measure another part of the same evaluation
+                write_json(self._file, self.settings, overwrite=False)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        found = _read(self._file)
+        for name in {**self.settings, **found}:
+            if found.get(name) != self.settings.get(name):
+                raise InputError(
+                    f"--out {self.out} holds an evaluation where {name} is {found.get(name)}, not "
+                    f"{self.settings.get(name)}: choose another folder, or remove it"
+                )
+
+    def _result_file(self, name: str) -> Path:
         return self.out / "videos" / f"{name}.json"
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """The result of a finished evaluation. Raises InputError where there is none."""
+    """The content of `result.json`. Raises InputError where the evaluation is not finished."""
     if not (folder / "result.json").is_file():
         raise InputError(f"{folder} holds no finished evaluation: run eval with --out {folder} to its end")
     return _read(folder / "result.json")
 
 
-def read_rows(folder: Path) -> dict[str, ClipResult]:
-    """All rows of an evaluation, by name."""
+def read_clip_results(folder: Path) -> dict[str, ClipResult]:
+    """The results of all clips of an evaluation, by name."""
     videos = folder / "videos"
-    rows = (_read_row(file, file.relative_to(videos)) for file in sorted(videos.rglob("[!.]*.json")))
-    return {row.name: row for row in rows}
+    results = (_read_clip_result(file, file.relative_to(videos)) for file in sorted(videos.rglob("[!.]*.json")))
+    return {result.name: result for result in results}
 
 
 def write_json(file: Path, values: dict[str, Any], overwrite: Overwrite) -> None:
-    """Whole or not at all. Raises MTAnimateError where it cannot be written, or is there, unless `overwrite`."""
+    """Write a JSON file whole or not at all.
+
+    Raises MTAnimateError where it cannot be written, or would replace a file and `overwrite` does not allow it.
+    """
     _write(file, to_json(values, indent=1) + "\n", overwrite)
 
 
 def json_with(*keys: str) -> Callable[[Path], bool]:
-    """What says whether a file holds a JSON object with these keys."""
+    """A function that tells whether a file holds a JSON object with these keys."""
 
     def ours(file: Path) -> bool:
         try:
@@ -149,7 +164,7 @@ def json_with(*keys: str) -> Callable[[Path], bool]:
 
 
 def _begins_with(*columns: str) -> Callable[[Path], bool]:
-    """What says whether a table's first line, of CSV or of JSON, has these columns first."""
+    """A function that tells whether the first line of a CSV or JSON lines file begins with these columns."""
 
     def ours(file: Path) -> bool:
         try:
@@ -163,15 +178,15 @@ def _begins_with(*columns: str) -> Callable[[Path], bool]:
     return ours
 
 
-def _is_row(file: Path) -> bool:
+def _is_clip_result(file: Path) -> bool:
     try:
-        _row(file)
+        _clip_result(file)
     except InputError:
         return False
     return True
 
 
-# What an evaluation writes over when it is finished once more, and what tells them from others' files.
+# The files that a repeated evaluation replaces, and how our own are told from those of others.
 _TABLES = {
     "result.json": json_with("checkpoint", "kind", "settings", "definitions"),
     "videos.jsonl": _begins_with("video", "identity", "frames"),
@@ -179,34 +194,34 @@ _TABLES = {
 }
 
 
-def _row(file: Path) -> ClipResult:
+def _clip_result(file: Path) -> ClipResult:
     try:
-        row = ClipResult(**_read(file))
-        _check(row)
+        result = ClipResult(**_read(file))
+        _check(result)
     except (AttributeError, TypeError, ValueError) as error:
         raise _broken(file, error) from error
-    return row
+    return result
 
 
-def _read_row(file: Path, place: Path) -> ClipResult:
-    """place: of the file, below the folder of rows: the name of its clip."""
-    row = _row(file)
-    if Path(f"{row.name}.json") != place:  # pictures are looked for by the name
-        raise _broken(file, f"it says that it is of {row.name}")
-    return row
+def _read_clip_result(file: Path, place: Path) -> ClipResult:
+    """place: the file's path below the folder of results, which is its clip's name."""
+    result = _clip_result(file)
+    if Path(f"{result.name}.json") != place:  # the name leads to its strip
+        raise _broken(file, f"it is the result of {result.name}")
+    return result
 
 
-def _check(row: ClipResult) -> None:
-    """Raises AttributeError, TypeError or ValueError where a value is not of its kind."""
-    texts = (row.name, row.identity, row.digest, row.source)
-    sums = [total for metrics in row.series.values() for total in metrics.values()]
-    gestures = [value for each in row.gestures.values() for value in each.values()]
-    counts = [row.frames, *row.without_subject.values(), *(count for _, count in sums)]
-    numbers = [*row.seconds.values(), *(summed for summed, _ in sums), *(v for v in gestures if v is not None)]
+def _check(result: ClipResult) -> None:
+    """Raises AttributeError, TypeError or ValueError where a value has the wrong type."""
+    texts = (result.name, result.identity, result.digest, result.source)
+    sums = [total for metrics in result.series.values() for total in metrics.values()]
+    gestures = [value for each in result.gestures.values() for value in each.values()]
+    counts = [result.frames, *result.without_subject.values(), *(count for _, count in sums)]
+    numbers = [*result.seconds.values(), *(summed for summed, _ in sums), *(v for v in gestures if v is not None)]
     if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
-        raise TypeError("a value is of another kind")
+        raise TypeError("a value has the wrong type")
     if not all(isinstance(number, (int, float)) for number in numbers):
-        raise TypeError("a number is none")
+        raise TypeError("a value is not a number")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -215,7 +230,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _broken(file, error) from error
     if not isinstance(values, dict):
-        raise _broken(file, "no JSON object")
+        raise _broken(file, "not a JSON object")
     return values
 
 
@@ -231,53 +246,3 @@ def _write(file: Path, text: str, overwrite: Overwrite) -> None:
     except OSError as error:
         message = f"{file} could not be written ({error.strerror}): free some space or choose another --out"
         raise MTAnimateError(message) from error
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `index` of `count`, counted from 1."""
-
-    index: int = 1
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """`2/4`. Raises InputError for anything else."""
-        numbers = re.fullmatch(r"(\d+)/(\d+)", text)
-        if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
-            raise InputError(f"--shard {text}: expected I/N with I from 1 to N, as 2/4")
-        return cls(int(numbers[1]), int(numbers[2]))
-
-    def of(self, items: Sequence[T]) -> list[T]:
-        """This part's items: every `count`-th, so that parts of a sorted data set take alike long."""
-        return list(items[self.index - 1 :: self.count])
-
-
-def run_shards(devices: Sequence[str], arguments: Sequence[str]) -> None:
-    """Run `mtanimate ARGUMENTS` once for each device, with its part of the clips, and wait for all of them.
-
-    The first shows its progress, all say what goes wrong. Raises MTAnimateError where one of them failed.
-    """
-    processes = []
-    for index, device in enumerate(devices, 1):
-        own = ["--shard", f"{index}/{len(devices)}", "--device", device, *["--quiet"] * (index > 1)]
-        command = [sys.executable, "-m", "mtanimate", *arguments, *own]
-        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=child_environment()))
-    try:
-        codes = [process.wait() for process in processes]
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-    killed = [-code for code in codes if code < 0]
-    if killed:
-        raise MTAnimateError(
-            f"a part of the evaluation was ended by signal {killed[0]}: is memory short? What is measured is kept, "
-            " and the same command goes on"
-        )
-    if any(codes):
-        raise MTAnimateError("a part of the evaluation failed; what is measured is kept, and the same command goes on")

@@ -1,4 +1,4 @@
-"""Motion between people: one person's first frame driven by another's clip. There is no truth to compare with."""
+"""What is measured of one clip, or of one pair: its reconstruction, or how a source follows another person's clip."""
 
 import csv
 from collections.abc import Mapping
@@ -17,12 +17,75 @@ from mtanimate.files import sha256
 from mtanimate.metrics.detector_pool import DetectorPool
 from mtanimate.metrics.detectors import Detections, Frames
 from mtanimate.metrics.gestures import POINTS, Following, following, landmark_following
-from mtanimate.metrics.measures import Metric, Sum, jitter, movement_distance, pose_distance, similarity
+from mtanimate.metrics.measures import (
+    Metric,
+    Sum,
+    added,
+    jitter,
+    measure,
+    movement_distance,
+    pose_distance,
+    similarity,
+)
 from mtanimate.reading import read_table
 from mtanimate.video import read_image
 from mtanimate.video.footage import Footage, is_picture
 
-METRICS = [
+# Names of series in results. The first-frame baseline shows the clip's first frame in place of every frame.
+GENERATED, FIRST_FRAME = "generated", "repeating"
+RECONSTRUCTION = (
+    "video reconstruction: the first frame of each clip is the source, every frame drives (the first, too), motion is "
+    "absolute; `repeating` is the first frame itself in place of every frame"
+)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A clip, reconstructed from its first frame.
+
+    Attributes:
+        name: The clip's path below the data set, without extension.
+        clip: The clip.
+        metrics: Names of the metrics that are measured.
+    """
+
+    name: str
+    clip: Clip
+    metrics: list[str]
+
+    def digest(self) -> str:
+        return self.clip.digest()
+
+    def measure(self, evaluator: Evaluator, digest: str) -> ClipResult:
+        """Metrics of the reconstruction and of the first-frame baseline. Raises InputError for a broken clip."""
+        generated: dict[str, Sum] = {}
+        baseline: dict[str, Sum] = {}
+        reader = self.clip.open()
+        source = evaluator.first_frame(reader)
+        detections = TrueDetections(evaluator, evaluator.pool, self.name, reader, digest)
+        clock, frames, lost = Clock(), 0, 0
+        with evaluator.samples.of_clip(self.name, reader.fps / evaluator.every) as samples:
+            for driven in evaluator.drive(reader, source, clock):
+                with clock.on("metrics"):
+                    device = driven.generated.device
+                    truth = driven.driving.to(device).float() / 255
+                    first = (source.to(device).float() / 255).expand_as(truth)
+                    found, found_generated = detections.detect(driven), evaluator.detect(self.name, driven)
+                    found_first = detections.batches[0].repeated(len(truth)) if found else None
+                    sums = measure(self.metrics, truth, driven.generated, found, found_generated, evaluator.lpips)
+                    generated = added(generated, sums)
+                    sums = measure(self.metrics, truth, first, found, found_first, evaluator.lpips)
+                    baseline = added(baseline, sums)
+                frames += len(truth)
+                lost += found_generated.without_subject if found_generated else 0
+                samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
+        detections.save()
+        series = {GENERATED: generated, FIRST_FRAME: baseline}
+        without = {"truth": detections.without_subject, GENERATED: lost} if evaluator.pool else {}
+        return ClipResult(self.name, self.clip.identity, digest, frames, series, without, clock.seconds)
+
+
+REENACTMENT_METRICS = [
     Metric(
         "similarity",
         "identity similarity",
@@ -71,7 +134,7 @@ METRICS = [
         )
     ),
 ]
-DEFINITION = (
+REENACTMENT = (
     "motion between people: the first frame of one person's clip (or a picture) is driven by another person's clip; "
     "`source` is the source itself in place of every frame, `driving` the driving clip itself. There is no truth. The "
     "paper asked fifty people which result they prefer (Table 3); this is not that, and does not stand for it"
@@ -80,7 +143,7 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class Reenactment:
-    """A source, the first frame of a clip or a picture, driven by a clip of somebody else."""
+    """A source, the first frame of a clip or a picture, driven by the clip of another person."""
 
     name: str
     source: Clip | Path
@@ -88,7 +151,7 @@ class Reenactment:
 
     @property
     def source_identity(self) -> str:
-        """A picture's is its own."""
+        """Whose face the source shows. Every picture counts as a person of its own."""
         return self.source.identity if isinstance(self.source, Clip) else self.source.name
 
     def digest(self) -> str:
@@ -96,28 +159,29 @@ class Reenactment:
         return f"{source} {self.driving.digest()}"
 
     def measure(self, evaluator: Evaluator, digest: str) -> ClipResult:
-        """Raises InputError for a broken clip or picture."""
+        """Metrics of the generated frames, of the driving clip and of the unmoved source, and the gestures of faces.
+
+        Raises InputError for a broken clip or picture.
+        """
         assert evaluator.pool is not None
         source, reader = self._source(evaluator), self.driving.open()
-        watches = [
-            _PairDetections(evaluator, each, self, reader, digest) for each in (evaluator.pool, evaluator.mesh) if each
-        ]
+        pools = [pool for pool in (evaluator.pool, evaluator.mesh) if pool]
+        detections = [_PairDetections(evaluator, pool, self, reader, digest) for pool in pools]
         clock = Clock()
-        with evaluator.samples.of(self.name, reader.fps / evaluator.every) as clip_samples:
+        with evaluator.samples.of_clip(self.name, reader.fps / evaluator.every) as samples:
             for driven in evaluator.drive(reader, source, clock):
                 with clock.on("metrics"):
-                    for watch in watches:
-                        watch.detect(driven)
-                clip_samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
-        (driving, generated), *meshes = (watch.seen() for watch in watches)
-        there = evaluator.pool.detect(Frames(rgb(source), self.name, range(1), generated=False))
-        found = {"generated": generated, "driving": driving, "source": there.repeated(len(driving))}
-        series = {name: _figures(found["source"], driving, found[name]) for name in found}
+                    for each in detections:
+                        each.detect(driven)
+                samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
+        (driving, generated), *meshes = (each.joined() for each in detections)
+        in_source = evaluator.pool.detect(Frames(rgb(source), self.name, range(1), generated=False))
+        found = {GENERATED: generated, "driving": driving, "source": in_source.repeated(len(driving))}
+        series = {name: _sums(found["source"], driving, found[name]) for name in found}
         gestures: dict[str, Following] = {}
         if meshes:
             found["driving_mesh"], found["generated_mesh"] = meshes[0]
-            gestures = following(*(seen.landmarks for seen in meshes[0]))
-        without = {name: seen.without_subject for name, seen in found.items()}
+            gestures = following(*(mesh.landmarks for mesh in meshes[0]))
         return ClipResult(
             name=self.name,
             identity=self.driving.identity,
@@ -126,7 +190,7 @@ class Reenactment:
             frames=len(driving),
             series=series,
             gestures=gestures,
-            without_subject=without,
+            without_subject={name: each.without_subject for name, each in found.items()},
             seconds=clock.seconds,
         )
 
@@ -136,44 +200,18 @@ class Reenactment:
         return square_frames(read_image(self.source)[None], evaluator.resolution)
 
 
-class _PairDetections:
-    """What an pool sees in a driving clip and in what was generated from it."""
-
-    def __init__(
-        self, evaluator: Evaluator, pool: DetectorPool, reenactment: Reenactment, reader: Footage, digest: str
-    ) -> None:
-        self.pool, self.name = pool, reenactment.name
-        self.driving = TrueDetections(evaluator, pool, reenactment.driving.path.stem, reader, digest.split()[1])
-        self.generated: list[Detections] = []
-
-    def detect(self, driven: DrivenFrames) -> None:
-        self.driving.of(driven)
-        self.generated.append(self.pool.detect(Frames(driven.pictures, self.name, driven.numbers, generated=True)))
-
-    def seen(self) -> tuple[Detections, Detections]:
-        """In all driving frames, which is kept for the next evaluation, and in all generated ones."""
-        self.driving.keep()
-        return Detections.joined(self.driving.parts), Detections.joined(self.generated)
-
-
-def _figures(source: Detections, driving: Detections, seen: Detections) -> dict[str, Sum]:
-    """Of what is seen in the place of the generated frames."""
-    counted = {
-        "pose": pose_distance(driving.landmarks, seen.landmarks),
-        "movement": movement_distance(driving.landmarks, seen.landmarks),
-        "jitter": jitter(seen.landmarks),
-    }
-    if source.descriptors is not None and seen.descriptors is not None:
-        counted["similarity"] = similarity(source.descriptors, seen.descriptors)
-    summed = {name: (float(sums.sum()), int(counts.sum())) for name, (sums, counts) in counted.items()}
-    if driving.landmarks.shape[1] == POINTS:
-        summed |= landmark_following(driving.landmarks, seen.landmarks)
-    return summed
-
-
 def reenactments(cross: str, clips: dict[str, Clip], seed: int, photographs: Path | None = None) -> list[Reenactment]:
-    """cross: so many random pairs of clips of different people, or a CSV file. photographs: a folder of them, to be
-    the sources of the random pairs. Raises InputError for another `cross`, and where there are no such pairs."""
+    """The pairs of a source and a driving clip that `--cross` asks for.
+
+    Args:
+        cross: How many random pairs of different people, or the name of a CSV file of pairs.
+        clips: The data set's clips by their names.
+        seed: Draws the random pairs.
+        photographs: A folder of pictures, which are the sources of the random pairs in place of clips.
+
+    Raises:
+        InputError: `cross` is neither, or there are no such pairs.
+    """
     if cross.isdecimal():
         sources = dict(clips) if photographs is None else _pictures(photographs)
         return _random_pairs(int(cross), sources, clips, seed)
@@ -185,8 +223,43 @@ def reenactments(cross: str, clips: dict[str, Clip], seed: int, photographs: Pat
     return _listed_pairs(file, clips)
 
 
+class _PairDetections:
+    """What one detector finds in a driving clip and in the frames generated from it."""
+
+    def __init__(
+        self, evaluator: Evaluator, pool: DetectorPool, reenactment: Reenactment, reader: Footage, digest: str
+    ) -> None:
+        self._pool, self._name = pool, reenactment.name
+        self._driving = TrueDetections(evaluator, pool, reenactment.driving.path.stem, reader, digest.split()[1])
+        self._generated: list[Detections] = []
+
+    def detect(self, driven: DrivenFrames) -> None:
+        self._driving.detect(driven)
+        self._generated.append(self._pool.detect(Frames(driven.pictures, self._name, driven.numbers, generated=True)))
+
+    def joined(self) -> tuple[Detections, Detections]:
+        """The detections in all driving frames, which are saved for the next evaluation, and in all generated ones."""
+        self._driving.save()
+        return Detections.joined(self._driving.batches), Detections.joined(self._generated)
+
+
+def _sums(source: Detections, driving: Detections, found: Detections) -> dict[str, Sum]:
+    """Each metric's sum over a series of frames, in which `found` was detected."""
+    counted = {
+        "pose": pose_distance(driving.landmarks, found.landmarks),
+        "movement": movement_distance(driving.landmarks, found.landmarks),
+        "jitter": jitter(found.landmarks),
+    }
+    if source.descriptors is not None and found.descriptors is not None:
+        counted["similarity"] = similarity(source.descriptors, found.descriptors)
+    summed = {name: (float(sums.sum()), int(counts.sum())) for name, (sums, counts) in counted.items()}
+    if driving.landmarks.shape[1] == POINTS:
+        summed |= landmark_following(driving.landmarks, found.landmarks)
+    return summed
+
+
 def _pictures(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder by their names, without extension."""
+    """The pictures in a folder by their names without extension."""
     if not folder.is_dir():
         raise InputError(f"--sources {folder}: no such folder")
     found: dict[str, Path] = {}
@@ -210,7 +283,7 @@ def _random_pairs(
 
 
 def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Reenactment]:
-    """Columns `source` and `driving`, others are left alone; a source may also be a picture, found beside the CSV."""
+    """The pairs in the columns `source` and `driving`. A source may also be a picture beside the CSV file."""
     try:
         rows = list(read_table(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
