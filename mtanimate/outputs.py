@@ -14,23 +14,6 @@ from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import Overwrite, cache_folder, exists_already, hidden_beside, may_replace, taken
 
 
-def check_readable(path: Path, kind: str) -> None:
-    """Raises InputError, naming the `kind` of file, unless `path` is a file with something in it."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give one {kind}")
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the name of the {kind}")
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file: give a {kind}")
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror}): check its permissions") from error
-    if empty:
-        raise InputError(f"{path} is empty: copy or download the {kind} again")
-
-
 def check_new_file(path: Path, overwrite: Overwrite) -> None:
     """Raises InputError unless a file can be written at `path`: no folder is there, nor a file that may not be
     replaced, and the folder it is in can be written."""

@@ -30,6 +30,23 @@ def check_regular(path: Path) -> None:
         raise InputError(f"'{path}' is a pipe or a device: give a regular file")
 
 
+def check_readable(path: Path, kind: str) -> None:
+    """Raises InputError, naming the `kind` of file, unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give one {kind}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name of the {kind}")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file: give a {kind}")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): check its permissions") from error
+    if empty:
+        raise InputError(f"{path} is empty: copy or download the {kind} again")
+
+
 def open_regular(path: Path) -> BinaryIO:
     """The file, open to read bytes. Raises InputError as `check_regular`, OSError where it cannot be opened."""
     check_regular(path)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtanimate.errors import InputError, OutOfMemory
-from mtanimate.outputs import check_readable
-from mtanimate.reading import MAX_PIXELS, check_pixels
+from mtanimate.reading import MAX_PIXELS, check_pixels, check_readable
 from mtanimate.video.colour import Look
 from mtanimate.video.decoding import (
     Damaged,
