@@ -119,7 +119,14 @@ FILES = ("source", "driving", "out", "motion", "save-motion")
 
 @dataclass(frozen=True)
 class JobRow:
-    """A line of the jobs file. key: changes when anything in the row does."""
+    """A row of the jobs file.
+
+    Attributes:
+        line: Its line number in the file, from 1.
+        job: The files that it reads and writes.
+        settings: How it is animated.
+        key: A digest of the row, which changes with anything in it.
+    """
 
     line: int
     job: Job
@@ -129,7 +136,7 @@ class JobRow:
 
 @dataclass(frozen=True)
 class JobsSummary:
-    """What became of the rows: how many of each, and the file that has a line for each."""
+    """How many rows are done, were done before, and failed; and the report, which has lines for each row."""
 
     done: int
     skipped: int
@@ -143,8 +150,12 @@ class JobsSummary:
 def read_jobs(file: Path, defaults: Settings) -> list[JobRow]:
     """The rows of a CSV file with the columns source, driving (or motion), out, and any of `Settings`.
 
-    defaults: what holds where a row has an empty cell, or the file no such column. Paths are relative to the file's
-    folder. Raises InputError, naming the line, for what can be seen to be wrong.
+    Args:
+        file: The CSV file. Paths in it are relative to its folder.
+        defaults: Settings for empty cells and missing columns.
+
+    Raises:
+        InputError: The file is not such a table, or a row is wrong; the message names its line.
     """
     if not file.is_file():
         raise InputError(f"--jobs {file}: no such file")
@@ -226,8 +237,8 @@ def run_jobs(
     rows = read_jobs(path, Settings(**settings))
     report = path.with_name(f"{path.name}.report.jsonl")
     with claim(report):
-        journal = JobReport(report)
-        finished = [row for row in rows if journal.finished(row)]
+        job_report = JobReport(report)
+        finished = [row for row in rows if job_report.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
         cast = Cast(checkpoint, device, precision, backend, log, batch_size, allow_code) if left else None
@@ -235,7 +246,7 @@ def run_jobs(
 
         def fail(row: JobRow, why: str) -> None:
             text = " ".join(why.split())
-            journal.write(row, {"status": "failed", "error": text})
+            job_report.write(row, {"status": "failed", "error": text})
             log(f"line {row.line}: {text}")
 
         def hung(row: JobRow) -> None:
@@ -247,9 +258,9 @@ def run_jobs(
             row = piece.item
             try:
                 with claim(*row.job.outputs):
-                    replace = overwrite or (journal.made(row) and row.job.save_motion is not None)
+                    replace = overwrite or (job_report.made(row) and row.job.save_motion is not None)
                     row.job.check(row.settings, replace, file_given(checkpoint))
-                    journal.write(row, {"status": "begun", "new": not taken(row.job.out)})
+                    job_report.write(row, {"status": "begun", "new": not taken(row.job.out)})
                     options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
                     options["gpu"] = cast.device.type == "cuda"
                     result = perform(row.job, row.settings, lambda: cast, piece.progress, _nothing, **options)
@@ -258,7 +269,7 @@ def run_jobs(
             except Exception as error:  # whatever it is, it is this row's: the others go on
                 fail(row, str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}")
                 return False
-            journal.write(row, {"status": "done", **result.as_dict()})
+            job_report.write(row, {"status": "done", **result.as_dict()})
             return True
 
         count = workers or (2 if cast and cast.device.type == "cuda" else 1)
@@ -275,23 +286,27 @@ def _nothing(*said: object) -> None:
 
 
 class JobReport:
-    """`FILE.report.jsonl`: a line where a row is begun, and one of what became of it. Raises MTAnimateError where it
-    cannot be written."""
+    """`FILE.report.jsonl`: one line when a row begins, and one with its outcome.
+
+    Raises InputError for a file that `animate --jobs` did not write.
+    """
 
     def __init__(self, file: Path) -> None:
         self._lines = JsonLines(file, "animate --jobs")
         last = {entry["key"]: entry for entry in self._lines.read(_entry)} if file.exists() else {}
-        # What a run that was killed had begun is whole or not there: a new file is there only if it was done.
+        # Outputs appear whole or not at all: a new file that a killed run began is there only if it was finished.
         self._made = {key for key, entry in last.items() if entry["status"] == "done" or entry.get("new")}
 
     def made(self, row: JobRow) -> bool:
-        """Whether this very row, and no other, can have made its `out`, and the motion beside it."""
+        """Whether exactly this row made the outputs at its names, if there are any."""
         return row.key in self._made
 
     def finished(self, row: JobRow) -> bool:
+        """Whether exactly this row made its `out`, which still exists."""
         return self.made(row) and row.job.out.exists()
 
     def write(self, row: JobRow, outcome: dict[str, Any]) -> None:
+        """Add a line about a row. Raises MTAnimateError where it cannot be written."""
         job = {"line": row.line, "key": row.key, "source": str(row.job.source), "out": str(row.job.out)}
         try:
             self._lines.append(job | outcome)

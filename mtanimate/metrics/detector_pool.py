@@ -1,4 +1,4 @@
-"""Landmarks and descriptors of pictures, found by several processes; those of true frames are kept for next time."""
+"""Detectors in several processes, and the cache of what they found in true frames."""
 
 import hashlib
 import math
@@ -35,7 +35,13 @@ from mtanimate.signals import ENDING, leave_to_parent
 
 @dataclass(frozen=True)
 class DetectorChoice:
-    """A detector by its name, and folders of files that take the place of its landmarks and of its descriptors."""
+    """Which detector to use.
+
+    Attributes:
+        detector: Its name, a key of `DETECTORS`.
+        openpose: A folder of OpenPose's files, which take the place of its landmarks.
+        features: A folder of features, which take the place of its descriptors.
+    """
 
     detector: str
     openpose: Path | None = None
@@ -43,13 +49,13 @@ class DetectorChoice:
 
     @property
     def stored(self) -> bool:
-        """Whether anything is read from files, which may change, and not found in the pictures."""
+        """Whether anything comes from files, which may change, and not from the pictures themselves."""
         return self.openpose is not None or self.features is not None
 
 
 @dataclass(frozen=True)
 class MeshDetectorChoice(DetectorChoice):
-    """The face mesh, which gestures are read from beside what --detector names."""
+    """The face mesh, by which gestures are measured whatever --detector names."""
 
     detector: str = "mesh"
 
@@ -76,9 +82,15 @@ def open_detector(choice: DetectorChoice) -> Detector:
 
 
 class DetectorPool:
-    """Looks at pictures in processes of its own, since the detectors compute on one core each. Use it in a `with`.
+    """A detector in several processes, since each detector computes on one core. To be used in a `with` block.
 
-    identity: whether descriptors are wanted. Raises InputError as `open_detector`.
+    Args:
+        choice: The detector.
+        identity: Whether descriptors are wanted, too.
+        processes: How many processes.
+
+    Raises:
+        InputError: As `open_detector`.
     """
 
     def __init__(self, choice: DetectorChoice, *, identity: bool, processes: int) -> None:
@@ -86,17 +98,21 @@ class DetectorPool:
         self.detector = open_detector(choice)
         self.describes = identity and self.detector.identity is not None
         self._processes = processes
-        # spawn: a forked copy of a process with PyTorch's threads may hang.
+        # Not fork: a forked copy of a process with PyTorch's threads may hang.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(processes, context, _start_worker, (choice,))
 
     def detect(self, frames: Frames) -> Detections:
-        """What is found in these pictures. Raises InputError where stored files lack them, MTAnimateError where a
-        process was ended."""
+        """The detections in these frames.
+
+        Raises:
+            InputError: Stored files lack some of the frames.
+            MTAnimateError: A process was killed.
+        """
         size = math.ceil(len(frames.pictures) / self._processes)
         parts = [frames[start : start + size] for start in range(0, len(frames.pictures), size)]
         try:
-            with _terminal_held():  # it starts processes
+            with _terminal_held():  # map starts processes
                 found = self._pool.map(_detect, parts, [self.describes] * len(parts))
             return Detections.joined(list(found))
         except BrokenProcessPool as error:
@@ -104,7 +120,12 @@ class DetectorPool:
             raise MTAnimateError(message) from error
 
     def key(self, digest: str, *framing: object) -> str:
-        """A name for what this detector finds in true frames: of a file of that SHA-256, decoded and framed so."""
+        """The name in the cache of the detections in a file's true frames.
+
+        Args:
+            digest: The file's SHA-256.
+            framing: How frames are chosen, cropped and resized.
+        """
         made_of = [digest, *framing, self.detector.name, self.detector.identity if self.describes else "", _DECODED]
         return hashlib.sha256("\n".join(map(str, made_of)).encode()).hexdigest()
 
@@ -119,7 +140,7 @@ class DetectorPool:
 
 @contextmanager
 def _terminal_held() -> Iterator[None]:
-    """Ctrl-C and SIGHUP wait, and never reach processes that are started meanwhile; Windows has no such thing."""
+    """Hold back Ctrl-C and SIGHUP, also from processes that are started in the block. Windows has no such masks."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -130,11 +151,11 @@ def _terminal_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_MOST_BYTES = 4 << 30  # of what is kept of one clip
-# SIGTERM is left to end one: so does the pool where another one is lost.
+_MOST_BYTES = 4 << 30  # of the detections in one clip
+# Not SIGTERM: the pool ends its workers by it where one of them is lost.
 _OF_TERMINALS = set(ENDING) - {signal.SIGTERM}
-_DECODED = "2"  # changes with the pixels that a file is decoded to
-_detector: Detector  # of this process
+_DECODED = "2"  # to be raised when decoding gives other pixels for the same file
+_detector: Detector  # of this worker process
 
 
 def _start_worker(choice: DetectorChoice) -> None:
@@ -145,7 +166,7 @@ def _start_worker(choice: DetectorChoice) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot tell its workers, and they would wait for work for ever."""
+    """End this worker when its parent is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -158,13 +179,13 @@ def _detect(frames: Frames, describe: bool) -> Detections:
 
 
 class TruthCache:
-    """What was found in true frames, in `cache_folder()`."""
+    """Detections in true frames, kept in `cache_folder()` between evaluations."""
 
     def __init__(self) -> None:
         self.folder = cache_folder() / "landmarks"
 
     def get(self, key: str, frames: int) -> Detections | None:
-        """None where it is not there, or broken."""
+        """The detections under this key in so many frames; None where they are missing or broken."""
         try:
             stored = read_npz(self.folder / f"{key}.npz", ("landmarks", "descriptors"), _MOST_BYTES)
             landmarks, descriptors = stored["landmarks"], stored["descriptors"]
@@ -173,9 +194,9 @@ class TruthCache:
         except Exception:  # a broken archive raises nearly anything
             return None
 
-    def put(self, key: str, seen: Detections) -> None:
-        """Raises OSError where it cannot be written."""
+    def put(self, key: str, detections: Detections) -> None:
+        """Keep detections under this key. Raises OSError where they cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptors = np.empty((len(seen), 0)) if seen.descriptors is None else seen.descriptors
+        descriptors = np.empty((len(detections), 0)) if detections.descriptors is None else detections.descriptors
         with replacing(self.folder / f"{key}.npz") as partial:
-            np.savez_compressed(partial, landmarks=seen.landmarks, descriptors=descriptors)
+            np.savez_compressed(partial, landmarks=detections.landmarks, descriptors=descriptors)

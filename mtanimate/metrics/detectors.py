@@ -1,4 +1,4 @@
-"""What finds a subject in pictures: the one interface that every detector has."""
+"""Detectors of landmarks and identities, behind one interface: networks, and files that other programs wrote."""
 
 import importlib.metadata
 import importlib.util
@@ -17,10 +17,13 @@ from mtanimate.reading import open_regular, read_array, read_json
 
 @dataclass(frozen=True)
 class Frames:
-    """Pictures of one clip, and where they stand in it.
+    """Some frames of one clip.
 
-    pictures: uint8 RGB (B, H, W, 3). clip: its name below the data set, without extension. numbers: of the frames
-    in the clip. generated: whether the network made them; else they are the truth.
+    Attributes:
+        pictures: uint8 RGB (B, H, W, 3).
+        clip: The clip's name below the data set, without extension.
+        numbers: The frames' numbers in the clip, from 0.
+        generated: Whether the network generated them; otherwise they are the truth.
     """
 
     pictures: np.ndarray
@@ -34,9 +37,12 @@ class Frames:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in B pictures: landmarks (B, N, 2 or 3) in pixels, descriptors (B, D); NaN for nothing.
+    """What a detector found in B pictures.
 
-    descriptors is None where none were asked for, or the detector knows no identity.
+    Attributes:
+        landmarks: (B, N, 2 or 3), x, y and perhaps z in pixels; NaN where a landmark was not found.
+        descriptors: Identities as vectors (B, D); NaN where nobody was found. None where they were not asked for, or
+            the detector cannot tell identities.
     """
 
     landmarks: np.ndarray
@@ -49,27 +55,32 @@ class Detections:
         return Detections(self.landmarks[part], None if self.descriptors is None else self.descriptors[part])
 
     def repeated(self, times: int) -> "Detections":
-        """The first picture's, so many times."""
+        """The detections in the first picture, repeated for as many pictures as `times`."""
         rows = np.zeros(times, int)
         return Detections(self.landmarks[rows], None if self.descriptors is None else self.descriptors[rows])
 
     @property
     def without_subject(self) -> int:
-        """In how many pictures nothing was found."""
+        """How many pictures have no landmark at all."""
         return int(np.isnan(self.landmarks).all(axis=(1, 2)).sum())
 
     @classmethod
     def joined(cls, parts: list["Detections"]) -> "Detections":
+        """The detections of consecutive batches as one."""
         descriptors = [part.descriptors for part in parts if part.descriptors is not None]
         landmarks = np.concatenate([part.landmarks for part in parts])
         return cls(landmarks, np.concatenate(descriptors) if descriptors else None)
 
 
 class Detector(Protocol):
-    """What finds a subject's landmarks in a picture and, where it can, describes who it is.
+    """Finds a subject's landmarks in pictures and, where it can, describes the subject's identity.
 
-    name: with version and model files. subject: `faces` or `bodies`. points: how many landmarks.
-    identity: the name of the network behind descriptors, or None. no_identity: why there is none.
+    Attributes:
+        name: The detector's name, with its version and model files.
+        subject: `faces` or `bodies`.
+        points: How many landmarks it finds.
+        identity: The name of the network behind the descriptors; None where there is none.
+        no_identity: Why there is none.
     """
 
     name: str
@@ -79,10 +90,10 @@ class Detector(Protocol):
     no_identity: str
 
     def landmarks(self, frames: Frames) -> np.ndarray:
-        """(B, points, 2), x and y in pixels, or (B, points, 3) in space; NaN where a landmark is not found."""
+        """float (B, points, 2), x and y in pixels, or (B, points, 3) with z; NaN where a landmark is not found."""
 
     def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
-        """(B, D); NaN where there is nobody. Never called where `identity` is None."""
+        """float (B, D); NaN where nobody is found. Not called where `identity` is None."""
 
 
 _LANDMARKS = "shape_predictor_68_face_landmarks.dat"
@@ -160,12 +171,12 @@ def _model(file: Path) -> str:
 _BODIES_FOR = "finding bodies"
 # Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first, among BlazePose's 33.
 _COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
-# The network's own estimate that a keypoint is in the picture and not hidden; even odds, as MediaPipe draws it.
+# The network's estimate that a keypoint is in the picture and not hidden. MediaPipe, too, draws keypoints from here on.
 _VISIBLE = 0.5
 
 
 class MediaPipeBodies:
-    """The most certain body of each picture, by the models inside MediaPipe's wheel. Each picture stands alone.
+    """The most certain body of each picture, by the models in MediaPipe's wheel. No picture depends on another.
 
     Raises InputError, naming the extra, where the package or its models are missing.
     """
@@ -204,10 +215,10 @@ class MediaPipeBodies:
 
 
 class FaceAlignmentFaces(DlibFaces):
-    """Its landmarks, of the largest face; descriptors by dlib as in `DlibFaces`.
+    """Landmarks of the largest face by the package `face-alignment`; descriptors by dlib, as in `DlibFaces`.
 
-    It fetches its networks (some 150 MB) when it is first used. Raises InputError, naming the extra, where it is
-    missing, or its networks cannot be had.
+    The package downloads its networks (some 150 MB) at first use. Raises InputError where it is missing, naming
+    the extra, or where its networks cannot be downloaded.
     """
 
     def __init__(self) -> None:
@@ -235,12 +246,12 @@ _FACES_FOR = "measuring gestures by the face mesh"
 
 
 class FaceMesh:
-    """The most certain face of each picture. Each picture stands alone, and is looked at twice.
+    """The mesh of the most certain face of each picture. No picture depends on another, and each is processed twice.
 
-    The detector's box shivers, and with it the mesh that is found in it; the mesh itself frames the face well, so that
-    a second look, framed by the first one's mesh, has two thirds of the noise. Tracking, which frames each picture by
-    the one before, would save the first look; but where the head moves it is late, with three times the noise in its
-    angles, and what is found in a picture would depend on others. `benchmarks/mesh_noise.py` measures this.
+    The face detector's box jitters, and the mesh that is found in it with it. The mesh frames the face better, so a
+    second pass, framed by the first pass's mesh, has only two thirds of the noise. Tracking, which frames each picture
+    by the previous one's mesh, would save the first pass. But it lags where the head moves, with three times the noise
+    in the head's angles, and results would depend on other pictures. `benchmarks/mesh_noise.py` measures this.
 
     Raises InputError, naming the extra, where MediaPipe or its model is missing.
     """
@@ -248,7 +259,7 @@ class FaceMesh:
     subject = "faces"
     points = 478
     identity: str | None = None
-    no_identity = "the face mesh tells nobody apart"
+    no_identity = "the face mesh does not tell people apart"
 
     def __init__(self) -> None:
         file = model("face_landmark/face_landmark_with_attention.tflite", _FACES_FOR)
@@ -263,7 +274,7 @@ class FaceMesh:
         self.name = f"mediapipe {mediapipe.__version__}, {file.name} (sha256 {sha256(file)[:8]}), looked at twice"
 
     def landmarks(self, frames: Frames) -> np.ndarray:
-        """float32 (B, 478, 3) in pixels, x to the right, y down, z away from the camera; NaN where there is no face."""
+        """float32 (B, 478, 3): x to the right, y down, z away from the camera, in pixels; NaN without a face."""
         return np.stack([self._in_picture(np.ascontiguousarray(picture)) for picture in frames.pictures])
 
     def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
@@ -272,7 +283,9 @@ class FaceMesh:
     def _in_picture(self, picture: np.ndarray) -> np.ndarray:
         self._mesh.process(picture)
         found = self._mesh.process(picture).multi_face_landmarks
-        self._mesh.process(np.zeros_like(picture))  # nobody: the next picture begins with the detector
+        self._mesh.process(
+            np.zeros_like(picture)
+        )  # an empty picture, so that the next one starts from the face detector
         if not found:
             return np.full((self.points, 3), np.nan, np.float32)
         height, width = picture.shape[:2]
@@ -281,15 +294,17 @@ class FaceMesh:
 
 
 class OpenPose:
-    """OpenPose's own JSON, a file a frame: FOLDER/truth/CLIP/*_keypoints.json in the order of their names.
+    """Keypoints from OpenPose's JSON files, one per frame: FOLDER/truth/CLIP/*_keypoints.json, in the order of names.
 
-    Of several people the one whose keypoints' confidences have the largest sum, as the published figures on
-    TaiChiHD and TED-talks need; a keypoint of confidence 0 is not found.
+    Of several people the one counts whose keypoints' confidences have the largest sum, as in the published figures on
+    TaiChiHD and TED-talks. A keypoint of confidence 0 counts as not found.
     """
 
     subject = "bodies"
     identity: str | None = None
-    no_identity = "OpenPose finds keypoints and knows nobody; features of a re-identification network: --features"
+    no_identity = (
+        "OpenPose finds keypoints but no identities: give features of a re-identification network with --features"
+    )
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -323,8 +338,10 @@ class OpenPose:
 
 
 class StoredFeatures:
-    """Features of any identity network from FOLDER/truth/CLIP.npy and FOLDER/generated/CLIP.npy: (T, D), a row a
-    frame, NaN where it saw nobody. Landmarks come from `detector`."""
+    """Identity features of any network, from FOLDER/truth/CLIP.npy and FOLDER/generated/CLIP.npy.
+
+    Each file is (T, D), one row per frame, NaN where nobody was found. Landmarks come from `detector`.
+    """
 
     no_identity = ""
 
@@ -355,7 +372,7 @@ def _side(folder: Path, frames: Frames) -> Path:
 
 
 def _points_in(files: list[Path]) -> int:
-    """Of the first person in these files; 25 where all are empty: OpenPose's own default."""
+    """How many keypoints a person has in these files; where nobody is in them 25, which is OpenPose's default."""
     for file in files:
         people = _people(file)
         if people:
@@ -372,7 +389,7 @@ def _people(file: Path) -> list[np.ndarray]:
 
 
 def _features(file: Path) -> np.ndarray:
-    """(T, D) of numbers."""
+    """The numbers in an .npy file, (T, D)."""
     try:
         with open_regular(file) as opened:
             features = read_array(opened, file.stat().st_size)
