@@ -1,4 +1,4 @@
-"""What every file that is read or written has in common."""
+"""Checks of outputs before work begins, and claims that keep two runs from writing the same file."""
 
 import hashlib
 import os
@@ -14,26 +14,9 @@ from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import Overwrite, cache_folder, exists_already, hidden_beside, may_replace, taken
 
 
-def check_readable(path: Path, kind: str) -> None:
-    """Raises InputError, naming the `kind` of file, unless `path` is a file with something in it."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give one {kind}")
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the name of the {kind}")
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file: give a {kind}")
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror}): check its permissions") from error
-    if empty:
-        raise InputError(f"{path} is empty: copy or download the {kind} again")
-
-
 def check_new_file(path: Path, overwrite: Overwrite) -> None:
-    """Raises InputError unless a file can be written at `path`: no folder in its place, and nothing else that may not
-    be replaced."""
+    """Raises InputError unless a file can be written at `path`: no folder is there, nor a file that may not be
+    replaced, and the folder it is in can be written."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: give a file name")
     if taken(path) and not may_replace(path, overwrite):
@@ -55,13 +38,15 @@ def check_folder(path: Path) -> None:
         ) from error
 
 
-_LOOKED_AT = 20  # entries of a folder
+_ENTRIES = 20  # of a folder, which are enough to learn how it treats names
 
 
 def place(path: Path) -> str:
-    """The same text for two names of one place: `a/../b.mp4` and `b.mp4`, links to folders, and, where the file system
-    does not tell them apart, upper and lower case. A link at the end is a place of its own: an output would replace
-    it, not what it points to."""
+    """A text that is the same for all names of one file: for `a/../b.mp4` and `b.mp4`, for links to folders, and for
+    upper and lower case where the file system does not tell them apart.
+
+    A link at the end of the path counts as a file of its own: an output would replace the link, not its target.
+    """
     name = path.name
     real = Path(os.path.realpath(path.parent), name) if name not in ("", "..") else Path(os.path.realpath(path))
     if ignores_case(real.parent):
@@ -70,8 +55,8 @@ def place(path: Path) -> str:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether names there are the same in upper and lower case, as far as what exists shows it."""
-    known = [*islice(folder.iterdir(), _LOOKED_AT)] if os.access(folder, os.R_OK) and folder.is_dir() else []
+    """Whether the file system ignores case in names, as far as existing files show it."""
+    known = [*islice(folder.iterdir(), _ENTRIES)] if os.access(folder, os.R_OK) and folder.is_dir() else []
     for path in (*known, folder, *folder.parents):
         other = path.with_name(path.name.swapcase()) if path.name else path
         if other.name != path.name and path.exists():
@@ -80,8 +65,13 @@ def ignores_case(folder: Path) -> bool:
 
 
 def check_not_input(option: str, out: Path, inputs: Iterable[Path | None]) -> None:
-    """Raises InputError where `out` is one of these files by any name (a link, another case), a folder that holds one,
-    or a file in one of these folders."""
+    """Raises InputError where `out` is an input by any name (a link, another case), holds one, or lies in one.
+
+    Args:
+        option: The option that names the output, for the message.
+        out: The output.
+        inputs: Files and folders that are read; None is ignored.
+    """
     if not out.exists():
         return
     for given in inputs:
@@ -94,11 +84,14 @@ def check_not_input(option: str, out: Path, inputs: Iterable[Path | None]) -> No
 
 @contextmanager
 def claim(*paths: Path | None) -> Iterator[None]:
-    """While the block runs, no other run of this user on this machine is let write these files or folders.
+    """While the block runs, no other run of this user on this machine can claim these files or folders.
 
-    However a run ends, the system takes its claims back. They are kept in the cache folder, so that nothing is left
-    beside the outputs; where that cannot be written there are none, and of two runs the later one notices at its end,
-    as it does between users and machines. Raises MTAnimateError, naming the path, where another run has one.
+    Claims are lock files in the cache folder, so that nothing is left beside the outputs. The system releases them
+    however a run ends. Where the cache folder cannot be written there are no claims: then, as between users and
+    machines, the later of two runs notices only at its end.
+
+    Raises:
+        MTAnimateError: Another run has claimed a path, which the message names.
     """
     with ExitStack() as stack:
         for path in sorted(filter(None, paths), key=place):
@@ -118,19 +111,19 @@ def _claim(path: Path) -> Iterator[None]:
         raise MTAnimateError(
             f"{path} is being written by another run: wait for its end, or choose another name"
         ) from error
-    except OSError:  # no home, a full or read-only disk: not held, see above
+    except OSError:  # no home, a full or a read-only disk: there are no claims, see `claim`
         pass
     try:
         yield
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # Windows lets nobody remove an open file
+            with suppress(OSError):  # Windows does not remove open files
                 file.unlink()
             lock.release()
 
 
 def refuse_foreign(option: str, paths: Iterable[Path], ours: Overwrite = False) -> None:
-    """Raises InputError, naming it, where one of these is there and is somebody else's: it would be replaced."""
+    """Raises InputError, naming the path, where one of these exists and this program did not make it."""
     for path in paths:
         if taken(path) and not may_replace(path, ours):
             raise InputError(f"{option}: {path} was not made here, and would be replaced: choose another folder")

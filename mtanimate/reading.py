@@ -1,4 +1,4 @@
-"""Files that are opened for reading: no pipes or devices, no more text than there can be, and JSON within limits."""
+"""Reading files that may be hostile: no pipes or devices, and limits on size, on nesting and on numbers."""
 
 import csv
 import io
@@ -27,10 +27,27 @@ _FRACTION = re.compile(rf"-?[0-9]{{1,{_MOST_DIGITS}}}(/[0-9]{{1,{_MOST_DIGITS}}}
 
 
 def check_regular(path: Path) -> None:
-    """Raises InputError for a pipe, a socket or a device: opening one may wait for ever, reading one may never end.
-    A folder, and what is missing, pass: opening them says so."""
+    """Raises InputError for a pipe, a socket or a device, since opening it may wait for ever and reading it may never
+    end. Folders and missing files pass: opening them raises OSError."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"'{path}' is a pipe or a device: give a regular file")
+
+
+def check_readable(path: Path, kind: str) -> None:
+    """Raises InputError, naming the `kind` of file, unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give one {kind}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name of the {kind}")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file: give a {kind}")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): check its permissions") from error
+    if empty:
+        raise InputError(f"{path} is empty: copy or download the {kind} again")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -40,16 +57,16 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
-    """What the file holds. Raises InputError as `check_regular` and for more than `most` bytes, OSError where it cannot
-    be read."""
+    """The content of a file. Raises InputError as `check_regular` and for more than `most` bytes, OSError where it
+    cannot be read."""
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > most:
-            raise InputError(f"'{path}' has more than {most} bytes, which no file of its kind needs")
+            raise InputError(f"'{path}' has more than {most} bytes, which is more than any such file needs")
         return file.read()
 
 
 def read_text(path: Path, most: int = MOST_TEXT, encoding: str = "utf-8") -> str:
-    """As `read_bytes`. Raises UnicodeDecodeError, too."""
+    """The text of a file. Raises as `read_bytes`, and UnicodeDecodeError."""
     return read_bytes(path, most).decode(encoding)
 
 
@@ -59,10 +76,11 @@ def read_json(path: Path, most: int = MOST_TEXT) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that JSON text stands for.
+    """The value of a JSON text.
 
-    Raises ValueError where it is no JSON, nested more than 50 times, or holds a number that is not finite or has more
-    than 40 digits before its point.
+    Raises:
+        ValueError: It is not JSON, is nested more than 50 times, or holds a number that is not finite or an integer of
+            more than 40 digits.
     """
     try:
         value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
@@ -77,14 +95,14 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_fraction(text: Any) -> Fraction:
-    """The number that "25" or "30000/1001" stands for. Raises ValueError for anything else: with an exponent, as in
-    1e999999999, a few characters would become gigabytes."""
+    """The number in a text such as "25" or "30000/1001". Raises ValueError for anything else: exponents are refused
+    because "1e999999999" would take gigabytes."""
     if not (isinstance(text, str) and _FRACTION.fullmatch(text)):
-        raise ValueError(f"{str(text)[:40]!r} is no fraction")
+        raise ValueError(f"{str(text)[:40]!r} is not a fraction")
     try:
         return Fraction(text)
     except ZeroDivisionError as error:
-        raise ValueError(f"{text!r} is no fraction") from error
+        raise ValueError(f"{text!r} is not a fraction") from error
 
 
 def _parts(value: dict[str, Any] | list[Any]) -> list[Any]:
@@ -93,7 +111,7 @@ def _parts(value: dict[str, Any] | list[Any]) -> list[Any]:
 
 def _whole(text: str) -> int:
     if len(text) > _MOST_DIGITS:
-        raise ValueError(f"{text[:20]}... is a number of {len(text)} digits")
+        raise ValueError(f"{text[:20]}... is a number with {len(text)} digits")
     return int(text)
 
 
@@ -121,9 +139,15 @@ def too_large(path: Path | str, size: str, most: int) -> InputError:
 
 
 def read_array(file: IO[bytes], size: int) -> np.ndarray:
-    """An array of NumPy's format that fills `size` bytes, its header among them.
+    """An array in NumPy's .npy format.
 
-    Raises ValueError where it claims to be another size, or holds Python objects, OSError where it cannot be read.
+    Args:
+        file: Open at the start of the array.
+        size: How many bytes the array takes, with its header.
+
+    Raises:
+        ValueError: The header claims another size, or the array holds Python objects.
+        OSError: The file cannot be read.
     """
     start = file.tell()
     version = np.lib.format.read_magic(file)
@@ -139,10 +163,19 @@ def read_array(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays of these names in an .npz file, and those of `optional` that it has.
+    """Arrays from an .npz file, by their names.
 
-    Raises ValueError where it is no such file, damaged, or unpacks to more than `most` bytes, KeyError where an array
-    is missing, OSError where it cannot be read, InputError where it is no regular file.
+    Args:
+        path: The file.
+        names: Arrays that must be there.
+        most: The most bytes that the file may unpack to.
+        optional: Arrays that are read where they are there.
+
+    Raises:
+        ValueError: The file is not an .npz file, is damaged, or unpacks to more than `most` bytes.
+        KeyError: An array is missing.
+        OSError: The file cannot be read.
+        InputError: The file is not a regular file.
     """
     try:
         with open_regular(path) as file, ZipFile(file) as archive:
@@ -160,8 +193,11 @@ def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str
 
 
 def read_table(path: Path) -> "csv.DictReader[str]":
-    """The rows of a CSV file by the names in its first line; commas, semicolons or tabs, whichever that line has most
-    of, are between the cells. Raises as `read_text`, and csv.Error."""
+    """The rows of a CSV file, by the column names in its first line.
+
+    The delimiter is whichever of comma, semicolon and tab is most frequent in that line. Raises as `read_text`, and
+    csv.Error.
+    """
     file = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
     first = file.readline()
     file.seek(0)

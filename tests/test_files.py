@@ -16,7 +16,8 @@ import pytest
 
 from mtanimate.checkpoints.registry import imported
 from mtanimate.files import CameMeanwhile, _clear, half_written, hidden_beside, owner_lives, replacing, replacing_folder
-from mtanimate.metrics.observer import Seen, TruthCache
+from mtanimate.metrics.detector_pool import TruthCache
+from mtanimate.metrics.detectors import Detections
 
 WRITING = """
 import sys
@@ -52,7 +53,7 @@ def homeless(monkeypatch):
 def test_without_a_home_nothing_is_cached(homeless, monkeypatch, tmp_path):
     assert imported() == {}
     cache = TruthCache()
-    seen = Seen(np.zeros((2, 5, 2)), None)
+    seen = Detections(np.zeros((2, 5, 2)), None)
     assert cache.get("key", 2) is None
     with pytest.raises(OSError, match="MTANIMATE_CACHE"):
         cache.put("key", seen)

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 from tiny import MODEL, tiny_animator
 
-from mtanimate.animation.jobs import Journal as JobsJournal
+from mtanimate.animation.jobs import JobReport
 from mtanimate.animation.motion_file import load_performance
 from mtanimate.animation.settings import Settings
 from mtanimate.checkpoints.configuration import read_configuration
@@ -21,10 +21,10 @@ from mtanimate.data.packing import PackedFaces
 from mtanimate.data.planning import read_metadata
 from mtanimate.data.preparation_journal import Journal as PreparationJournal
 from mtanimate.errors import InputError
-from mtanimate.evaluation.rows import Rows
+from mtanimate.evaluation.clip_results import ResultsFolder
 from mtanimate.files import sha256
 from mtanimate.inference.manifest import read_manifest
-from mtanimate.metrics.observer import OpenPose, StoredFeatures
+from mtanimate.metrics.detectors import OpenPose, StoredFeatures
 from mtanimate.reading import parse_fraction, parse_json, read_table
 from mtanimate.tensors import read_weights
 from mtanimate.training.checkpointing import _read as read_state
@@ -51,8 +51,8 @@ READERS = {
     "index.json": lambda path: read_index(path.parent),
     "log.jsonl": lambda path: TrainingJournal(path.parent, 5, tensorboard=False),
     "journal.jsonl": lambda path: PreparationJournal(path.parent),
-    "jobs.csv.report.jsonl": JobsJournal,
-    "settings.json": lambda path: Rows(path.parent, {}),
+    "jobs.csv.report.jsonl": JobReport,
+    "settings.json": lambda path: ResultsFolder(path.parent, {}),
     "truth/a/0_keypoints.json": lambda path: OpenPose(path.parents[2]),
     "truth/a.npy": lambda path: StoredFeatures(path.parents[1], None),
     "a.mp4": VideoReader,
@@ -125,8 +125,8 @@ def test_hostile_json_is_refused_in_one_line(tmp_path, text):
     readers = (
         read_manifest,
         read_index,
-        lambda path: JobsJournal(path / "a.report.jsonl"),
-        lambda path: Rows(path, {}),
+        lambda path: JobReport(path / "a.report.jsonl"),
+        lambda path: ResultsFolder(path, {}),
     )
     for read in readers:
         with pytest.raises(InputError) as caught:

@@ -2,8 +2,6 @@
 
 import csv
 import hashlib
-import json
-import os
 import queue
 import threading
 import time
@@ -12,7 +10,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from mtanimate.animation import jobs as attending
@@ -22,10 +19,10 @@ from mtanimate.animation.settings import Settings
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import taken
+from mtanimate.files import JsonLines, taken
 from mtanimate.inference.loading import Cast
 from mtanimate.outputs import check_not_input, claim, place
-from mtanimate.reading import MAX_PIXELS, parse_json, read_bytes, read_table
+from mtanimate.reading import MAX_PIXELS, read_table
 
 T = TypeVar("T")
 
@@ -121,8 +118,15 @@ FILES = ("source", "driving", "out", "motion", "save-motion")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the jobs file. key: changes when anything in the row does."""
+class JobRow:
+    """A row of the jobs file.
+
+    Attributes:
+        line: Its line number in the file, from 1.
+        job: The files that it reads and writes.
+        settings: How it is animated.
+        key: A digest of the row, which changes with anything in it.
+    """
 
     line: int
     job: Job
@@ -131,8 +135,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of the rows: how many of each, and the file that has a line for each."""
+class JobsSummary:
+    """How many rows are done, were done before, and failed; and the report, which has lines for each row."""
 
     done: int
     skipped: int
@@ -143,11 +147,15 @@ class Report:
         return asdict(self)
 
 
-def read_jobs(file: Path, defaults: Settings) -> list[Row]:
+def read_jobs(file: Path, defaults: Settings) -> list[JobRow]:
     """The rows of a CSV file with the columns source, driving (or motion), out, and any of `Settings`.
 
-    defaults: what holds where a row has an empty cell, or the file no such column. Paths are relative to the file's
-    folder. Raises InputError, naming the line, for what can be seen to be wrong.
+    Args:
+        file: The CSV file. Paths in it are relative to its folder.
+        defaults: Settings for empty cells and missing columns.
+
+    Raises:
+        InputError: The file is not such a table, or a row is wrong; the message names its line.
     """
     if not file.is_file():
         raise InputError(f"--jobs {file}: no such file")
@@ -157,7 +165,7 @@ def read_jobs(file: Path, defaults: Settings) -> list[Row]:
         raise InputError(f"--jobs {file} is not a CSV file ({error})") from error
     if not lines:
         raise InputError(f"--jobs {file} is empty: expected a first line 'source,driving,out' and a row a job")
-    rows: list[Row] = []
+    rows: list[JobRow] = []
     for line, texts in lines:
         try:
             rows.append(_row(line, texts, file.parent, defaults))
@@ -172,7 +180,7 @@ def read_jobs(file: Path, defaults: Settings) -> list[Row]:
     return rows
 
 
-def _check_inputs(file: Path, left: list[Row], rows: list[Row]) -> None:
+def _check_inputs(file: Path, left: list[JobRow], rows: list[JobRow]) -> None:
     """Raises InputError where a row that is left to do would write over what another row reads."""
     inputs = {path for row in rows for path in row.job.inputs}
     for row in left:
@@ -180,7 +188,7 @@ def _check_inputs(file: Path, left: list[Row], rows: list[Row]) -> None:
             check_not_input(f"--jobs {file}, line {row.line}:", path, inputs)
 
 
-def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settings) -> Row:
+def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settings) -> JobRow:
     if None in texts or None in texts.values():
         raise InputError("it has more or fewer fields than the first line")
     given = {str(name).strip(): value.strip() for name, value in texts.items()}
@@ -197,7 +205,7 @@ def _row(line: int, texts: dict[str | None, Any], folder: Path, defaults: Settin
         if path is not None and not path.exists():
             raise InputError(f"{path} does not exist")
     key = hashlib.sha256(repr((job, settings)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return Row(line, job, settings, key)
+    return JobRow(line, job, settings, key)
 
 
 def run_jobs(
@@ -215,7 +223,7 @@ def run_jobs(
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Callable[[str], None] = lambda line: None,
     **settings: Any,
-) -> Report:
+) -> JobsSummary:
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others, nor one
     that hangs: without a new frame for `attending.LONGEST_SILENCE` it counts as failed.
 
@@ -229,30 +237,30 @@ def run_jobs(
     rows = read_jobs(path, Settings(**settings))
     report = path.with_name(f"{path.name}.report.jsonl")
     with claim(report):
-        journal = Journal(report)
-        finished = [row for row in rows if journal.finished(row)]
+        job_report = JobReport(report)
+        finished = [row for row in rows if job_report.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
         cast = Cast(checkpoint, device, precision, backend, log, batch_size, allow_code) if left else None
         done = failed = 0
 
-        def fail(row: Row, why: str) -> None:
+        def fail(row: JobRow, why: str) -> None:
             text = " ".join(why.split())
-            journal.write(row, {"status": "failed", "error": text})
+            job_report.write(row, {"status": "failed", "error": text})
             log(f"line {row.line}: {text}")
 
-        def hung(row: Row) -> None:
+        def hung(row: JobRow) -> None:
             minutes = f"{attending.LONGEST_SILENCE / 60:g} minutes"
             fail(row, f"no new frame for {minutes}: it was given up; does a disk, a network share or a file hang?")
 
-        def one(piece: Piece[Row]) -> bool:
+        def one(piece: Piece[JobRow]) -> bool:
             assert cast is not None
             row = piece.item
             try:
                 with claim(*row.job.outputs):
-                    replace = overwrite or (journal.made(row) and row.job.save_motion is not None)
+                    replace = overwrite or (job_report.made(row) and row.job.save_motion is not None)
                     row.job.check(row.settings, replace, file_given(checkpoint))
-                    journal.write(row, {"status": "begun", "new": not taken(row.job.out)})
+                    job_report.write(row, {"status": "begun", "new": not taken(row.job.out)})
                     options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
                     options["gpu"] = cast.device.type == "cuda"
                     result = perform(row.job, row.settings, lambda: cast, piece.progress, _nothing, **options)
@@ -261,7 +269,7 @@ def run_jobs(
             except Exception as error:  # whatever it is, it is this row's: the others go on
                 fail(row, str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}")
                 return False
-            journal.write(row, {"status": "done", **result.as_dict()})
+            job_report.write(row, {"status": "done", **result.as_dict()})
             return True
 
         count = workers or (2 if cast and cast.device.type == "cuda" else 1)
@@ -270,57 +278,43 @@ def run_jobs(
             for good in outcomes:
                 done, failed = done + good, failed + (not good)
                 progress(len(finished) + done + failed, len(rows), f"{failed} failed" if failed else "")
-        return Report(done, len(finished), failed, str(journal.file))
+        return JobsSummary(done, len(finished), failed, str(report))
 
 
 def _nothing(*said: object) -> None:
     """Rows run side by side: of their own remarks nothing is shown."""
 
 
-class Journal:
-    """`FILE.report.jsonl`: a line where a row is begun, and one of what became of it. Raises MTAnimateError where it
-    cannot be written."""
+class JobReport:
+    """`FILE.report.jsonl`: one line when a row begins, and one with its outcome.
+
+    Raises InputError for a file that `animate --jobs` did not write.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self._lock = Lock()
-        last = {entry["key"]: entry for entry in self._read()}
-        # What a run that was killed had begun is whole or not there: a new file is there only if it was done.
+        self._lines = JsonLines(file, "animate --jobs")
+        last = {entry["key"]: entry for entry in self._lines.read(_entry)} if file.exists() else {}
+        # Outputs appear whole or not at all: a new file that a killed run began is there only if it was finished.
         self._made = {key for key, entry in last.items() if entry["status"] == "done" or entry.get("new")}
 
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.file.exists():
-            return []
-        content = read_bytes(self.file)
-        whole, _, torn = content.rpartition(b"\n")
-        try:
-            if torn and not whole:  # nothing shows that this is ours
-                raise ValueError("no whole line")
-            entries: list[dict[str, Any]] = [parse_json(line) for line in whole.splitlines()]
-            if not all(isinstance(entry[name], str) for entry in entries for name in ("key", "status")):
-                raise ValueError("other keys")
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.file} is no report of --jobs ({error}): remove it") from error
-        if torn:  # the last line of a run that was killed while it wrote
-            os.truncate(self.file, len(content) - len(torn))
-        return entries
-
-    def made(self, row: Row) -> bool:
-        """Whether this very row, and no other, can have made its `out`, and the motion beside it."""
+    def made(self, row: JobRow) -> bool:
+        """Whether exactly this row made the outputs at its names, if there are any."""
         return row.key in self._made
 
-    def finished(self, row: Row) -> bool:
+    def finished(self, row: JobRow) -> bool:
+        """Whether exactly this row made its `out`, which still exists."""
         return self.made(row) and row.job.out.exists()
 
-    def write(self, row: Row, outcome: dict[str, Any]) -> None:
+    def write(self, row: JobRow, outcome: dict[str, Any]) -> None:
+        """Add a line about a row. Raises MTAnimateError where it cannot be written."""
         job = {"line": row.line, "key": row.key, "source": str(row.job.source), "out": str(row.job.out)}
-        text = json.dumps(job | outcome, ensure_ascii=False) + "\n"
-        with self._lock:
-            whole = self.file.stat().st_size if self.file.exists() else 0
-            try:
-                with self.file.open("a", encoding="utf-8") as opened:
-                    opened.write(text)
-            except OSError as error:
-                if self.file.exists():
-                    os.truncate(self.file, whole)  # no half of a line
-                raise MTAnimateError(f"{self.file} could not be written ({error.strerror})") from error
+        try:
+            self._lines.append(job | outcome)
+        except OSError as error:
+            raise MTAnimateError(f"{self._lines.file} could not be written ({error.strerror})") from error
+
+
+def _entry(line: Any) -> dict[str, Any]:
+    if not all(isinstance(line[name], str) for name in ("key", "status")):
+        raise ValueError("a key or a status is not text")
+    return dict(line)

@@ -18,8 +18,8 @@ from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing, taken
 from mtanimate.models.motion import Motion
-from mtanimate.outputs import check_new_file, check_readable
-from mtanimate.reading import check_regular, parse_fraction, parse_json, read_npz
+from mtanimate.outputs import check_new_file
+from mtanimate.reading import check_readable, check_regular, parse_fraction, parse_json, read_npz
 
 FORMATS = ("mtanimate-motion-1", "mtanimate-motion-2")  # the first has no background
 SUFFIXES = (".safetensors", ".npz")

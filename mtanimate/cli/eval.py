@@ -21,7 +21,7 @@ from mtanimate.cli.terminal import (
     remark,
     reports_errors,
 )
-from mtanimate.evaluation import cross
+from mtanimate.evaluation.tasks import REENACTMENT_METRICS
 from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import METRICS, Metric
 
@@ -66,8 +66,7 @@ def command(
     from mtanimate.devices import check_gpus
     from mtanimate.errors import InputError
     from mtanimate.evaluation.comparison import compare as compare_evaluations
-    from mtanimate.evaluation.evaluate import evaluate
-    from mtanimate.evaluation.rows import run_shards
+    from mtanimate.evaluation.evaluate import evaluate, run_shards
 
     if evaluations and not compare:
         raise InputError(f"{evaluations[0]}: names of evaluations go with --compare; a checkpoint with --checkpoint")
@@ -105,7 +104,7 @@ def command(
         (print_comparison if compare else print_result)(result)
 
 
-KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in cross.METRICS}
+KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in REENACTMENT_METRICS}
 SERIES = {
     "repeating": "repeating the first frame",
     "source": "the source, unmoved",

@@ -4,7 +4,6 @@ import errno
 import functools
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from mtanimate.errors import MTAnimateError, is_of_memory
+from mtanimate.files import to_json
 from mtanimate.reading import MAX_PIXELS as _MAX_PIXELS
 from mtanimate.signals import SignalsAsInterrupt, end_with_parent
 
@@ -231,15 +231,7 @@ def console(stderr: bool = False) -> "Console":
 def print_json(result: dict[str, Any]) -> None:
     """One object; numbers that are not finite, which JSON has not, become null."""
     # What is escaped once more is inside of a string, and stays JSON.
-    put(json.dumps(_with_nulls(result), ensure_ascii=False, allow_nan=False))
-
-
-def _with_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_nulls(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_nulls(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    put(to_json(result))
 
 
 def remark(quiet: bool) -> Callable[[str], None]:

@@ -14,8 +14,7 @@ from mtanimate.data.preparation_journal import Cut, Plan
 from mtanimate.data.raw_videos import SHORTEST_FRAMES, Sample, find_pieces, look
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Box, Square, square_around
-from mtanimate.outputs import check_readable
-from mtanimate.reading import read_table
+from mtanimate.reading import check_readable, read_table
 from mtanimate.video import VideoReader
 from mtanimate.video.footage import VIDEO_SUFFIXES
 

@@ -16,7 +16,8 @@ from mtanimate.data.raw_videos import Cutter
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.faces import detection as faces
 from mtanimate.files import clear_leftovers
-from mtanimate.outputs import check_folder, check_readable, claim
+from mtanimate.outputs import check_folder, claim
+from mtanimate.reading import check_readable
 
 Log = Callable[[str], None]
 

@@ -1,19 +1,17 @@
 """What `data prepare` has decided and made so far, so that a run that was ended at any moment goes on."""
 
 import csv
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.errors import MTAnimateError
 from mtanimate.faces.detection import Square
-from mtanimate.files import replacing, taken
+from mtanimate.files import JsonLines, replacing, taken
 from mtanimate.outputs import refuse_foreign
-from mtanimate.reading import parse_fraction, parse_json, read_bytes
+from mtanimate.reading import parse_fraction
 
 _COLUMNS = ["file", "identity", "partition", "source", "first_frame", "end_frame"]
 _COLUMNS += ["x", "y", "side", "size", "fps", "frames"]
@@ -85,7 +83,7 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._path, self._manifest = out / "journal.jsonl", out / "manifest.csv"
+        self._lines, self._manifest = JsonLines(out / "journal.jsonl", "data prepare"), out / "manifest.csv"
         self._tracked: dict[str, Plan] = {}
         self._cuts: dict[str, tuple[Cut, int]] = {}
         self._lock = Lock()
@@ -118,13 +116,11 @@ class Journal:
             for cut in left:
                 (self.out / cut.file).unlink(missing_ok=True)
             rows = [cut.as_row() for cut in plan.cuts]
-            line = json.dumps([plan.source, plan.source_bytes, plan.tracked, rows, plan.skipped]) + "\n"
             with self._lock:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(line)
+                self._lines.append([plan.source, plan.source_bytes, plan.tracked, rows, plan.skipped])
                 self._remember(plan)
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise _unwritable(self._lines.file, error) from error
 
     def write_manifest(self) -> Path:
         """`OUT/manifest.csv`: every finished clip, sorted by name; whole or not at all."""
@@ -144,23 +140,16 @@ class Journal:
             self._tracked[plan.source] = plan
         self._cuts |= {cut.file: (cut, plan.source_bytes) for cut in plan.cuts}
 
-    def _read(self) -> Iterator[Plan]:
-        if not taken(self._path):
+    def _read(self) -> list[Plan]:
+        if not taken(self._lines.file):
             refuse_foreign("--out", [self._manifest])
-            return
-        content = read_bytes(self._path)
-        whole, _, torn = content.rpartition(b"\n")
-        try:
-            if torn and not whole:  # nothing shows that this is ours
-                raise ValueError("no whole line")
-            for line in whole.decode().splitlines():
-                source, source_bytes, tracked, rows, skipped = parse_json(line)
-                yield Plan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{self._path} is not from 'data prepare': remove it or choose another --out") from error
-        if torn:  # the last line of a run that was ended while it wrote: the video is planned anew
-            with self._path.open("r+b") as file:
-                file.truncate(len(content) - len(torn))
+            return []
+        return self._lines.read(_plan)  # a video whose line is unfinished is planned anew
+
+
+def _plan(line: Any) -> Plan:
+    source, source_bytes, tracked, rows, skipped = line
+    return Plan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
 
 
 def _is_manifest(file: Path) -> bool:

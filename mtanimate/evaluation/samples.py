@@ -1,4 +1,4 @@
-"""What an evaluation keeps to look at: a strip a clip, and on request whole videos and single frames."""
+"""Pictures of the results: one strip per clip and, on request, whole videos and single frames."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -15,7 +15,9 @@ from mtanimate.video import VideoWriter, write_image
 from mtanimate.video.decoding import open_container
 from mtanimate.video.png_folder import is_marked
 
-MARK = "mtanimate eval"  # in each picture and video: what has it may be replaced when a clip is measured once more
+MARK = (
+    "mtanimate eval"  # is in every picture and video, so that only our own are replaced when a clip is measured again
+)
 
 
 def is_ours(file: Path) -> bool:
@@ -30,16 +32,22 @@ def is_ours(file: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """Where to: strips NAME.png (source, truth, generated) of the frame that is farthest from the first; videos
-    NAME.mp4 (truth beside generated); frames truth/NAME/0000000.png and generated/NAME/0000000.png."""
+class SampleFolders:
+    """Where the samples are written.
+
+    Attributes:
+        strips: For NAME.png: source, truth and generated frame side by side, at the frame that differs most from the
+            first.
+        videos: For NAME.mp4: truth beside generated; None for no videos.
+        frames: For truth/NAME/0000000.png and generated/NAME/0000000.png; None for no frames.
+    """
 
     strips: Path
     videos: Path | None = None
     frames: Path | None = None
 
     def check(self, names: Iterable[str]) -> None:
-        """Raises InputError where a file of ours would take another's place."""
+        """Raises InputError where a sample of these clips would replace a file that `eval` did not make."""
         for name in names:
             refuse_foreign("--out", [self.strips / f"{name}.png"], is_ours)
             if self.videos:
@@ -48,15 +56,19 @@ class Keeping:
                 folders = (self.frames / side / name for side in ("truth", "generated"))
                 refuse_foreign("--frames", (file for folder in folders for file in folder.glob("*.png")), is_ours)
 
-    def of(self, name: str, fps: Fraction) -> "Album":
-        return Album(self, name, fps)
+    def of_clip(self, name: str, fps: Fraction) -> "ClipSamples":
+        """The samples of one clip. fps: frames per second of its video."""
+        return ClipSamples(self, name, fps)
 
 
-class Album:
-    """The pictures of one clip. Use it in a `with`; raises MTAnimateError where something cannot be written."""
+class ClipSamples:
+    """The samples of one clip, to be used in a `with` block; they are complete when it ends.
 
-    def __init__(self, keeping: Keeping, name: str, fps: Fraction) -> None:
-        self._keeping = keeping
+    Raises MTAnimateError where something cannot be written.
+    """
+
+    def __init__(self, folders: SampleFolders, name: str, fps: Fraction) -> None:
+        self._folders = folders
         self._name = name
         self._fps = fps
         self._strip: np.ndarray | None = None
@@ -66,7 +78,14 @@ class Album:
         self._stack = ExitStack()
 
     def add(self, source: np.ndarray, truth: np.ndarray, generated: np.ndarray, numbers: range) -> None:
-        """source: uint8 (R, R, 3); truth, generated: uint8 (B, R, R, 3), of the frames of these numbers."""
+        """Add a batch of frames.
+
+        Args:
+            source: The source, uint8 (R, R, 3).
+            truth: True frames, uint8 (B, R, R, 3).
+            generated: What was generated in their place, uint8 (B, R, R, 3).
+            numbers: The frames' numbers in the clip.
+        """
         if self._first is None:
             self._first = truth[0]
         distances = np.abs(truth.astype(np.int16) - self._first).mean(axis=(1, 2, 3))
@@ -74,23 +93,23 @@ class Album:
         if distances[farthest] > self._farthest:
             self._farthest = float(distances[farthest])
             self._strip = np.concatenate([source, truth[farthest], generated[farthest]], axis=1)
-        if self._keeping.videos:
-            self._write_video(self._keeping.videos, np.concatenate([truth, generated], axis=2))
-        if self._keeping.frames:
+        if self._folders.videos:
+            self._write_video(self._folders.videos, np.concatenate([truth, generated], axis=2))
+        if self._folders.frames:
             for side, pictures in (("truth", truth), ("generated", generated)):
                 for number, picture in zip(numbers, pictures, strict=True):
-                    self._write_image(self._keeping.frames / side / self._name / f"{number:07d}.png", picture)
+                    self._write_image(self._folders.frames / side / self._name / f"{number:07d}.png", picture)
 
     def _write_video(self, folder: Path, frames: np.ndarray) -> None:
         if self._video is None:
             height, width = frames.shape[1:3]
-            path = _beside(folder / f"{self._name}.mp4")
+            path = _with_folder(folder / f"{self._name}.mp4")
             self._video = self._stack.enter_context(
                 VideoWriter(path, fps=self._fps, width=width, height=height, comment=MARK, overwrite=is_ours)
             )
         self._video.write(frames)
 
-    def __enter__(self) -> "Album":
+    def __enter__(self) -> "ClipSamples":
         return self
 
     def __exit__(
@@ -98,12 +117,13 @@ class Album:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
         if kind is None and self._strip is not None:
-            self._write_image(self._keeping.strips / f"{self._name}.png", self._strip)
+            self._write_image(self._folders.strips / f"{self._name}.png", self._strip)
 
     def _write_image(self, path: Path, picture: np.ndarray) -> None:
-        write_image(_beside(path), picture, {"Software": MARK}, is_ours)
+        write_image(_with_folder(path), picture, {"Software": MARK}, is_ours)
 
 
-def _beside(path: Path) -> Path:
+def _with_folder(path: Path) -> Path:
+    """The same path, whose folder now exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""Means over videos, and how sure they are."""
+"""Means and medians over videos, with their confidence intervals."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtanimate.evaluation.rows import Row
+from mtanimate.evaluation.clip_results import ClipResult
 from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import Metric, added
 
@@ -23,19 +23,27 @@ PAIRS_METHOD = (
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of the values that there are."""
+    """The mean of the values that are not None; None where there is none."""
     there = [value for value in values if value is not None]
     return sum(there) / len(there) if there else None
 
 
 def median(values: Sequence[float | None]) -> float | None:
-    """Of the values that there are."""
+    """The median of the values that are not None; None where there is none."""
     there = [value for value in values if value is not None]
     return statistics.median(there) if there else None
 
 
 def interval(values: Sequence[float | None], identities: Sequence[str]) -> tuple[float, float] | None:
-    """The 95 % bootstrap interval of `mean`: a value and an identity a video; None for fewer than two identities."""
+    """The 95 % bootstrap interval of `mean`, resampled as METHOD says.
+
+    Args:
+        values: One value per video; None does not count.
+        identities: One identity per video.
+
+    Returns:
+        The lower and the upper bound; None for fewer than two identities.
+    """
     there = [(value, identity) for value, identity in zip(values, identities, strict=True) if value is not None]
     names = sorted({identity for _, identity in there})
     if len(names) < 2:
@@ -51,9 +59,14 @@ def interval(values: Sequence[float | None], identities: Sequence[str]) -> tuple
 
 
 def median_interval(values: Sequence[float | None], pairs: Sequence[tuple[str, str]]) -> tuple[float, float] | None:
-    """The 95 % bootstrap interval of `median`: a value and two people a pair; None for fewer than two such pairs.
+    """The 95 % bootstrap interval of `median`, resampled as PAIRS_METHOD says (Owen, The pigeonhole bootstrap, 2007).
 
-    As PAIRS_METHOD says: Owen, The pigeonhole bootstrap, 2007.
+    Args:
+        values: One value per pair; None does not count.
+        pairs: Source and driver of each pair.
+
+    Returns:
+        The lower and the upper bound; None for fewer than two different pairs.
     """
     there = sorted((value, pair) for value, pair in zip(values, pairs, strict=True) if value is not None)
     if len({pair for _, pair in there}) < 2:
@@ -63,7 +76,7 @@ def median_interval(values: Sequence[float | None], pairs: Sequence[tuple[str, s
     sources, drivers = ([names.index(pair[role]) for _, pair in there] for role in (0, 1))
     drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     counts = (drawn[:, sources] * drawn[:, drivers]).cumsum(axis=1)
-    counts = counts[counts[:, -1] > 0]  # where a pair is left
+    counts = counts[counts[:, -1] > 0]  # resamples in which a pair is left
     half = counts[:, -1:] / 2
     medians = (ranked[(counts >= half).argmax(axis=1)] + ranked[(counts > half).argmax(axis=1)]) / 2
     low, high = np.percentile(medians, [2.5, 97.5])
@@ -73,38 +86,43 @@ def median_interval(values: Sequence[float | None], pairs: Sequence[tuple[str, s
 WORST = 3
 
 
-def summarise(rows: Sequence[Row], metrics: Sequence[Metric], reasons: dict[str, str]) -> dict[str, Any]:
-    """rows: of one evaluation, at least one. reasons: why a metric was not measured, by its name.
+def summarise(clips: Sequence[ClipResult], metrics: Sequence[Metric], reasons: dict[str, str]) -> dict[str, Any]:
+    """The figures of an evaluation, as `result.json` has them.
 
-    `metrics` are means over videos, each counting alike; `over_frames` pools the frames of all videos, as the
-    field's scripts do. A figure that there is not is None, and `reasons` says why.
+    `metrics` are means over videos, in which every video counts alike; `over_frames` pools the frames of all videos,
+    as the field's scripts do. A figure that could not be measured is None, and `reasons` says why.
+
+    Args:
+        clips: The results of its clips, at least one.
+        metrics: What was measured.
+        reasons: Why a metric was not measured, by its name.
     """
-    generated, *others = rows[0].series
-    result: dict[str, Any] = {"videos": len(rows), "frames": sum(row.frames for row in rows)}
-    result |= figures(rows, generated, metrics)
+    generated, *others = clips[0].series
+    result: dict[str, Any] = {"videos": len(clips), "frames": sum(clip.frames for clip in clips)}
+    result |= figures(clips, generated, metrics)
     for series in others:
-        result[series] = figures(rows, series, metrics)
-    result["worst"] = {metric.name: worst(rows, generated, metric) for metric in metrics}
+        result[series] = figures(clips, series, metrics)
+    result["worst"] = {metric.name: worst(clips, generated, metric) for metric in metrics}
     result["without_subject"] = {
-        series: sum(row.without_subject[series] for row in rows) for series in rows[0].without_subject
+        series: sum(clip.without_subject[series] for clip in clips) for series in clips[0].without_subject
     }
-    if rows[0].gestures:
-        result["gestures"] = gestures(rows)
+    if clips[0].gestures:
+        result["gestures"] = gestures(clips)
     empty = [metric.name for metric in metrics if result["metrics"][metric.name] is None]
     result["reasons"] = {name: reasons.get(name, _why_empty(name)) for name in empty}
-    seconds = {what: sum(row.seconds[what] for row in rows) for what in rows[0].seconds}
+    seconds = {what: sum(clip.seconds[what] for clip in clips) for what in clips[0].seconds}
     result["milliseconds_per_frame"] = {what: 1000 * spent / result["frames"] for what, spent in seconds.items()}
     return result
 
 
-def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """Of one series: the mean and the median over videos of each metric, the mean's interval, and the figure over all
+def figures(clips: Sequence[ClipResult], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """Of each metric in one series: the mean and the median over videos, the mean's interval, and the figure over all
     frames together."""
-    values = {metric.name: [row.value(series, metric) for row in rows] for metric in metrics}
-    identities = [row.identity for row in rows]
+    values = {metric.name: [clip.value(series, metric) for clip in clips] for metric in metrics}
+    identities = [clip.identity for clip in clips]
     pooled: dict = {}
-    for row in rows:
-        pooled = added(pooled, row.series[series])
+    for clip in clips:
+        pooled = added(pooled, clip.series[series])
     return {
         "metrics": {name: mean(each) for name, each in values.items()},
         "medians": {name: median(each) for name, each in values.items()},
@@ -113,13 +131,16 @@ def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict
     }
 
 
-def gestures(rows: Sequence[Row]) -> dict[str, Any]:
-    """Of each gesture: the medians, over the pairs that count and are seen, of correlation and gain, with intervals;
-    how many such pairs there are, and how many count, but cannot be seen."""
-    people = [(row.source, row.identity) for row in rows]
+def gestures(clips: Sequence[ClipResult]) -> dict[str, Any]:
+    """Of each gesture: the medians of correlation and gain over pairs, with intervals.
+
+    `pairs` is how many pairs the medians are over. `missing` is how many more have a driver that makes the gesture, but
+    a generated face in which it cannot be seen.
+    """
+    people = [(clip.source, clip.identity) for clip in clips]
     found: dict[str, Any] = {}
     for name in GESTURES:
-        each = [row.gestures[name] for row in rows]
+        each = [clip.gestures[name] for clip in clips]
         correlations, gains = [one["correlation"] for one in each], [one["gain"] for one in each]
         pairs = sum(gain is not None for gain in gains)
         found[name] = {
@@ -131,9 +152,9 @@ def gestures(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def worst(rows: Sequence[Row], series: str, metric: Metric) -> list[dict[str, Any]]:
-    """The videos with the worst figures of this metric, the worst first."""
-    there = [(value, row.name) for row in rows if (value := row.value(series, metric)) is not None]
+def worst(clips: Sequence[ClipResult], series: str, metric: Metric) -> list[dict[str, Any]]:
+    """The videos that the metric rates worst, the worst first."""
+    there = [(value, clip.name) for clip in clips if (value := clip.value(series, metric)) is not None]
     there.sort(reverse=metric.better == "lower")
     return [{"video": name, "value": value} for value, name in there[:WORST]]
 

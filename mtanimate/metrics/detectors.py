@@ -1,8 +1,7 @@
-"""What finds a subject in pictures: the one interface that every detector has."""
+"""Detectors of landmarks and identities, behind one interface: networks, and files that other programs wrote."""
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +12,18 @@ from mtanimate.errors import InputError
 from mtanimate.faces.detection import find_faces
 from mtanimate.faces.mesh import model, starting
 from mtanimate.files import sha256
+from mtanimate.reading import open_regular, read_array, read_json
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Pictures of one clip, and where they stand in it.
+    """Some frames of one clip.
 
-    pictures: uint8 RGB (B, H, W, 3). clip: its name below the data set, without extension. numbers: of the frames
-    in the clip. generated: whether the network made them; else they are the truth.
+    Attributes:
+        pictures: uint8 RGB (B, H, W, 3).
+        clip: The clip's name below the data set, without extension.
+        numbers: The frames' numbers in the clip, from 0.
+        generated: Whether the network generated them; otherwise they are the truth.
     """
 
     pictures: np.ndarray
@@ -32,11 +35,52 @@ class Frames:
         return Frames(self.pictures[part], self.clip, self.numbers[part], self.generated)
 
 
-class Detector(Protocol):
-    """What finds a subject's landmarks in a picture and, where it can, describes who it is.
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in B pictures.
 
-    name: with version and model files. subject: `faces` or `bodies`. points: how many landmarks.
-    identity: the name of the network behind descriptors, or None. no_identity: why there is none.
+    Attributes:
+        landmarks: (B, N, 2 or 3), x, y and perhaps z in pixels; NaN where a landmark was not found.
+        descriptors: Identities as vectors (B, D); NaN where nobody was found. None where they were not asked for, or
+            the detector cannot tell identities.
+    """
+
+    landmarks: np.ndarray
+    descriptors: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def __getitem__(self, part: slice) -> "Detections":
+        return Detections(self.landmarks[part], None if self.descriptors is None else self.descriptors[part])
+
+    def repeated(self, times: int) -> "Detections":
+        """The detections in the first picture, repeated for as many pictures as `times`."""
+        rows = np.zeros(times, int)
+        return Detections(self.landmarks[rows], None if self.descriptors is None else self.descriptors[rows])
+
+    @property
+    def without_subject(self) -> int:
+        """How many pictures have no landmark at all."""
+        return int(np.isnan(self.landmarks).all(axis=(1, 2)).sum())
+
+    @classmethod
+    def joined(cls, parts: list["Detections"]) -> "Detections":
+        """The detections of consecutive batches as one."""
+        descriptors = [part.descriptors for part in parts if part.descriptors is not None]
+        landmarks = np.concatenate([part.landmarks for part in parts])
+        return cls(landmarks, np.concatenate(descriptors) if descriptors else None)
+
+
+class Detector(Protocol):
+    """Finds a subject's landmarks in pictures and, where it can, describes the subject's identity.
+
+    Attributes:
+        name: The detector's name, with its version and model files.
+        subject: `faces` or `bodies`.
+        points: How many landmarks it finds.
+        identity: The name of the network behind the descriptors; None where there is none.
+        no_identity: Why there is none.
     """
 
     name: str
@@ -46,17 +90,17 @@ class Detector(Protocol):
     no_identity: str
 
     def landmarks(self, frames: Frames) -> np.ndarray:
-        """(B, points, 2), x and y in pixels, or (B, points, 3) in space; NaN where a landmark is not found."""
+        """float (B, points, 2), x and y in pixels, or (B, points, 3) with z; NaN where a landmark is not found."""
 
     def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
-        """(B, D); NaN where there is nobody. Never called where `identity` is None."""
+        """float (B, D); NaN where nobody is found. Not called where `identity` is None."""
 
 
 _LANDMARKS = "shape_predictor_68_face_landmarks.dat"
 _IDENTITY = "dlib_face_recognition_resnet_model_v1.dat"
 
 
-class Faces:
+class DlibFaces:
     """The largest face of each picture, by dlib and the models of the package `face-recognition-models`.
 
     Raises InputError, naming the extra, where either is missing.
@@ -127,12 +171,12 @@ def _model(file: Path) -> str:
 _BODIES_FOR = "finding bodies"
 # Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, left first, among BlazePose's 33.
 _COCO = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
-# The network's own estimate that a keypoint is in the picture and not hidden; even odds, as MediaPipe draws it.
+# The network's estimate that a keypoint is in the picture and not hidden. MediaPipe, too, draws keypoints from here on.
 _VISIBLE = 0.5
 
 
-class Bodies:
-    """The most certain body of each picture, by the models inside MediaPipe's wheel. Each picture stands alone.
+class MediaPipeBodies:
+    """The most certain body of each picture, by the models in MediaPipe's wheel. No picture depends on another.
 
     Raises InputError, naming the extra, where the package or its models are missing.
     """
@@ -170,11 +214,11 @@ class Bodies:
         return np.where(seen[:, None], pixels, np.nan)
 
 
-class FaceAlignment(Faces):
-    """Its landmarks, of the largest face; descriptors by dlib as in `Faces`.
+class FaceAlignmentFaces(DlibFaces):
+    """Landmarks of the largest face by the package `face-alignment`; descriptors by dlib, as in `DlibFaces`.
 
-    It fetches its networks (some 150 MB) when it is first used. Raises InputError, naming the extra, where it is
-    missing, or its networks cannot be had.
+    The package downloads its networks (some 150 MB) at first use. Raises InputError where it is missing, naming
+    the extra, or where its networks cannot be downloaded.
     """
 
     def __init__(self) -> None:
@@ -202,12 +246,12 @@ _FACES_FOR = "measuring gestures by the face mesh"
 
 
 class FaceMesh:
-    """The most certain face of each picture. Each picture stands alone, and is looked at twice.
+    """The mesh of the most certain face of each picture. No picture depends on another, and each is processed twice.
 
-    The detector's box shivers, and with it the mesh that is found in it; the mesh itself frames the face well, so that
-    a second look, framed by the first one's mesh, has two thirds of the noise. Tracking, which frames each picture by
-    the one before, would save the first look; but where the head moves it is late, with three times the noise in its
-    angles, and what is found in a picture would depend on others. `benchmarks/mesh_noise.py` measures this.
+    The face detector's box jitters, and the mesh that is found in it with it. The mesh frames the face better, so a
+    second pass, framed by the first pass's mesh, has only two thirds of the noise. Tracking, which frames each picture
+    by the previous one's mesh, would save the first pass. But it lags where the head moves, with three times the noise
+    in the head's angles, and results would depend on other pictures. `benchmarks/mesh_noise.py` measures this.
 
     Raises InputError, naming the extra, where MediaPipe or its model is missing.
     """
@@ -215,7 +259,7 @@ class FaceMesh:
     subject = "faces"
     points = 478
     identity: str | None = None
-    no_identity = "the face mesh tells nobody apart"
+    no_identity = "the face mesh does not tell people apart"
 
     def __init__(self) -> None:
         file = model("face_landmark/face_landmark_with_attention.tflite", _FACES_FOR)
@@ -230,7 +274,7 @@ class FaceMesh:
         self.name = f"mediapipe {mediapipe.__version__}, {file.name} (sha256 {sha256(file)[:8]}), looked at twice"
 
     def landmarks(self, frames: Frames) -> np.ndarray:
-        """float32 (B, 478, 3) in pixels, x to the right, y down, z away from the camera; NaN where there is no face."""
+        """float32 (B, 478, 3): x to the right, y down, z away from the camera, in pixels; NaN without a face."""
         return np.stack([self._in_picture(np.ascontiguousarray(picture)) for picture in frames.pictures])
 
     def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
@@ -239,7 +283,9 @@ class FaceMesh:
     def _in_picture(self, picture: np.ndarray) -> np.ndarray:
         self._mesh.process(picture)
         found = self._mesh.process(picture).multi_face_landmarks
-        self._mesh.process(np.zeros_like(picture))  # nobody: the next picture begins with the detector
+        self._mesh.process(
+            np.zeros_like(picture)
+        )  # an empty picture, so that the next one starts from the face detector
         if not found:
             return np.full((self.points, 3), np.nan, np.float32)
         height, width = picture.shape[:2]
@@ -247,61 +293,108 @@ class FaceMesh:
         return (places * (width, height, width)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A detector by its name, and folders of files that take the place of its landmarks and of its descriptors."""
+class OpenPose:
+    """Keypoints from OpenPose's JSON files, one per frame: FOLDER/truth/CLIP/*_keypoints.json, in the order of names.
 
-    detector: str
-    openpose: Path | None = None
-    features: Path | None = None
+    Of several people the one counts whose keypoints' confidences have the largest sum, as in the published figures on
+    TaiChiHD and TED-talks. A keypoint of confidence 0 counts as not found.
+    """
 
-    @property
-    def stored(self) -> bool:
-        """Whether anything is read from files, which may change, and not found in the pictures."""
-        return self.openpose is not None or self.features is not None
+    subject = "bodies"
+    identity: str | None = None
+    no_identity = (
+        "OpenPose finds keypoints but no identities: give features of a re-identification network with --features"
+    )
 
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(f"--openpose {folder}: no such folder")
+        self.folder = folder
+        files = sorted(folder.glob("*/**/*_keypoints.json"))
+        if not files:
+            raise InputError(f"--openpose {folder}: no *_keypoints.json below its folders truth and generated")
+        self.points = _points_in(files)
+        self.name = f"OpenPose's JSON files, {self.points} keypoints"
 
-@dataclass(frozen=True)
-class MeshChoice(Choice):
-    """The face mesh, which gestures are read from beside what --detector names."""
+    def landmarks(self, frames: Frames) -> np.ndarray:
+        files = sorted(_side(self.folder, frames).glob("*_keypoints.json"))
+        last = max(frames.numbers)
+        if len(files) <= last:
+            folder = _side(self.folder, frames)
+            raise InputError(f"{folder} has {len(files)} *_keypoints.json: no file for frame {last}")
+        return np.stack([self._read(files[number]) for number in frames.numbers])
 
-    detector: str = "mesh"
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        raise NotImplementedError(self.no_identity)
 
-
-def _faces() -> Detector:
-
-    return Faces()
-
-
-def _face_alignment() -> Detector:
-
-    return FaceAlignment()
-
-
-def _bodies() -> Detector:
-
-    return Bodies()
-
-
-def _mesh() -> Detector:
-
-    return FaceMesh()
-
-
-DETECTORS: dict[str, Callable[[], Detector]] = {
-    "faces": _faces,
-    "face-alignment": _face_alignment,
-    "bodies": _bodies,
-}
+    def _read(self, file: Path) -> np.ndarray:
+        people = [person.reshape(-1, 3) for person in _people(file)]
+        if not people:
+            return np.full((self.points, 2), np.nan)
+        surest = max(people, key=lambda person: float(person[:, 2].sum()))
+        if len(surest) != self.points:
+            raise InputError(f"{file} has {len(surest)} keypoints, others have {self.points}")
+        return np.where(surest[:, 2:] > 0, surest[:, :2], np.nan)
 
 
-def open_detector(choice: Choice) -> Detector:
-    """Raises InputError for an unknown name, and where the detector's package is missing, naming the extra."""
-    from mtanimate.metrics.observer import OpenPose, StoredFeatures
+class StoredFeatures:
+    """Identity features of any network, from FOLDER/truth/CLIP.npy and FOLDER/generated/CLIP.npy.
 
-    if isinstance(choice, MeshChoice):
-        return _mesh()
-    if choice.detector not in DETECTORS and not choice.openpose:
-        raise InputError(f"--detector {choice.detector}: not one of {', '.join(DETECTORS)}, none")
-    detector: Detector = OpenPose(choice.openpose) if choice.openpose else DETECTORS[choice.detector]()
-    return StoredFeatures(choice.features, detector) if choice.features else detector
+    Each file is (T, D), one row per frame, NaN where nobody was found. Landmarks come from `detector`.
+    """
+
+    no_identity = ""
+
+    def __init__(self, folder: Path, detector: Detector) -> None:
+        if not folder.is_dir():
+            raise InputError(f"--features {folder}: no such folder")
+        first = min(folder.glob("truth/**/*.npy"), default=None)
+        if first is None:
+            raise InputError(f"--features {folder}: no .npy below its folder truth")
+        self.folder = folder
+        self._width = _features(first).shape[1]
+        self.name, self.subject, self.points = detector.name, detector.subject, detector.points
+        self.identity: str | None = "features from files"
+        self.landmarks = detector.landmarks
+
+    def descriptors(self, frames: Frames, landmarks: np.ndarray) -> np.ndarray:
+        file = _side(self.folder, frames).with_name(f"{Path(frames.clip).name}.npy")
+        features = _features(file)
+        if len(features) <= max(frames.numbers):
+            raise InputError(f"{file} has {len(features)} rows: none for frame {max(frames.numbers)}")
+        if features.shape[1] != self._width:
+            raise InputError(f"{file} has {features.shape[1]} numbers a row, others have {self._width}")
+        return features[list(frames.numbers)].astype(np.float64)
+
+
+def _side(folder: Path, frames: Frames) -> Path:
+    return folder / ("generated" if frames.generated else "truth") / frames.clip
+
+
+def _points_in(files: list[Path]) -> int:
+    """How many keypoints a person has in these files; where nobody is in them 25, which is OpenPose's default."""
+    for file in files:
+        people = _people(file)
+        if people:
+            return people[0].size // 3
+    return 25
+
+
+def _people(file: Path) -> list[np.ndarray]:
+    try:
+        people = read_json(file)["people"]
+        return [np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3).ravel() for person in people]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not OpenPose's JSON ({type(error).__name__}: {error})") from error
+
+
+def _features(file: Path) -> np.ndarray:
+    """The numbers in an .npy file, (T, D)."""
+    try:
+        with open_regular(file) as opened:
+            features = read_array(opened, file.stat().st_size)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} cannot be read as features: {error}") from error
+    if features.ndim != 2 or features.dtype.kind not in "fiu":
+        raise InputError(f"{file} holds {features.dtype} {features.shape}: expected a row of numbers a frame")
+    return features

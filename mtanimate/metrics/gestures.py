@@ -1,4 +1,7 @@
-"""What a face does, from its 68 landmarks (iBUG 300-W's, in their order): how its head turns, how wide its mouth is."""
+"""Gestures of a face, by its 68 landmarks or by the face mesh, and how one face follows another in them.
+
+The 68 landmarks are those of iBUG 300-W, in their order.
+"""
 
 from dataclasses import dataclass
 from typing import TypedDict
@@ -9,17 +12,18 @@ POINTS = 68
 _LANDMARK_EYES = (slice(36, 42), slice(42, 48))  # left and right in the picture
 _NOSE, _CORNERS = 30, (48, 54)
 _LIPS = ((61, 67), (62, 66), (63, 65))  # inner, upper and lower
-# Standard deviation below which a clip's own movement drowns in what dlib makes of a face that stays still.
+# A standard deviation below this cannot be told from dlib's noise on a still face.
 _STILL = 0.02
-FEWEST = 10  # frames that a correlation needs
+FEWEST = 10  # frames for a correlation
 
 
 def landmark_gestures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
-    """(T, 68, 2) in pixels, y down -> (T,) of each, whatever the face's place, size and roll; NaN where none is found.
+    """Three gestures by 68 landmarks: (T, 68, 2) in pixels, y down -> (T,) each; NaN where no face is found.
 
-    yaw: the nose's tip beside the middle of the eyes, towards the picture's right. pitch: how far it is below the eyes.
-    mouth: how wide the lips are open. All in units of the root of the eyes' distance times that from eyes to mouth,
-    which a turn of the head changes little.
+    They do not depend on the face's place, size and roll. `yaw`: how far the tip of the nose is right of the
+    middle of the eyes in the picture. `pitch`: how far it is below the eyes. `mouth`: how far the lips are open.
+    The unit is the geometric mean of the distances between the eyes and from eyes to mouth, which a turn of the head
+    changes little.
     """
     left, right = (landmarks[:, eye].mean(axis=1) for eye in _LANDMARK_EYES)
     middle = (left + right) / 2
@@ -38,10 +42,10 @@ def landmark_gestures(landmarks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def landmark_following(driving: np.ndarray, generated: np.ndarray) -> dict[str, tuple[float, int]]:
-    """Pearson's correlation over a clip's frames of what the driving face does and what the generated one does.
+    """Pearson's correlation, over a clip's frames, of each gesture of the driving and of the generated face.
 
-    Two (T, 68, 2) -> for each gesture the correlation and 1; 0 and 0 where the driving face hardly does it, or too few
-    frames show both faces. A generated face that does not move at all has a correlation of 0.
+    Two (T, 68, 2) -> for each gesture the correlation and 1; or 0 and 0 where the driving face hardly makes it, or too
+    few frames show both faces. A generated face that does not move at all has a correlation of 0.
     """
     wanted, found = landmark_gestures(driving), landmark_gestures(generated)
     return {name: _correlation(wanted[name], found[name]) for name in wanted}
@@ -57,7 +61,7 @@ def _correlation(wanted: np.ndarray, found: np.ndarray) -> tuple[float, int]:
     return float(np.corrcoef(wanted, found)[0, 1]), 1
 
 
-# What does not move when a face speaks: corners of the eyes, ridge and tip of the nose, temples, forehead.
+# Points that do not move when a face speaks: corners of the eyes, ridge and tip of the nose, temples, forehead.
 _RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 127, 356, 234, 454, 10, 151, 9, 8]
 _EYES = ((33, 133), (263, 362))  # outer and inner corner, right and left eye
 _LIDS = (((159, 145), (158, 153), (160, 144)), ((386, 374), (385, 380), (387, 373)))  # upper and lower
@@ -67,7 +71,13 @@ _BROWS = (105, 334)
 
 @dataclass(frozen=True)
 class Gesture:
-    """title: for tables. least: the standard deviation, over a clip's frames, from which on a face does it."""
+    """A gesture.
+
+    Attributes:
+        title: Its name in tables.
+        least: The standard deviation over a clip's frames from which on a face counts as making it.
+        definition: How it is measured, in words.
+    """
 
     title: str
     least: float
@@ -115,8 +125,12 @@ DEFINITION = (
 class Following(TypedDict):
     """How one face follows another in one gesture.
 
-    driving: the standard deviation of what the driver does; None where too few frames show it. counts: whether it
-    does it. correlation, gain: None where it does not, or the other face cannot be seen to do it.
+    Attributes:
+        driving: The standard deviation of the driver's gesture; None where too few frames show the driver.
+        counts: Whether the driver makes the gesture.
+        correlation: Pearson's correlation of both faces' gestures; None where the driver does not make the gesture, or
+            too few frames show both faces.
+        gain: The slope of the generated face's gesture against the driver's; None as for `correlation`.
     """
 
     driving: float | None
@@ -126,7 +140,7 @@ class Following(TypedDict):
 
 
 def following(driving: np.ndarray, generated: np.ndarray) -> dict[str, Following]:
-    """Two meshes (T, 478, 3) of the same frames -> how the generated face follows in each gesture.
+    """How the generated face follows the driver in each gesture, by two meshes (T, 478, 3) of the same frames.
 
     A generated face that does not move at all has a correlation and a gain of 0.
     """
@@ -138,9 +152,14 @@ def following(driving: np.ndarray, generated: np.ndarray) -> dict[str, Following
 
 
 def gestures(mesh: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
-    """(T, 478, 3) in pixels, y down -> (T,) of each of GESTURES; NaN where there is no face.
+    """All of GESTURES in every frame.
 
-    first: the frame that the head's angles are taken from; without a face there, they are NaN.
+    Args:
+        mesh: (T, 478, 3) in pixels, y down; NaN where there is no face.
+        first: The frame relative to which the head's angles are measured. Without a face there, they are NaN.
+
+    Returns:
+        (T,) of each gesture, in the units of its definition; NaN where there is no face.
     """
     mesh = mesh.astype(np.float64)
 
@@ -169,9 +188,10 @@ def gestures(mesh: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
 
 
 def angles(mesh: np.ndarray, first: int = 0) -> np.ndarray:
-    """(T, 478, 3) -> (T, 3): turn towards the picture's right, nod downwards, lean clockwise, since the frame `first`.
+    """The head's angles relative to the frame `first`: (T, 478, 3) -> (T, 3) in degrees; NaN where there is no face.
 
-    In degrees; NaN where there is no face. The rotation is about x (nod), then y (turn), then z (lean).
+    They are yaw towards the picture's right, pitch downwards, and roll clockwise. The rotation is about x (pitch), then
+    y (yaw), then z (roll).
     """
     found = np.full((len(mesh), 3), np.nan)
     seen = _seen(mesh)
@@ -179,13 +199,13 @@ def angles(mesh: np.ndarray, first: int = 0) -> np.ndarray:
         return found
     points = mesh[:, _RIGID] - mesh[:, _RIGID].mean(axis=1, keepdims=True)
     u, _, vt = np.linalg.svd(points[first].T @ points[seen])
-    turns = np.linalg.det(u @ vt) > 0  # else it mirrors: the axis of least spread is turned round
+    turns = np.linalg.det(u @ vt) > 0  # otherwise it mirrors, and the axis of least spread is reversed
     u[~turns, :, 2] *= -1
     rotation = (u @ vt).swapaxes(1, 2)
-    nod = np.arctan2(rotation[:, 2, 1], rotation[:, 2, 2])
-    turn = np.arcsin(np.clip(rotation[:, 2, 0], -1, 1))
-    lean = np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
-    found[seen] = np.degrees(np.stack([turn, nod, lean], axis=1))
+    pitch = np.arctan2(rotation[:, 2, 1], rotation[:, 2, 2])
+    yaw = np.arcsin(np.clip(rotation[:, 2, 0], -1, 1))
+    roll = np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
+    found[seen] = np.degrees(np.stack([yaw, pitch, roll], axis=1))
     return found
 
 
@@ -195,7 +215,7 @@ def _seen(mesh: np.ndarray) -> np.ndarray:
 
 
 def _between(mesh: np.ndarray, point: int, start: int, end: int) -> np.ndarray:
-    """Where on the way from `start`, 0, to `end`, 1, the point is: (T,)."""
+    """The place of a point along the line from `start` (0) to `end` (1): (T,)."""
     way = mesh[:, end] - mesh[:, start]
     return ((mesh[:, point] - mesh[:, start]) * way).sum(axis=1) / np.square(way).sum(axis=1)
 

@@ -1,8 +1,6 @@
 """How fast a run goes, and how much of its time the device waits for data."""
 
-import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,10 +17,9 @@ from mtanimate.data.clips import Clip
 from mtanimate.data.pairs import group
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import square_frames
-from mtanimate.files import replacing
+from mtanimate.files import JsonLines
 from mtanimate.inspection.scene import draw_scene
 from mtanimate.models.animator import Animator
-from mtanimate.reading import parse_json, read_bytes
 from mtanimate.training.objective import Scene
 from mtanimate.training.step import Step
 from mtanimate.video import write_image
@@ -109,30 +106,18 @@ class Journal:
     def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
         self.folder = folder
         self.file = folder / "log.jsonl"
+        self._lines = JsonLines(self.file, "train")
         self.board = _tensorboard(folder, step) if tensorboard else None
         if self.file.exists():
-            self._forget(step)
-
-    def _forget(self, step: int) -> None:
-        lines = read_bytes(self.file).decode("utf-8", "replace").split("\n")
-        kept = [line for line in lines if _step_of(line) <= step]
-        with replacing(self.file) as partial:
-            partial.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+            self._lines.keep(lambda entry: _step_of(entry) <= step)
 
     def write(self, entry: dict[str, Any]) -> None:
         """entry: with `step`; numbers that are not finite, which JSON has not, become null. Raises OSError where the
         disk is full; then no half of a line is left."""
-        entry = {name: None if _no_number(value) else value for name, value in entry.items()}
-        whole = self.file.stat().st_size if self.file.exists() else 0
-        try:
-            with self.file.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry, allow_nan=False) + "\n")
-        except OSError:
-            os.truncate(self.file, whole)
-            raise
+        self._lines.append(entry)
         if self.board is not None:
             for name, value in entry.items():
-                if name != "step" and isinstance(value, (int, float)):
+                if name != "step" and isinstance(value, (int, float)) and math.isfinite(value):
                     self.board.add_scalar(name, value, entry["step"])
 
     def close(self) -> None:
@@ -148,15 +133,11 @@ class Journal:
             self.board.add_image("scene", picture, step, dataformats="HWC")
 
 
-def _no_number(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _step_of(line: str) -> float:
-    """A line that was cut off by a crash, or is no line of ours, is after everything."""
+def _step_of(entry: Any) -> float:
+    """The step of an entry; an entry without one is after every step."""
     try:
-        step = parse_json(line)["step"]
-    except (KeyError, TypeError, ValueError):
+        step = entry["step"]
+    except (KeyError, TypeError):
         return math.inf
     return step if type(step) is int else math.inf
 

@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import Overwrite, replacing
-from mtanimate.outputs import check_folder, check_readable
-from mtanimate.reading import MAX_PIXELS, check_pixels, too_large
+from mtanimate.outputs import check_folder
+from mtanimate.reading import MAX_PIXELS, check_pixels, check_readable, too_large
 
 Log = Callable[[str], None]
 

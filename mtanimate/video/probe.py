@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mtanimate.errors import InputError, OutOfMemory
-from mtanimate.outputs import check_readable
-from mtanimate.reading import MAX_PIXELS, check_pixels
+from mtanimate.reading import MAX_PIXELS, check_pixels, check_readable
 from mtanimate.video.colour import FrameFormat
 from mtanimate.video.decoding import Damaged, audio_stream, decode, limit_pixels, open_container, packets, video_stream
 from mtanimate.video.timing import continuous_times, frame_rate

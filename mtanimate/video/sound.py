@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mtanimate.outputs import check_readable
-from mtanimate.reading import MAX_PIXELS
+from mtanimate.reading import MAX_PIXELS, check_readable
 from mtanimate.video.decoding import audio_stream, open_container, video_stream
 from mtanimate.video.encoding import Container
 from mtanimate.video.ffmpeg import ONLY_FILES, local

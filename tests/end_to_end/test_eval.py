@@ -16,7 +16,7 @@ from drawn_face import scene
 from golden import SHARED
 
 from mtanimate.errors import MTAnimateError
-from mtanimate.evaluation.rows import run_shards
+from mtanimate.evaluation.evaluate import run_shards
 from mtanimate.metrics.measures import DEFAULT
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
 

@@ -1,4 +1,4 @@
-"""Rows -> figures, against sums done by hand."""
+"""ResultsFolder -> figures, against sums done by hand."""
 
 import json
 

@@ -14,8 +14,8 @@ import pytest
 from drawn_face import scene
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.metrics.detectors import Choice, Faces, Frames
-from mtanimate.metrics.observer import Observer, Seen
+from mtanimate.metrics.detector_pool import DetectorChoice, DetectorPool
+from mtanimate.metrics.detectors import Detections, DlibFaces, Frames
 
 in_proc = pytest.mark.skipif(
     not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="finds processes in Linux's /proc"
@@ -27,9 +27,9 @@ def drawings():
     """Five pictures, one of nobody, and what the detector finds in this process."""
     places = [(10, 10, 190), (30, 12, 180), None, (20, 40, 200), (44, 30, 170)]
     pictures = np.stack([scene(256, 256, *([place] if place else [])) for place in places])
-    frames, faces = Frames(pictures, "drawn", range(5), generated=True), Faces()
+    frames, faces = Frames(pictures, "drawn", range(5), generated=True), DlibFaces()
     found = faces.landmarks(frames)
-    return frames, Seen(found, faces.descriptors(frames, found))
+    return frames, Detections(found, faces.descriptors(frames, found))
 
 
 def assert_same(seen, expected):
@@ -42,31 +42,31 @@ def test_processes_find_the_same_as_this_one(processes):
     """Also where the pictures cannot be shared out evenly."""
     frames, expected = drawings()
     assert expected.without_subject == 1
-    with Observer(Choice("faces"), identity=True, processes=processes) as observer:
+    with DetectorPool(DetectorChoice("faces"), identity=True, processes=processes) as pool:
         for count in (5, 3, 1):
-            assert_same(observer.look(frames[:count]), expected[:count])
+            assert_same(pool.detect(frames[:count]), expected[:count])
 
 
 def test_descriptors_only_where_they_are_wanted():
     frames, expected = drawings()
-    with Observer(Choice("faces"), identity=False, processes=1) as observer:
-        seen = observer.look(frames[:2])
+    with DetectorPool(DetectorChoice("faces"), identity=False, processes=1) as pool:
+        seen = pool.detect(frames[:2])
     assert seen.descriptors is None
     np.testing.assert_array_equal(seen.landmarks, expected.landmarks[:2])
 
 
 def test_an_unknown_detector_is_said_before_anything_starts():
     with pytest.raises(InputError, match="--detector fases"):
-        Observer(Choice("fases"), identity=True, processes=1)
+        DetectorPool(DetectorChoice("fases"), identity=True, processes=1)
 
 
 def test_keys_tell_all_that_findings_depend_on():
-    with Observer(Choice("faces"), identity=True, processes=1) as both:
+    with DetectorPool(DetectorChoice("faces"), identity=True, processes=1) as both:
         keys = [both.key("ab", 256, 1), both.key("abc", 256, 1), both.key("ab", 128, 1), both.key("ab", 256, 2)]
         assert keys[0] == both.key("ab", 256, 1)
         both.detector.name = "a later version"
         keys += [both.key("ab", 256, 1), both.key("ab", 25, 61)]
-    with Observer(Choice("faces"), identity=False, processes=1) as landmarks:
+    with DetectorPool(DetectorChoice("faces"), identity=False, processes=1) as landmarks:
         keys.append(landmarks.key("ab", 256, 1))
     assert len(set(keys)) == len(keys) == 7
 
@@ -74,10 +74,12 @@ def test_keys_tell_all_that_findings_depend_on():
 def test_parts_of_what_was_seen():
     _, seen = drawings()
     assert len(seen) == 5
-    assert_same(Seen.joined([seen[:2], seen[2:]]), seen)
-    assert_same(seen[3:].repeated(3), Seen.joined([seen[3:4]] * 3))
-    alone = Seen(seen.landmarks, None)
-    assert alone[:2].descriptors is alone.repeated(2).descriptors is Seen.joined([alone, alone]).descriptors is None
+    assert_same(Detections.joined([seen[:2], seen[2:]]), seen)
+    assert_same(seen[3:].repeated(3), Detections.joined([seen[3:4]] * 3))
+    alone = Detections(seen.landmarks, None)
+    assert (
+        alone[:2].descriptors is alone.repeated(2).descriptors is Detections.joined([alone, alone]).descriptors is None
+    )
 
 
 # Ends
@@ -98,14 +100,14 @@ def frames_of(numbers):
 
 
 def test_what_stored_files_lack_is_said(openpose):
-    with Observer(Choice("none", openpose=openpose), identity=True, processes=2) as observer:
-        seen = observer.look(frames_of(range(2)))
+    with DetectorPool(DetectorChoice("none", openpose=openpose), identity=True, processes=2) as pool:
+        seen = pool.detect(frames_of(range(2)))
         assert seen.landmarks[1].tolist() == [[1, 2]]
         assert np.isnan(seen.landmarks[0]).all()
         assert seen.descriptors is None
         with pytest.raises(InputError, match="no file for frame 2"):
-            observer.look(frames_of(range(3)))
-        assert len(observer.look(frames_of(range(2)))) == 2
+            pool.detect(frames_of(range(3)))
+        assert len(pool.detect(frames_of(range(2)))) == 2
 
 
 def children(process):
@@ -130,13 +132,13 @@ def wait_for(condition):
 @in_proc
 def test_a_process_that_is_killed_is_said(openpose):
     before = children(os.getpid())
-    with Observer(Choice("none", openpose=openpose), identity=False, processes=1) as observer:
+    with DetectorPool(DetectorChoice("none", openpose=openpose), identity=False, processes=1) as pool:
         tracker = set(children(os.getpid())) - set(before)
-        observer.look(frames_of(range(2)))
+        pool.detect(frames_of(range(2)))
         for worker in set(children(os.getpid())) - set(before) - tracker:
             os.kill(worker, signal.SIGKILL)
         with pytest.raises(MTAnimateError, match="a process that looks for landmarks was ended") as caught:
-            observer.look(frames_of(range(2)))
+            pool.detect(frames_of(range(2)))
         assert caught.value.exit_code == 1
 
 
@@ -145,15 +147,15 @@ import sys
 import numpy as np
 from pathlib import Path
 from mtanimate.metrics.detectors import Frames
-from mtanimate.metrics.detectors import Choice
-from mtanimate.metrics.observer import Observer
+from mtanimate.metrics.detector_pool import DetectorChoice
+from mtanimate.metrics.detector_pool import DetectorPool
 
 frames = Frames(np.zeros((2, 8, 8, 3), np.uint8), "one", range(2), generated=False)
 try:
-    with Observer(Choice("none", openpose=Path(sys.argv[1])), identity=False, processes=2) as observer:
+    with DetectorPool(DetectorChoice("none", openpose=Path(sys.argv[1])), identity=False, processes=2) as pool:
         print("opened", flush=True)
         while True:
-            observer.look(frames)
+            pool.detect(frames)
             print("looked", flush=True)
 except KeyboardInterrupt:
     sys.exit(130)
