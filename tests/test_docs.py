@@ -52,7 +52,9 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_that_are_named_exist(name):
-    files = {path.name for folder in ("mtanimate", "benchmarks", "tests", "docs") for path in (ROOT / folder).rglob("*")}
+    files = {
+        path.name for folder in ("mtanimate", "benchmarks", "tests", "docs") for path in (ROOT / folder).rglob("*")
+    }
     for path in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.py)\b", prose(ROOT / name)):
         assert (ROOT / path).exists() if "/" in path else path in files, path
 
@@ -98,7 +100,9 @@ def test_there_are_command_lines():
 def test_options_in_the_text_exist(name):
     scripts = [*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("tests/fuzz/*.py")]
     theirs = set(re.findall(r"\"(--[a-z-]+)\"", "".join(script.read_text("utf-8") for script in scripts)))
-    given = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z])", " ".join(re.findall(r"`([^`\n]+)`", prose(ROOT / name)))))
+    given = set(
+        re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z])", " ".join(re.findall(r"`([^`\n]+)`", prose(ROOT / name))))
+    )
     assert given <= all_options() | theirs | FOREIGN | {"--help"}
 
 
