@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-import numpy as np
-
 from mtanimate.errors import InputError
+
+if TYPE_CHECKING:  # the command line reads this module before it answers --help: NumPy is imported where it is needed
+    import numpy as np
 
 MOST_TEXT = 256 << 20  # bytes: the index of a cache of half a million clips
 _DEEPEST = 50
@@ -117,11 +118,13 @@ def too_large(path: Path | str, size: str, most: int) -> InputError:
     )
 
 
-def read_array(file: IO[bytes], size: int) -> np.ndarray:
+def read_array(file: IO[bytes], size: int) -> "np.ndarray":
     """An array of NumPy's format that fills `size` bytes, its header among them.
 
     Raises ValueError where it claims to be another size, or holds Python objects, OSError where it cannot be read.
     """
+    import numpy as np
+
     start = file.tell()
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
@@ -135,7 +138,7 @@ def read_array(file: IO[bytes], size: int) -> np.ndarray:
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str] = ()) -> "dict[str, np.ndarray]":
     """The arrays of these names in an .npz file, and those of `optional` that it has.
 
     Raises ValueError where it is no such file, damaged, or unpacks to more than `most` bytes, KeyError where an array

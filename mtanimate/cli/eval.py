@@ -2,10 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
 from mtanimate.cli.terminal import (
     DEBUG,
@@ -21,9 +20,11 @@ from mtanimate.cli.terminal import (
     remark,
     reports_errors,
 )
-from mtanimate.evaluation import cross
-from mtanimate.metrics.gestures import GESTURES
-from mtanimate.metrics.measures import METRICS, Metric
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mtanimate.metrics.measures import Metric
 
 EXAMPLE = "Example: mtanimate eval --checkpoint default --dataset videos/ --every 4"
 
@@ -105,7 +106,15 @@ def command(
         (print_comparison if compare else print_result)(result)
 
 
-KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in cross.METRICS}
+
+def known_metrics() -> "dict[str, Metric]":
+    """Every metric that a result may hold, by its name."""
+    from mtanimate.evaluation.cross import METRICS as CROSS_METRICS
+    from mtanimate.metrics.measures import METRICS
+
+    return METRICS | {metric.name: metric for metric in CROSS_METRICS}
+
+
 SERIES = {
     "repeating": "repeating the first frame",
     "source": "the source, unmoved",
@@ -118,7 +127,9 @@ def print_result(result: dict[str, Any]) -> None:
     if "metrics" not in result:
         put(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
         return
-    screen = console()
+    from rich.table import Table
+
+    screen, known = console(), known_metrics()
     title = f"{result['checkpoint']} on {result['dataset']}: {result['videos']} videos, {result['frames']} frames"
     table = Table(title=title, title_justify="left")
     columns = {"this checkpoint": result} | {SERIES[name]: result[name] for name in SERIES if name in result}
@@ -126,15 +137,15 @@ def print_result(result: dict[str, Any]) -> None:
     for heading in columns:
         table.add_column(f"{heading}\n(95 % interval)", justify="right")
     for name in result["metrics"]:
-        table.add_row(heading_of(name), *(with_interval(figures, name) for figures in columns.values()))
+        table.add_row(heading_of(known[name]), *(with_interval(figures, name) for figures in columns.values()))
     screen.print(table)
     if "gestures" in result:
         screen.print(gesture_table(result["gestures"]))
     for name, reason in result["reasons"].items():
-        screen.print(f"{KNOWN[name].title if name in KNOWN else name}: none, {reason}", soft_wrap=True)
+        screen.print(f"{known[name].title if name in known else name}: none, {reason}", soft_wrap=True)
     for name, worst in list(result["worst"].items())[:2]:
         videos = ", ".join(f"{each['video']} {number(each['value'])}" for each in worst)
-        screen.print(f"worst {KNOWN[name].title}: {videos}" if worst else "", soft_wrap=True)
+        screen.print(f"worst {known[name].title}: {videos}" if worst else "", soft_wrap=True)
     lost = {series: count for series, count in result["without_subject"].items() if count}
     if lost:
         screen.print("frames without a subject: " + ", ".join(f"{count} {series}" for series, count in lost.items()))
@@ -145,8 +156,8 @@ def print_result(result: dict[str, Any]) -> None:
     screen.print(f"{result['out']}: result.json, videos.csv, videos.jsonl, strips/", soft_wrap=True)
 
 
-def heading_of(name: str) -> str:
-    return KNOWN[name].title + (" ↑" if KNOWN[name].better == "higher" else " ↓")
+def heading_of(metric: "Metric") -> str:
+    return metric.title + (" ↑" if metric.better == "higher" else " ↓")
 
 
 def with_interval(figures: dict[str, Any], name: str) -> str:
@@ -156,8 +167,12 @@ def with_interval(figures: dict[str, Any], name: str) -> str:
     return number(value) + (f"\n({number(bounds[0])} to {number(bounds[1])})" if bounds else "")
 
 
-def gesture_table(gestures: dict[str, Any]) -> Table:
+def gesture_table(gestures: dict[str, Any]) -> "Table":
     """A row a gesture: how the generated face follows the driver by the face mesh."""
+    from rich.table import Table
+
+    from mtanimate.metrics.gestures import GESTURES
+
     table = Table(title="gestures by the face mesh: medians over the pairs whose driver does it", title_justify="left")
     table.add_column("")
     for heading in ("correlation\n(95 % interval)", "gain\n(95 % interval)", "pairs", "missing"):
@@ -183,7 +198,9 @@ def number(value: float) -> str:
 
 def print_comparison(result: dict[str, Any]) -> None:
     """A row a metric: of each evaluation, the difference from the first under it; the paper's row, quoted."""
-    screen = console()
+    from rich.table import Table
+
+    screen, known = console(), known_metrics()
     names = list(next(iter(result["figures"].values())))
     table = Table(title=f"{result['videos']} videos in common", title_justify="left")
     table.add_column("")
@@ -194,7 +211,7 @@ def print_comparison(result: dict[str, Any]) -> None:
         for title, figures in result["figures"].items():
             difference = result["differences"].get(title, {}).get(name)
             cells.append(_mean(figures[name]) + (f"\n{_mean(difference, sign='+')}" if difference else ""))
-        table.add_row(heading_of(name), *cells)
+        table.add_row(heading_of(known[name]), *cells)
     screen.print(table)
     if result["differences"]:
         base = next(iter(result["figures"]))
@@ -202,7 +219,7 @@ def print_comparison(result: dict[str, Any]) -> None:
     quoted = Table(title=result["quoted"]["remark"], title_justify="left")
     rows = result["quoted"]["rows"]
     printed = [name for name in names if any(name in figures for figures in rows.values())]
-    for heading in ("", *(KNOWN[name].title for name in printed)):
+    for heading in ("", *(known[name].title for name in printed)):
         quoted.add_column(heading, justify="right" if heading else "left")
     for title, figures in rows.items():
         quoted.add_row(title, *(f"{figures[name]:g}" if name in figures else "-" for name in printed))
