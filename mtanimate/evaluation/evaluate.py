@@ -115,7 +115,7 @@ def evaluate(
     others' clips: so many random pairs, drawn by `seed`, or a CSV of pairs; by `mode`, as `animate` has it. sources: a
     folder of photographs, which the random pairs have for sources.
     detector: `faces`, `face-alignment`, `bodies`, or `none`; openpose, features: folders of what other programs found.
-    every: use one of so many frames. out: where the figures go, and a row a clip, so that the same call goes on where
+    every: measure every N-th frame. out: where the figures go, and a row a clip, so that the same call goes on where
     it was ended. videos, frames: folders for the reconstructions beside the truth. shard: `2/4` measures the second
     of four parts only. workers: processes that look for landmarks. progress(done, total, note) counts clips.
     Raises InputError for a wrong option or file, MTAnimateError where something cannot be written or another run
@@ -211,7 +211,7 @@ class Measuring:
     ) -> None:
         self.checkpoint, self.plan, self.choice, self.every = checkpoint, plan, choice, every
         if every < 1:
-            raise InputError(f"--every {every}: one of so many frames, at least 1")
+            raise InputError(f"--every {every}: every N-th frame is measured, and N is at least 1")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         needs = {metric.needs for metric in plan.metrics}
@@ -254,7 +254,7 @@ class Measuring:
         side = self.resolution
         words = {
             "kind": self.plan.definition,
-            "frames": "every frame" if self.every == 1 else f"one of {self.every} frames, from the first on",
+            "frames": "every frame" if self.every == 1 else f"every N-th frame from the first on, N = {self.every}",
             "values": "RGB in [0, 1]; generated frames as the network gives them, not rounded, not encoded; detectors "
             "see them rounded to 8 bits",
             "size": f"the centred square of the true frame, {side} x {side} by anti-aliased bicubic resizing where it "
