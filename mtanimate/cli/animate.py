@@ -202,7 +202,7 @@ def command(
     if jobs is not None:
         if source or driving or out or motion or save_motion:
             raise InputError(
-                "with --jobs, each row names its files: leave out --source, --driving, --out, --motion and --save-motion"
+                "with --jobs, rows name the files: leave out --source, --driving, --out, --motion and --save-motion"
             )
         _perform_jobs(jobs, network | own, overwrite, workers, json, quiet)
         return

@@ -311,7 +311,7 @@ def _print_exported(report: "Report") -> None:
         put(f"int8: {', '.join(report.int8) or 'nothing'}; left in float32: {', '.join(report.float32) or 'nothing'}")
     psnr = "equal" if found.psnr is None else f"PSNR {found.psnr:.1f} dB at least"
     put(
-        f"compared with PyTorch in float32 on {found.pairs} {report.frames} pairs: largest difference {found.largest:.2g}, "
-        f"mean {found.mean:.2g}, {psnr}; tolerance: {found.tolerance}"
+        f"compared with PyTorch in float32 on {found.pairs} {report.frames} pairs: largest difference "
+        f"{found.largest:.2g}, mean {found.mean:.2g}, {psnr}; tolerance: {found.tolerance}"
     )
     put(f"use it with --checkpoint {report.out}/" + " --allow-code" * (report.format == "torch"))

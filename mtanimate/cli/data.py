@@ -60,7 +60,7 @@ def prepare(
     metadata: Path | None = typer.Option(
         None,
         metavar="FILE",
-        help="A CSV file that lists the clips (video_id,start,end,bbox,fps,width,height).",
+        help="A CSV file that lists the clips, with the columns video_id, start, end, bbox, fps, width, height.",
         show_default="by the face",
     ),
     size: int = typer.Option(256, metavar="N", min=64, max=16_384, help="Side of the clips, in pixels."),

@@ -85,9 +85,9 @@ Command = TypeVar("Command", bound=Callable[..., None])
 def reports_errors(command: Command) -> Command:
     """A decorator that reports errors as one line on stderr.
 
-    The exit code is 2 for wrong input, 1 for a failure, 128 + the signal's number for Ctrl-C and other signals, and 0 if
-    the reader of our output has gone (`mtanimate models | head -1`). With `debug` among the command's options, a
-    traceback comes first.
+    The exit code is 2 for wrong input, 1 for a failure, 128 + the signal's number for Ctrl-C and other signals, and 0
+    if the reader of our output has gone (`mtanimate models | head -1`). With the command's option `debug`, a traceback
+    comes first.
     """
 
     @functools.wraps(command)
