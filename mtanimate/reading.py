@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
-import numpy as np
 import yaml
 
 from mtanimate.errors import InputError
+
+if TYPE_CHECKING:  # the command line reads this module before it answers --help: NumPy is imported where it is needed
+    import numpy as np
 
 MOST_YAML = 1 << 20  # bytes of a file
 _MOST_VALUES = 10_000  # of a YAML file, aliases written out
@@ -138,7 +140,7 @@ def too_large(path: Path | str, size: str, most: int) -> InputError:
     )
 
 
-def read_array(file: IO[bytes], size: int) -> np.ndarray:
+def read_array(file: IO[bytes], size: int) -> "np.ndarray":
     """An array in NumPy's .npy format.
 
     Args:
@@ -149,6 +151,8 @@ def read_array(file: IO[bytes], size: int) -> np.ndarray:
         ValueError: The header claims another size, or the array holds Python objects.
         OSError: The file cannot be read.
     """
+    import numpy as np
+
     start = file.tell()
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
@@ -162,7 +166,7 @@ def read_array(file: IO[bytes], size: int) -> np.ndarray:
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str] = ()) -> "dict[str, np.ndarray]":
     """Arrays from an .npz file, by their names.
 
     Args:

@@ -2,77 +2,145 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
-from mtanimate.cli.terminal import (
+from mtanimate.cli.options import (
     DEBUG,
     DEVICE,
+    FILES,
+    HARDWARE,
     JSON,
     QUIET,
     Mode,
     Precision,
-    console,
-    print_json,
-    progress_bar,
-    put,
-    remark,
-    reports_errors,
+    checkpoint_option,
+    one_of,
+    presets,
 )
-from mtanimate.evaluation.tasks import REENACTMENT_METRICS
-from mtanimate.metrics.gestures import GESTURES
-from mtanimate.metrics.measures import METRICS, Metric
+from mtanimate.cli.terminal import console, print_json, progress_bar, put, remark, reports_errors
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mtanimate.metrics.measures import Metric
 
 EXAMPLE = "Example: mtanimate eval --checkpoint default --dataset videos/ --every 4"
 
 
+MEASURING = "Measuring"
+CROSS = "One person driven by another"
+
+
 @reports_errors
 def command(
-    evaluations: list[str] = typer.Argument(None, help="For --compare: folders that eval wrote, or checkpoints."),
-    compare: bool = typer.Option(False, "--compare", help="Compare evaluations with the first of them."),
-    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
-    dataset: str | None = typer.Option(
-        None, help="A folder of clips (its folder test, where it has one), or a preset's name.", show_default="required"
+    evaluations: list[str] = typer.Argument(
+        None, metavar="EVALUATION", help="With --compare: folders that eval wrote, or checkpoints."
     ),
-    data: Path | None = typer.Option(None, help="Where a preset's clips are.", show_default="data/NAME"),
+    checkpoint: str = checkpoint_option(),
+    dataset: str | None = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="Required, except with --compare: a folder of clips (or its folder test, if it has one), or a preset.",
+        autocompletion=presets,
+        rich_help_panel=FILES,
+    ),
+    data: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Where a preset's clips are.", show_default="data/NAME", rich_help_panel=FILES
+    ),
+    out: Path | None = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="The folder for the results.",
+        show_default="runs/eval-CHECKPOINT-DATASET",
+        rich_help_panel=FILES,
+    ),
+    videos: Path | None = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="Write a video for each clip: truth and reconstruction side by side.",
+        rich_help_panel=FILES,
+    ),
+    frames: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Write every frame as a PNG, for other programs.", rich_help_panel=FILES
+    ),
+    compare: bool = typer.Option(
+        False, "--compare", help="Compare evaluations with the first of them.", rich_help_panel=FILES
+    ),
     metrics: str | None = typer.Option(
         None,
-        help="Of l1,akd,akd_field,mkr,mkr_field,aed,aed_field,psnr,ssim,lpips.",
+        metavar="NAMES",
+        help="Some of l1, akd, akd_field, mkr, mkr_field, aed, aed_field, psnr, ssim, lpips, with commas between them.",
         show_default="all but the last three",
+        rich_help_panel=MEASURING,
     ),
-    detector: str = typer.Option("faces", help="What finds landmarks: faces, face-alignment, bodies or none."),
-    openpose: Path | None = typer.Option(None, help="Take landmarks from this folder of OpenPose's JSON files."),
-    features: Path | None = typer.Option(None, help="Take identity features from this folder of .npy files."),
-    cross: str | None = typer.Option(None, help="Drive people by others' clips: so many random pairs, or PAIRS.csv."),
-    sources: Path | None = typer.Option(None, help="With --cross N: a folder of photographs to be driven."),
-    mode: Mode = typer.Option(Mode.relative, help="How --cross transfers motion."),
-    seed: int = typer.Option(0, min=0, help="Of the random pairs."),
-    every: int = typer.Option(1, min=1, help="Use one of so many frames."),
-    out: Path | None = typer.Option(None, help="The evaluation's folder.", show_default="runs/eval-CHECKPOINT-DATASET"),
-    videos: Path | None = typer.Option(None, help="Write a video a clip here: truth beside reconstruction."),
-    frames: Path | None = typer.Option(None, help="Write every frame here as a PNG, for other programs."),
-    shard: str = typer.Option("1/1", help="Measure part I of N only, as 2/4; at last without it."),
-    gpus: int | None = typer.Option(None, min=1, help="GPUs of this machine to share the clips."),
-    workers: int | None = typer.Option(None, min=1, help="Processes that look for landmarks.", show_default="cores"),
-    precision: Precision = typer.Option(Precision.fp32, help="What the network computes in."),
+    every: int = typer.Option(1, metavar="N", min=1, help="Measure every N-th frame only.", rich_help_panel=MEASURING),
+    detector: str = typer.Option(
+        "faces",
+        metavar="NAME",
+        help="What finds landmarks: faces, face-alignment, bodies or none.",
+        autocompletion=one_of("faces", "face-alignment", "bodies", "none"),
+        rich_help_panel=MEASURING,
+    ),
+    openpose: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Take landmarks from these JSON files of OpenPose.", rich_help_panel=MEASURING
+    ),
+    features: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Take identity features from these .npy files.", rich_help_panel=MEASURING
+    ),
+    cross: str | None = typer.Option(
+        None,
+        metavar="N",
+        help="Drive people by clips of others: N random pairs, or those in PAIRS.csv.",
+        rich_help_panel=CROSS,
+    ),
+    sources: Path | None = typer.Option(
+        None, metavar="FOLDER", help="With --cross N: drive these photographs instead.", rich_help_panel=CROSS
+    ),
+    mode: Mode = typer.Option(
+        Mode.relative, metavar="MODE", help="How motion is transferred: relative or absolute.", rich_help_panel=CROSS
+    ),
+    seed: int = typer.Option(0, metavar="N", min=0, help="Seed of the random pairs.", rich_help_panel=CROSS),
     device: str = DEVICE,
+    gpus: int | None = typer.Option(
+        None, metavar="N", min=1, help="Share the clips among N GPUs of this machine.", rich_help_panel=HARDWARE
+    ),
+    shard: str = typer.Option(
+        "1/1",
+        metavar="I/N",
+        help="Measure part I of N only, e.g. 2/4. When all parts are done, run the command without it.",
+        rich_help_panel=HARDWARE,
+    ),
+    workers: int | None = typer.Option(
+        None,
+        metavar="N",
+        min=1,
+        help="Processes that detect landmarks.",
+        show_default="one for each core",
+        rich_help_panel=HARDWARE,
+    ),
+    precision: Precision = typer.Option(
+        Precision.fp32, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Measure how well clips are reconstructed from their first frame. The same command goes on where it stopped."""
+    """Measure how well clips are reconstructed from their first frame.
+
+    The same command continues where it was stopped.
+    """
     from mtanimate.devices import check_gpus
     from mtanimate.errors import InputError
     from mtanimate.evaluation.comparison import compare as compare_evaluations
     from mtanimate.evaluation.evaluate import evaluate, run_shards
 
     if evaluations and not compare:
-        raise InputError(f"{evaluations[0]}: names of evaluations go with --compare; a checkpoint with --checkpoint")
+        raise InputError(f"{evaluations[0]}: evaluations are for --compare; give a checkpoint with --checkpoint")
     if dataset is None and not compare:
         raise InputError("--dataset is missing: a folder of clips, or a preset's name")
-    if gpus is not None and shard == "1/1" and not compare:  # the parts' own commands have a shard
+    if gpus is not None and shard == "1/1" and not compare:  # the commands for the parts have --shard
         check_gpus(gpus)
         run_shards([f"cuda:{index}" for index in range(gpus)], sys.argv[1:])
     options: dict[str, Any] = {
@@ -104,7 +172,14 @@ def command(
         (print_comparison if compare else print_result)(result)
 
 
-KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in REENACTMENT_METRICS}
+def known_metrics() -> "dict[str, Metric]":
+    """Every metric that a result may hold, by its name."""
+    from mtanimate.evaluation.tasks import REENACTMENT_METRICS
+    from mtanimate.metrics.measures import METRICS
+
+    return METRICS | {metric.name: metric for metric in REENACTMENT_METRICS}
+
+
 SERIES = {
     "repeating": "repeating the first frame",
     "source": "the source, unmoved",
@@ -113,11 +188,13 @@ SERIES = {
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """A row a metric: of the checkpoint and of what it is compared with, with 95 % intervals; what is worst."""
+    """A table with a row for each metric: the checkpoint and its baselines, with 95 % intervals; the worst videos."""
     if "metrics" not in result:
-        put(f"part {result['shard']}: {result['videos']} videos measured; once all parts are, run it without --shard")
+        put(f"part {result['shard']}: {result['videos']} videos measured; run it without --shard once all are done")
         return
-    screen = console()
+    from rich.table import Table
+
+    screen, known = console(), known_metrics()
     title = f"{result['checkpoint']} on {result['dataset']}: {result['videos']} videos, {result['frames']} frames"
     table = Table(title=title, title_justify="left")
     columns = {"this checkpoint": result} | {SERIES[name]: result[name] for name in SERIES if name in result}
@@ -125,15 +202,15 @@ def print_result(result: dict[str, Any]) -> None:
     for heading in columns:
         table.add_column(f"{heading}\n(95 % interval)", justify="right")
     for name in result["metrics"]:
-        table.add_row(heading_of(name), *(with_interval(figures, name) for figures in columns.values()))
+        table.add_row(heading_of(known[name]), *(with_interval(figures, name) for figures in columns.values()))
     screen.print(table)
     if "gestures" in result:
         screen.print(gesture_table(result["gestures"]))
     for name, reason in result["reasons"].items():
-        screen.print(f"{KNOWN[name].title if name in KNOWN else name}: none, {reason}", soft_wrap=True)
+        screen.print(f"{known[name].title if name in known else name}: none, {reason}", soft_wrap=True)
     for name, worst in list(result["worst"].items())[:2]:
         videos = ", ".join(f"{each['video']} {number(each['value'])}" for each in worst)
-        screen.print(f"worst {KNOWN[name].title}: {videos}" if worst else "", soft_wrap=True)
+        screen.print(f"worst {known[name].title}: {videos}" if worst else "", soft_wrap=True)
     lost = {series: count for series, count in result["without_subject"].items() if count}
     if lost:
         screen.print("frames without a subject: " + ", ".join(f"{count} {series}" for series, count in lost.items()))
@@ -144,8 +221,8 @@ def print_result(result: dict[str, Any]) -> None:
     screen.print(f"{result['out']}: result.json, videos.csv, videos.jsonl, strips/", soft_wrap=True)
 
 
-def heading_of(name: str) -> str:
-    return KNOWN[name].title + (" ↑" if KNOWN[name].better == "higher" else " ↓")
+def heading_of(metric: "Metric") -> str:
+    return metric.title + (" ↑" if metric.better == "higher" else " ↓")
 
 
 def with_interval(figures: dict[str, Any], name: str) -> str:
@@ -155,9 +232,15 @@ def with_interval(figures: dict[str, Any], name: str) -> str:
     return number(value) + (f"\n({number(bounds[0])} to {number(bounds[1])})" if bounds else "")
 
 
-def gesture_table(gestures: dict[str, Any]) -> Table:
-    """A row a gesture: how the generated face follows the driver by the face mesh."""
-    table = Table(title="gestures by the face mesh: medians over the pairs whose driver does it", title_justify="left")
+def gesture_table(gestures: dict[str, Any]) -> "Table":
+    """A row for each gesture: how well the generated face follows the driver, by the face mesh."""
+    from rich.table import Table
+
+    from mtanimate.metrics.gestures import GESTURES
+
+    table = Table(
+        title="gestures by the face mesh: medians over the pairs whose driver makes them", title_justify="left"
+    )
     table.add_column("")
     for heading in ("correlation\n(95 % interval)", "gain\n(95 % interval)", "pairs", "missing"):
         table.add_column(heading, justify="right")
@@ -168,7 +251,7 @@ def gesture_table(gestures: dict[str, Any]) -> Table:
 
 
 def _median(figure: dict[str, Any]) -> str:
-    """Two decimals, and under it its interval."""
+    """Two decimals, with the interval on a second line."""
     value, bounds = figure["median"], figure["interval"]
     if value is None:
         return "-"
@@ -181,8 +264,10 @@ def number(value: float) -> str:
 
 
 def print_comparison(result: dict[str, Any]) -> None:
-    """A row a metric: of each evaluation, the difference from the first under it; the paper's row, quoted."""
-    screen = console()
+    """A row for each metric: every evaluation, and its difference from the first; the paper's table, quoted."""
+    from rich.table import Table
+
+    screen, known = console(), known_metrics()
     names = list(next(iter(result["figures"].values())))
     table = Table(title=f"{result['videos']} videos in common", title_justify="left")
     table.add_column("")
@@ -193,15 +278,15 @@ def print_comparison(result: dict[str, Any]) -> None:
         for title, figures in result["figures"].items():
             difference = result["differences"].get(title, {}).get(name)
             cells.append(_mean(figures[name]) + (f"\n{_mean(difference, sign='+')}" if difference else ""))
-        table.add_row(heading_of(name), *cells)
+        table.add_row(heading_of(known[name]), *cells)
     screen.print(table)
     if result["differences"]:
         base = next(iter(result["figures"]))
-        screen.print(f"second lines: the difference from {base} on the same videos, with its 95 % interval")
+        screen.print(f"second lines: difference from {base} on the same videos, with its 95 % interval")
     quoted = Table(title=result["quoted"]["remark"], title_justify="left")
     rows = result["quoted"]["rows"]
     printed = [name for name in names if any(name in figures for figures in rows.values())]
-    for heading in ("", *(KNOWN[name].title for name in printed)):
+    for heading in ("", *(known[name].title for name in printed)):
         quoted.add_column(heading, justify="right" if heading else "left")
     for title, figures in rows.items():
         quoted.add_row(title, *(f"{figures[name]:g}" if name in figures else "-" for name in printed))

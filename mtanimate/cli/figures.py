@@ -1,24 +1,32 @@
-"""`mtanimate attention`."""
+"""`mtanimate attention` and `mtanimate inspect`: figures of what the network does."""
 
 from enum import Enum
 from pathlib import Path
 
 import typer
 
-from mtanimate.cli.terminal import (
+from mtanimate.cli.options import (
     DEBUG,
     DEVICE,
+    DRIVING_CROP,
+    FILES,
     JSON,
     MAX_PIXELS,
+    ONE_FACE,
     QUIET,
-    print_json,
-    progress_bar,
-    put,
-    remark,
-    reports_errors,
+    checkpoint_option,
+    crop_option,
+    overwrite_option,
 )
+from mtanimate.cli.terminal import print_json, progress_bar, put, remark, reports_errors
 
 ATTENTION_EXAMPLE = "Example: mtanimate attention --layer 6"
+INSPECT_EXAMPLE = "Example: mtanimate inspect --source face.jpg --driving talk.mp4 --out inside.mp4"
+
+FIGURE = "Figure"
+CHECKPOINT = checkpoint_option()
+CROP = crop_option("picture")
+OVERWRITE = overwrite_option("Replace existing files.")
 
 
 class Heads(str, Enum):
@@ -29,30 +37,57 @@ class Heads(str, Enum):
 
 @reports_errors
 def attention_command(
-    image: Path | None = typer.Option(None, help="A picture to look at.", show_default="a portrait that ships"),
-    source: Path | None = typer.Option(None, help="Instead: the picture that --driving moves."),
-    driving: Path | None = typer.Option(None, help="A video: its middle frame is shown, in an --out video all."),
-    layer: str = typer.Option("all", help="A layer's number from 1 on, or all."),
-    tokens: str = typer.Option("all", help="Motion tokens, by the figure's numbers: 1,4,8."),
-    heads: Heads = typer.Option(Heads.mean, help="Of a layer's heads, the mean, the largest, or each."),
-    rollout: bool = typer.Option(False, "--rollout", help="Through all layers up to this one (attention rollout)."),
-    motion: bool = typer.Option(False, "--motion", help="What motion tokens give each other, as matrices."),
-    out: Path | None = typer.Option(
-        None, help="NAME.png, .svg or .pdf; .mp4 with a driving video.", show_default="attention-layer-N.png"
+    image: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="The picture to look at.",
+        show_default="a shipped portrait",
+        rich_help_panel=FILES,
     ),
-    raw: Path | None = typer.Option(None, help="Write the probabilities themselves: NAME.npz."),
-    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
-    crop: str = typer.Option("auto", help="Of the picture: auto (about the face), none (centre), or X,Y,W,H."),
-    driving_crop: str = typer.Option("auto", help="Of the driving video, likewise."),
-    face: str = typer.Option("largest", help="Which of the picture's faces: largest, or its number from the left."),
-    max_pixels: int = MAX_PIXELS,
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing files."),
+    source: Path | None = typer.Option(
+        None, metavar="FILE", help="Instead of --image: the picture that --driving moves.", rich_help_panel=FILES
+    ),
+    driving: Path | None = typer.Option(
+        None, metavar="FILE", help="A video. A picture shows its middle frame, a video all.", rich_help_panel=FILES
+    ),
+    out: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="NAME.png, .svg or .pdf; .mp4 with a driving video.",
+        show_default="attention-layer-N.png",
+        rich_help_panel=FILES,
+    ),
+    raw: Path | None = typer.Option(
+        None, metavar="FILE", help="Write the probabilities themselves: NAME.npz.", rich_help_panel=FILES
+    ),
+    checkpoint: str = CHECKPOINT,
+    overwrite: bool = OVERWRITE,
+    layer: str = typer.Option("all", metavar="N", help="One layer, counted from 1, or all.", rich_help_panel=FIGURE),
+    tokens: str = typer.Option(
+        "all", metavar="N,N", help="Motion tokens by their numbers in the figure: 1,4,8.", rich_help_panel=FIGURE
+    ),
+    heads: Heads = typer.Option(
+        Heads.mean,
+        metavar="mean|max|each",
+        help="Show the mean of a layer's heads, the largest, or each.",
+        rich_help_panel=FIGURE,
+    ),
+    rollout: bool = typer.Option(
+        False, "--rollout", help="Show attention rollout: through all layers up to this one.", rich_help_panel=FIGURE
+    ),
+    motion: bool = typer.Option(
+        False, "--motion", help="Show attention between motion tokens, as matrices.", rich_help_panel=FIGURE
+    ),
+    crop: str = CROP,
+    driving_crop: str = DRIVING_CROP,
+    face: str = ONE_FACE,
     device: str = DEVICE,
+    max_pixels: int = MAX_PIXELS,
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Show where each motion token looks, layer by layer, as the paper's Figure 3 does."""
+    """Show where each motion token looks, layer by layer, like Figure 3 of the paper."""
     from mtanimate.inspection.attention import show_attention
     from mtanimate.inspection.subject import Subject
 
@@ -79,29 +114,35 @@ def attention_command(
         put(f"{result.out}: {result.width} x {result.height}" + f"; {result.raw}" * bool(result.raw))
 
 
-INSPECT_EXAMPLE = "Example: mtanimate inspect --source face.jpg --driving talk.mp4 --out inside.mp4"
-
-
 @reports_errors
 def inspect_command(
-    source: Path = typer.Option(..., help="The picture that is animated."),
-    driving: Path = typer.Option(..., help="The video whose motion it takes; or a picture."),
-    frame: int | None = typer.Option(
-        None, min=0, help="The driving frame to show, from 0.", show_default="the middle one"
+    source: Path = typer.Option(..., metavar="FILE", help="The picture to animate.", rich_help_panel=FILES),
+    driving: Path = typer.Option(
+        ..., metavar="FILE", help="The video that moves it, or a picture.", rich_help_panel=FILES
     ),
-    out: Path = typer.Option("inspect.png", help="NAME.png, .svg or .pdf; .mp4 for all frames."),
-    checkpoint: str = typer.Option("default", help="From 'mtanimate checkpoints list', or a .safetensors file."),
-    crop: str = typer.Option("auto", help="Of the source: auto (about the face), none (centre), or X,Y,W,H."),
-    driving_crop: str = typer.Option("auto", help="Of the driving video, likewise."),
-    face: str = typer.Option("largest", help="Which of the source's faces: largest, or its number from the left."),
-    max_pixels: int = MAX_PIXELS,
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing --out."),
+    out: Path = typer.Option(
+        "inspect.png", metavar="FILE", help="NAME.png, .svg or .pdf; .mp4 for all frames.", rich_help_panel=FILES
+    ),
+    checkpoint: str = CHECKPOINT,
+    overwrite: bool = OVERWRITE,
+    frame: int | None = typer.Option(
+        None,
+        metavar="N",
+        min=0,
+        help="The driving frame to show, counted from 0.",
+        show_default="the middle one",
+        rich_help_panel=FIGURE,
+    ),
+    crop: str = CROP,
+    driving_crop: str = DRIVING_CROP,
+    face: str = ONE_FACE,
     device: str = DEVICE,
+    max_pixels: int = MAX_PIXELS,
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Show keypoints, local frames, masks, flow, occlusion and warped source on the way to the result."""
+    """Show every step to the result: keypoints, masks, flow, occlusion and the warped source."""
     from mtanimate.inspection.inspect import inspect
     from mtanimate.inspection.subject import Subject
 

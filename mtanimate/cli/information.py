@@ -1,10 +1,11 @@
-"""`mtanimate doctor`."""
+"""`mtanimate doctor` and `mtanimate models`: what is installed, and how large the networks are."""
 
 from typing import TYPE_CHECKING
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, put, reports_errors
+from mtanimate.cli.options import DEBUG, JSON, QUIET
+from mtanimate.cli.terminal import console, print_json, put, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.inspection.complexity import Complexity
@@ -14,7 +15,7 @@ DOCTOR_EXAMPLE = "Example: mtanimate doctor"
 
 @reports_errors
 def doctor_command(json: bool = JSON, quiet: bool = QUIET, debug: bool = DEBUG) -> None:
-    """What is installed, which devices and codecs work, what is missing and how to get it."""
+    """Show what is installed, which devices and codecs work, and how to get what is missing."""
     from mtanimate.doctor import diagnose
 
     findings = diagnose()
@@ -34,12 +35,14 @@ MODELS_EXAMPLE = "Example: mtanimate models --json"
 
 @reports_errors
 def models_command(
-    resolution: int = typer.Option(256, min=64, max=16_384, help="Side of the picture that the work is counted for."),
+    resolution: int = typer.Option(
+        256, metavar="N", min=64, max=16_384, help="Side of the picture that multiply-adds are counted for."
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Parameters and multiply-adds of every network, beside the paper's Tables 1 and 5."""
+    """Count the parameters and multiply-adds of every network, beside the paper's Tables 1 and 5."""
     from mtanimate.inspection.complexity import model_complexities
 
     rows = model_complexities(resolution)

@@ -262,7 +262,7 @@ class EvaluationRun:
     ) -> None:
         self.checkpoint, self.plan, self.choice, self.every = checkpoint, plan, choice, every
         if every < 1:
-            raise InputError(f"--every {every}: one of so many frames, at least 1")
+            raise InputError(f"--every {every}: every N-th frame is measured, and N is at least 1")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         needs = {metric.needs for metric in plan.metrics}

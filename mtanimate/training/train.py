@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,6 +43,48 @@ class Plan:
     init: Path | None
 
 
+class ConfigChoice(NamedTuple):
+    """The settings of a run. name: the run's; videos: the folder that they come from; init: the checkpoint that it
+    starts from."""
+
+    name: str
+    config: Config
+    videos: Path
+    init: Path | None
+
+
+def choose_config(
+    dataset: str | Path,
+    *,
+    data: str | Path | None = None,
+    preset: str | None = None,
+    estimator: str | None = None,
+    settings: Sequence[str | tuple[str, Any]] | None = None,
+    init: str | Path | None = None,
+) -> ConfigChoice:
+    """The settings that `plan` has for these arguments, which it explains. No video is looked for.
+
+    Raises InputError for an unknown preset, estimator or setting, a wrong value, and a missing file.
+    """
+    name, config, videos = _recipe(dataset, preset, data)
+    start = None
+    if init is not None:
+        start = resolve(str(init))
+        carried = read_config(start).model
+        if preset is None and not _names_settings(dataset):  # nothing else is said of the network
+            if carried.estimator.motion_kind == "face":  # its tokens need the losses that tie them
+                config = load_preset("face")
+            config = replace(config, model=carried)
+            estimator = estimator or carried.estimator.name
+    # The first phases bring a fresh network to its feet: one that walks needs them only where it is said.
+    walks = ["training.equivariance_steps=0", "training.warmup_steps=0"] if init is not None else []
+    if estimator is not None and estimator not in ESTIMATORS:
+        raise InputError(f"--estimator {estimator}: there are {', '.join(ESTIMATORS)}")
+    chosen = ESTIMATORS[estimator] if estimator is not None else []
+    config = override(config, [*chosen, *walks, *(settings or [])])
+    return ConfigChoice(name, config, videos, start)
+
+
 def plan(
     dataset: str | Path,
     *,
@@ -61,22 +103,9 @@ def plan(
     phases for fresh networks are left out then.
     Raises InputError for what is wrong or missing.
     """
-    name, config, videos = _recipe(dataset, preset, data)
-    start = None
-    if init is not None:
-        start = resolve(str(init))
-        carried = read_config(start).model
-        if preset is None and not _names_settings(dataset):  # nothing else is said of the network
-            if carried.estimator.motion_kind == "face":  # its tokens need the losses that tie them
-                config = load_preset("face")
-            config = replace(config, model=carried)
-            estimator = estimator or carried.estimator.name
-    # The first phases bring a fresh network to its feet: one that walks needs them only where it is said.
-    walks = ["training.equivariance_steps=0", "training.warmup_steps=0"] if init is not None else []
-    if estimator is not None and estimator not in ESTIMATORS:
-        raise InputError(f"--estimator {estimator}: there are {', '.join(ESTIMATORS)}")
-    chosen = ESTIMATORS[estimator] if estimator is not None else []
-    config = override(config, [*chosen, *walks, *(settings or [])])
+    name, config, videos, start = choose_config(
+        dataset, data=data, preset=preset, estimator=estimator, settings=settings, init=init
+    )
     split = split_clips(videos, config.data.test_share, config.training.seed)
     if not split.train:
         raise InputError(f"'{videos}' has no clips to train on besides those that are held out")
