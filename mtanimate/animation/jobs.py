@@ -16,14 +16,14 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from mtanimate.animation import jobs as attending
-from mtanimate.animation.animate import Job, perform
+from mtanimate.animation.animate import run_job
 from mtanimate.animation.results import codec_for
-from mtanimate.animation.settings import Settings
+from mtanimate.animation.settings import Job, Settings
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import taken
-from mtanimate.inference.loading import Cast
+from mtanimate.inference.loading import load_network
 from mtanimate.outputs import check_not_input, claim, place
 from mtanimate.reading import MAX_PIXELS, parse_json, read_bytes, read_table
 
@@ -233,7 +233,8 @@ def run_jobs(
         finished = [row for row in rows if journal.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
-        cast = Cast(checkpoint, device, precision, backend, log, batch_size, allow_code) if left else None
+        options = (checkpoint, device, precision, backend, log, batch_size, allow_code)
+        loaded = load_network(*options) if left else None
         done = failed = 0
 
         def fail(row: Row, why: str) -> None:
@@ -246,16 +247,16 @@ def run_jobs(
             fail(row, f"no new frame for {minutes}: it was given up; does a disk, a network share or a file hang?")
 
         def one(piece: Piece[Row]) -> bool:
-            assert cast is not None
+            assert loaded is not None
             row = piece.item
             try:
                 with claim(*row.job.outputs):
                     replace = overwrite or (journal.made(row) and row.job.save_motion is not None)
                     row.job.check(row.settings, replace, file_given(checkpoint))
                     journal.write(row, {"status": "begun", "new": not taken(row.job.out)})
-                    options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
-                    options["gpu"] = cast.device.type == "cuda"
-                    result = perform(row.job, row.settings, lambda: cast, piece.progress, _nothing, **options)
+                    given: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
+                    given["gpu"] = loaded.device.type == "cuda"
+                    result = run_job(row.job, row.settings, lambda: loaded, piece.progress, _nothing, **given)
             except Stopped:
                 return False
             except Exception as error:  # whatever it is, it is this row's: the others go on
@@ -264,7 +265,7 @@ def run_jobs(
             journal.write(row, {"status": "done", **result.as_dict()})
             return True
 
-        count = workers or (2 if cast and cast.device.type == "cuda" else 1)
+        count = workers or (2 if loaded and loaded.device.type == "cuda" else 1)
         progress(len(finished), len(rows))
         with closing(attend(one, hung, left, count)) as outcomes:
             for good in outcomes:

@@ -20,7 +20,7 @@ from mtanimate.evaluation.rows import Row, Rows, Shard
 from mtanimate.evaluation.samples import Keeping
 from mtanimate.evaluation.summary import METHOD, PAIRS_METHOD, summarise
 from mtanimate.files import sha256
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.predictor import Predictor
 from mtanimate.metrics.detectors import Choice, Detector, MeshChoice, open_detector
 from mtanimate.metrics.gestures import DEFINITION, GESTURES
 from mtanimate.metrics.measures import DEFAULT, METRICS, Lpips, Metric, parse_metrics
@@ -311,14 +311,14 @@ class Measuring:
 
     def _bench(self, stack: ExitStack, keeping: Keeping, workers: int, log: Log) -> Bench:
         animator = read_checkpoint(self.checkpoint, self.device).animator
-        performer = Performer(animator, self.precision, log)
+        predictor = Predictor(animator, self.precision, log)
         observer = mesh = None
         if self.detector is not None:
             observer = stack.enter_context(Observer(self.choice, identity=self.describes, processes=workers))
         if self.mesh is not None:
             mesh = stack.enter_context(Observer(MeshChoice(), identity=False, processes=workers))
         log(f"device {describe_device(self.device)}, {self.precision}; {self.resolution} x {self.resolution}")
-        return Bench(performer, self.plan.relative, observer, mesh, self.lpips, keeping, self.every, log)
+        return Bench(predictor, self.plan.relative, observer, mesh, self.lpips, keeping, self.every, log)
 
 
 def _open_mesh() -> tuple[Detector | None, str]:

@@ -13,7 +13,7 @@ from mtanimate.data.clips import Clip
 from mtanimate.evaluation.rows import Row
 from mtanimate.evaluation.samples import Keeping
 from mtanimate.faces.detection import square_frames
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.predictor import Predictor
 from mtanimate.inference.prefetch import to_frames
 from mtanimate.metrics.detectors import Frames
 from mtanimate.metrics.measures import Sum, added, measure
@@ -60,7 +60,7 @@ class Bench:
     observer: what looks for landmarks and identities; mesh: for the face mesh; None where it is not wanted, or missing.
     """
 
-    performer: Performer
+    predictor: Predictor
     relative: bool
     observer: Observer | None
     mesh: Observer | None
@@ -72,7 +72,7 @@ class Bench:
 
     @property
     def resolution(self) -> int:
-        return self.performer.animator.config.resolution
+        return self.predictor.network.config.resolution
 
     def first_frame(self, reader: Footage) -> Tensor:
         """uint8 (1, 3, R, R). Raises InputError for a broken clip."""
@@ -82,18 +82,18 @@ class Bench:
         """The source, uint8 (1, 3, R, R), driven by all frames of the clip, as `animate` does by itself. Raises
         InputError for a broken clip."""
         with clock.on("generation"):
-            encoded = self.performer.encode(source)
+            encoded = self.predictor.encode(source)
         whole = self._relative_motion(reader, encoded.motion, clock) if self.relative else None
         done = 0
-        for batch in reader.batches(self.performer.batch_size, step=self.every):
+        for batch in reader.batches(self.predictor.batch_size, step=self.every):
             driving = square_frames(batch, self.resolution)
             with clock.on("generation"):
                 if whole is not None:
                     motion, background = whole[done : done + len(driving)], None
                 else:
-                    motion = self.performer.estimate(driving)
-                    background = self.performer.predict_background(encoded, driving)
-                generated = self.performer.drive(encoded, motion, background)
+                    motion = self.predictor.estimate(driving)
+                    background = self.predictor.predict_background(encoded, driving)
+                generated = self.predictor.drive(encoded, motion, background)
                 pictures = to_frames(generated)
             numbers = range(done * self.every, (done + len(driving)) * self.every, self.every)
             yield Driven(numbers, driving, generated, pictures)
@@ -103,9 +103,9 @@ class Bench:
         """Of all frames: the source's own, moved since the frame whose pose, and of faces whose expression, is nearest
         to it."""
         motions = []
-        for batch in reader.batches(self.performer.batch_size, step=self.every):
+        for batch in reader.batches(self.predictor.batch_size, step=self.every):
             with clock.on("generation"):
-                motions.append(self.performer.estimate(square_frames(batch, self.resolution)))
+                motions.append(self.predictor.estimate(square_frames(batch, self.resolution)))
         motion = Motion.cat(motions)
         number, _ = choose_reference(source, motion, "best")
         return transferred(source, source, motion, motion[number : number + 1], True, 1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import square_frames
-from mtanimate.inference.backends import Exported
+from mtanimate.inference.backends import ExportedNetwork
 from mtanimate.models.animator import Animator, Rendering
 from mtanimate.video import read_image
 from mtanimate.video.footage import is_moving, open_footage
@@ -81,7 +81,7 @@ class Differences:
 
 
 @torch.inference_mode()
-def compare(animator: Animator, exported: Exported, groups: Sequence[Tensor], precision: str) -> Differences:
+def compare(animator: Animator, exported: ExportedNetwork, groups: Sequence[Tensor], precision: str) -> Differences:
     """Both drive the first frame of each group (four at most) by one frame of it, and by three at once."""
     pictures, keypoints, worst, pairs = [], [], math.inf, 0
     for group in groups[:4]:
@@ -109,7 +109,7 @@ def compare(animator: Animator, exported: Exported, groups: Sequence[Tensor], pr
     )
 
 
-def drive(network: Animator | Exported, source: Tensor, driving: Tensor) -> tuple[Rendering, Tensor]:
+def drive(network: Animator | ExportedNetwork, source: Tensor, driving: Tensor) -> tuple[Rendering, Tensor]:
     """source (1, 3, R, R), driven by what is in (B, 3, R, R), absolute; and the driving keypoints."""
     motion = network.estimate_motion(driving)
     background = network.predict_background(source, driving)

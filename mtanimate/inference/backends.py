@@ -161,7 +161,7 @@ def program_run(program: ExportedProgram, graph: Graph) -> Run:
     return run
 
 
-class Exported:
+class ExportedNetwork:
     """The graphs of an exported folder. Pictures are (B, 3, R, R) float RGB in [0, 1], R the configured resolution.
 
     files: SHA-256 by name, which every file is checked against before a runtime sees it. The backend torch runs what

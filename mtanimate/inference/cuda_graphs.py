@@ -22,7 +22,7 @@ _AT_ONCE = 2  # calls of one size that are not worth a recording: a short clip h
 _ONE_AT_A_TIME = threading.Lock()
 
 
-class Recording:
+class CapturedCall:
     """What `function` does with tensors of the shapes and types of `examples`.
 
     pool: memory that recordings share which are not played at the same time.
@@ -50,7 +50,7 @@ class Recording:
         return tuple(output.clone() for output in self._outputs)
 
 
-class Recorded:
+class CapturedNetwork:
     """An `Animator` on a CUDA GPU, its estimation and its driving played back: the methods that animating needs.
 
     animator: ready for inference; always called under the same autocast. warn: gets a line where recording fails;
@@ -60,7 +60,7 @@ class Recorded:
     def __init__(self, animator: Animator, warn: Callable[[str], None]) -> None:
         self.config = animator.config
         self.animator, self._warn = animator, warn
-        self._recordings: dict[tuple, Recording] = {}
+        self._recordings: dict[tuple, CapturedCall] = {}
         self._calls: Counter[tuple] = Counter()
         self._recordable = True
         self._pool: Any = None
@@ -127,7 +127,7 @@ class Recorded:
                 return function(*inputs)
         return self._recordings[key](*inputs)
 
-    def _record(self, function: Function, inputs: Sequence[Tensor]) -> Recording:
+    def _record(self, function: Function, inputs: Sequence[Tensor]) -> CapturedCall:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        return Recording(function, inputs, self._pool)
+        return CapturedCall(function, inputs, self._pool)

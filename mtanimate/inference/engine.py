@@ -59,11 +59,14 @@ _PAIRS = 5  # timings of both precisions, one after the other: other work on the
 _KEPT_FOR = 30 * 24 * 3600  # seconds: machines change, and one may have been busy
 
 
-class Prepared:
-    """An animator, taken over, that is made ready for inference in each precision that is asked for: once, by whoever
-    asks first. Threads that share it would otherwise change it under each other's hands."""
+class PreparedNetwork:
+    """An animator that is prepared for inference once in each precision that is asked for.
+
+    The animator is taken over: preparing may change it in place. Threads may share the result.
+    """
 
     def __init__(self, animator: Animator) -> None:
+        self.config = animator.config
         self._animator = animator
         self._ready: dict[str, Animator] = {}
         self._lock = Lock()

@@ -12,8 +12,8 @@ from mtanimate.cli import app
 from mtanimate.config import to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
-from mtanimate.inference.backends import Exported, _watched
-from mtanimate.inference.loading import Cast
+from mtanimate.inference.backends import ExportedNetwork, _watched
+from mtanimate.inference.loading import load_network
 from mtanimate.inference.manifest import NAME, read_manifest
 
 
@@ -90,11 +90,11 @@ def test_a_manifest_of_a_network_without_limits_is_refused(folder, change, monke
     rewrite(folder, model=to_mapping(PAPER) | change)
     monkeypatch.setattr("mtanimate.inference.backends.open_graph", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):
-        Cast(str(folder), allow_code=True)
+        load_network(str(folder), allow_code=True)
 
 
 def test_a_file_larger_than_a_graph_can_be_is_not_read(folder):
     with (folder / "drive.pt2").open("wb") as file:
         file.truncate(5 << 30)  # it takes no room on most disks
     with pytest.raises(InputError, match=r"drive\.pt2"):
-        Exported(folder, "torch", PAPER, read_manifest(folder).files)
+        ExportedNetwork(folder, "torch", PAPER, read_manifest(folder).files)

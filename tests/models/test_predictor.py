@@ -12,8 +12,8 @@ from tiny import MODEL, tiny_animator
 from mtanimate.config import BackgroundConfig
 from mtanimate.errors import MTAnimateError
 from mtanimate.inference import engine
-from mtanimate.inference.engine import Prepared
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.engine import PreparedNetwork
+from mtanimate.inference.predictor import Predictor
 from mtanimate.models.animator import Animator
 
 
@@ -38,17 +38,17 @@ def spoiled(animator, value, monkeypatch):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
 def test_a_batch_that_half_precision_spoils_is_computed_again(value, pictures, monkeypatch):
     animator = tiny_animator().eval()
-    expected = Performer(animator, "fp32", print)
+    expected = Predictor(animator, "fp32", print)
     source = expected.encode(pictures[:1])
     motion = expected.estimate(pictures)
     wanted = expected.drive(source, motion)
     said = []
     spoiled(animator, value, monkeypatch)
-    performer = Performer(animator, "bf16", said.append)
-    driven = performer.drive(performer.encode(pictures[:1]), motion)
+    predictor = Predictor(animator, "bf16", said.append)
+    driven = predictor.drive(predictor.encode(pictures[:1]), motion)
     torch.testing.assert_close(driven, wanted, atol=1e-5, rtol=0)
-    performer.drive(performer.encode(pictures[:1]), motion)
-    assert performer.precision == "fp32"
+    predictor.drive(predictor.encode(pictures[:1]), motion)
+    assert predictor.precision == "fp32"
     assert len(said) == 1  # once
 
 
@@ -63,23 +63,23 @@ def test_motion_that_half_precision_spoils_is_read_again(pictures, monkeypatch):
 
     monkeypatch.setattr(animator, "estimate_motion", broken)
     said = []
-    read = Performer(animator, "fp16", said.append).estimate(pictures)
+    read = Predictor(animator, "fp16", said.append).estimate(pictures)
     torch.testing.assert_close(read.affine, wanted.affine, atol=1e-5, rtol=0)
     assert "fp16 gave values that are not finite" in said[0]
 
 
 def test_keypoints_do_not_tremble_in_bf16(pictures):
     """bf16 has eight bits: the estimator stays in float32 with it."""
-    read = [Performer(tiny_animator().eval(), precision, print).estimate(pictures) for precision in ("fp32", "bf16")]
+    read = [Predictor(tiny_animator().eval(), precision, print).estimate(pictures) for precision in ("fp32", "bf16")]
     assert torch.equal(read[0].keypoints, read[1].keypoints)
 
 
 def test_a_black_source_may_stay_black(pictures, monkeypatch):
     animator = tiny_animator().eval()
     spoiled(animator, 0.0, monkeypatch)
-    performer = Performer(animator, "bf16", lambda line: None)
-    performer.drive(performer.encode(torch.zeros_like(pictures[:1])), performer.estimate(pictures))
-    assert performer.precision == "bf16"
+    predictor = Predictor(animator, "bf16", lambda line: None)
+    predictor.drive(predictor.encode(torch.zeros_like(pictures[:1])), predictor.estimate(pictures))
+    assert predictor.precision == "bf16"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -95,9 +95,9 @@ def test_a_locked_background_is_the_sources(share, pictures, monkeypatch):
         return replace(dense, masks=masks)
 
     monkeypatch.setattr(animator.dense_motion, "forward", masked)
-    performer = Performer(animator, "fp32", print)
-    source, motion = performer.encode(pictures[:1]), performer.estimate(pictures)
-    moved, locked = performer.drive(source, motion), performer.drive(source, motion, lock=True)
+    predictor = Predictor(animator, "fp32", print)
+    source, motion = predictor.encode(pictures[:1]), predictor.estimate(pictures)
+    moved, locked = predictor.drive(source, motion), predictor.drive(source, motion, lock=True)
     expected = (pictures[:1].float() / 255).expand(4, -1, -1, -1) if share else moved
     torch.testing.assert_close(locked, expected, atol=1e-5, rtol=0)
 
@@ -132,12 +132,12 @@ def faulty(animator, *, motion=(), flow=(), half=True):
 
 def performed(animator, precision, pictures, said):
     """Two faces, driven by twelve frames that are read in batches of four after the first face was encoded."""
-    performer = Performer(animator, precision, said.append)
-    first = performer.encode(pictures[:1])
+    predictor = Predictor(animator, precision, said.append)
+    first = predictor.encode(pictures[:1])
     frames = pictures.repeat(3, 1, 1, 1).split(4)
-    motions = [performer.estimate(batch) for batch in frames]
-    second = performer.encode(pictures[1:2])
-    return [performer.drive(face, motion) for motion in motions for face in (first, second)], performer
+    motions = [predictor.estimate(batch) for batch in frames]
+    second = predictor.encode(pictures[1:2])
+    return [predictor.drive(face, motion) for motion in motions for face in (first, second)], predictor
 
 
 @pytest.mark.parametrize("where", [{"motion": [3]}, {"motion": [4]}, {"flow": [0]}, {"flow": [1]}, {"flow": [3]}])
@@ -145,10 +145,10 @@ def test_half_precision_that_fails_late_leaves_nothing_half_behind(where, pictur
     """Call 3 of the estimator is the third batch, 4 the second face; of the mask predictor 1 is the second face."""
     said = []
     wanted, _ = performed(tiny_animator().eval(), "fp32", pictures, said)
-    found, performer = performed(faulty(tiny_animator().eval(), **where), "fp16", pictures, said)
+    found, predictor = performed(faulty(tiny_animator().eval(), **where), "fp16", pictures, said)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=0.02, rtol=0)  # of noise, by motion read in fp16
-    assert performer.precision == "fp32"
+    assert predictor.precision == "fp32"
     assert len(said) == 1
 
 
@@ -156,13 +156,13 @@ def test_half_precision_that_fails_late_leaves_nothing_half_behind(where, pictur
 def test_frames_that_float32_spoils_show_the_one_before(fails, pictures):
     """Batches of one frame; before the first that is whole, the source is shown."""
     said = []
-    performer = Performer(faulty(tiny_animator().eval(), flow=fails, half=False), "fp32", said.append)
-    plain = Performer(tiny_animator().eval(), "fp32", pytest.fail)
-    source, other = performer.encode(pictures[:1]), plain.encode(pictures[:1])
+    predictor = Predictor(faulty(tiny_animator().eval(), flow=fails, half=False), "fp32", said.append)
+    plain = Predictor(tiny_animator().eval(), "fp32", pytest.fail)
+    source, other = predictor.encode(pictures[:1]), plain.encode(pictures[:1])
     shown = pictures[0].float() / 255
     for number, picture in enumerate(pictures):
         motion = plain.estimate(picture[None])
-        found, whole = performer.drive(source, motion), plain.drive(other, motion)
+        found, whole = predictor.drive(source, motion), plain.drive(other, motion)
         shown = shown if number in fails else whole[0]
         torch.testing.assert_close(found[0], shown)
     assert len(said) == 1
@@ -173,13 +173,13 @@ def test_frames_that_float32_spoils_show_the_one_before(fails, pictures):
 def test_a_frame_within_a_batch_shows_the_one_before(exact, pictures):
     """Where edges are repeated, a flow that is not finite reads the corner: without occlusion the result is finite."""
     model = replace(MODEL, dense_motion=replace(MODEL.dense_motion, occlusion=not exact, exact_sampling=exact))
-    performer = Performer(Animator(model).eval(), "fp32", lambda line: None)
-    source, motion = performer.encode(pictures[:1]), performer.estimate(pictures)
-    whole = performer.drive(source, motion)
+    predictor = Predictor(Animator(model).eval(), "fp32", lambda line: None)
+    source, motion = predictor.encode(pictures[:1]), predictor.estimate(pictures)
+    whole = predictor.drive(source, motion)
     keypoints = motion.keypoints.clone()
     keypoints[2] = torch.nan
     motion = replace(motion, keypoints=keypoints)
-    torch.testing.assert_close(performer.drive(source, motion), whole[[0, 1, 1, 3]])
+    torch.testing.assert_close(predictor.drive(source, motion), whole[[0, 1, 1, 3]])
 
 
 def test_a_background_that_half_precision_spoils_is_predicted_again(pictures):
@@ -190,8 +190,8 @@ def test_a_background_that_half_precision_spoils_is_predicted_again(pictures):
     said = []
     found = []
     for precision in ("bf16", "fp32"):
-        performer = Performer(animator, precision, said.append)
-        found.append(performer.predict_background(performer.encode(pictures[:1]), pictures))
+        predictor = Predictor(animator, precision, said.append)
+        found.append(predictor.predict_background(predictor.encode(pictures[:1]), pictures))
     torch.testing.assert_close(*found)
     assert len(said) == 1
 
@@ -221,12 +221,12 @@ def many():
 @settings(max_examples=15, deadline=None)
 @given(size=st.integers(1, 12), most=st.integers(1, 12), moving=st.booleans(), lock=st.booleans())
 def test_what_does_not_fit_is_computed_in_parts(size, most, moving, lock, many):
-    plain = Performer(tiny_animator().eval(), "fp32", pytest.fail, batch_size=20)
+    plain = Predictor(tiny_animator().eval(), "fp32", pytest.fail, batch_size=20)
     animator, sizes = small_memory(tiny_animator().eval(), most)
     said = []
-    performer = Performer(animator, "fp32", said.append, batch_size=size)
+    predictor = Predictor(animator, "fp32", said.append, batch_size=size)
     results = []
-    for one in (plain, performer):
+    for one in (plain, predictor):
         source = one.encode(many if moving else many[:1])
         results.append(one.drive(source, one.estimate(many), lock=lock))
     torch.testing.assert_close(*results, atol=1e-5, rtol=0)
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_computed_in_parts(size, most, moving, lock, many):
     while allowed > most:
         tries, allowed = tries + 1, allowed // 2
     assert len(said) == tries
-    assert performer.batch_size == size
+    assert predictor.batch_size == size
     assert max(sizes) <= max(size, 1)
 
 
@@ -252,10 +252,10 @@ def test_memory_that_ends_late_and_half_precision_that_fails_in_the_parts(pictur
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
     animator.motion_estimator.register_forward_pre_hook(hook)
-    found, performer = performed(animator, "fp16", pictures, said)
+    found, predictor = performed(animator, "fp16", pictures, said)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=0.02, rtol=0)  # of noise, by motion read in fp16
-    assert performer.precision == "fp32"
+    assert predictor.precision == "fp32"
     assert len(said) == 2
     assert "4 frames at once: going on with 2" in said[0]
 
@@ -263,7 +263,7 @@ def test_memory_that_ends_late_and_half_precision_that_fails_in_the_parts(pictur
 def test_one_frame_that_does_not_fit_is_an_error_of_one_line(pictures):
     animator, _ = small_memory(tiny_animator().eval(), 0)
     with pytest.raises(MTAnimateError, match="--device cpu"):
-        Performer(animator, "fp32", print).estimate(pictures)
+        Predictor(animator, "fp32", print).estimate(pictures)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
@@ -274,7 +274,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
 
     animator.motion_estimator.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="illegal"):
-        Performer(animator, "fp32", pytest.fail).estimate(pictures)
+        Predictor(animator, "fp32", pytest.fail).estimate(pictures)
 
 
 # Threads that share a network
@@ -284,7 +284,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
 def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, monkeypatch):
     """Both threads are there before either may begin, and each folding of norms waits for the other thread's for a
     moment: without a lock both would be inside."""
-    plain = Performer(tiny_animator().eval(), precision, pytest.fail)
+    plain = Predictor(tiny_animator().eval(), precision, pytest.fail)
     wanted = plain.drive(plain.encode(pictures[:1]), plain.estimate(pictures))
     inside, begin, entered = Barrier(2), Barrier(2), []
     fold = engine.fold_batch_norms
@@ -296,12 +296,12 @@ def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, 
         return fold(network)
 
     monkeypatch.setattr(engine, "fold_batch_norms", folding)
-    shared, found = Prepared(tiny_animator().eval()), []
+    shared, found = PreparedNetwork(tiny_animator().eval()), []
 
     def perform():
         begin.wait(10)
-        performer = Performer(shared, precision, pytest.fail)
-        found.append(performer.drive(performer.encode(pictures[:1]), performer.estimate(pictures)))
+        predictor = Predictor(shared, precision, pytest.fail)
+        found.append(predictor.drive(predictor.encode(pictures[:1]), predictor.estimate(pictures)))
 
     threads = [Thread(target=perform) for _ in range(2)]
     for thread in threads:
@@ -315,11 +315,11 @@ def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, 
 
 
 def test_a_job_after_one_that_fell_back_begins_in_half_precision_again(pictures):
-    shared = Prepared(faulty(tiny_animator().eval(), motion=[0]))
+    shared = PreparedNetwork(faulty(tiny_animator().eval(), motion=[0]))
     said = []
-    first = Performer(shared, "fp16", said.append)
+    first = Predictor(shared, "fp16", said.append)
     first.estimate(pictures)
-    second = Performer(shared, "fp16", said.append)
+    second = Predictor(shared, "fp16", said.append)
     motion = second.estimate(pictures)
     torch.testing.assert_close(motion.keypoints, first.estimate(pictures).keypoints, atol=5e-3, rtol=0)
     assert (first.precision, second.precision) == ("fp32", "fp16")
