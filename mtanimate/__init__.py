@@ -3,9 +3,11 @@
 import mtanimate
 mtanimate.animate(source="face.jpg", driving="talk.mp4", out="result.mp4")
 
-animator = mtanimate.load("default", device="auto")  # an nn.Module that carries its configuration
-encoded = animator.encode_source(picture)            # once; picture: (1, 3, R, R) in [0, 1]
-frames = animator.drive(encoded, animator.estimate_motion(driving))  # often
+predictor = mtanimate.Predictor.load("default")
+predictor.set_source(picture)        # once; uint8 RGB (H, W, 3)
+frames = predictor.predict(driving)  # often; uint8 RGB (B, H, W, 3) -> (B, R, R, 3)
+
+animator = mtanimate.load("default")  # the bare network: an nn.Module that carries its configuration
 
 mtanimate.train("videos/", out="runs/mine", init="default")
 mtanimate.evaluate("default", "videos/")
@@ -17,21 +19,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtanimate.animation.animate import Result
+    from mtanimate.inference.predictor import Predictor
     from mtanimate.models.animator import Animator
 
 __version__ = "0.1.0"
-__all__ = ["animate", "evaluate", "load", "train"]
+__all__ = ["Predictor", "animate", "evaluate", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Predictor":
+        from mtanimate.inference.predictor import Predictor  # torch is imported when it is needed
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def animate(source: Any, driving: Any, out: Any, **options: Any) -> Result:
     """See `mtanimate.animation.animate.animate`, which has all options."""
-    from mtanimate.animation.animate import animate as run  # torch is imported when it is needed
+    from mtanimate.animation.animate import animate as run
 
     return run(source, driving, out, **options)
 
 
 def load(checkpoint: str = "default", device: str = "auto") -> Animator:
-    """The network of a named checkpoint or a file, in evaluation mode. Raises InputError where there is none."""
+    """The network of a named checkpoint or of a file, in evaluation mode.
+
+    Args:
+        checkpoint: A name from `mtanimate checkpoints list`, or a .safetensors file.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        InputError: There is no such checkpoint, or it is damaged.
+    """
     from mtanimate.checkpoints.file import read_checkpoint
     from mtanimate.checkpoints.registry import resolve
     from mtanimate.devices import choose_device

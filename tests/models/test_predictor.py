@@ -1,16 +1,22 @@
 """A network at work: what fails on the way is noticed and mended, backgrounds can stand still."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from threading import Barrier, Thread
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import MODEL, tiny_animator
+from tiny import CONFIG, MODEL, tiny_animator
 
+import mtanimate
+from mtanimate.animation.retargeting import RelativeTransfer
+from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.config import BackgroundConfig
-from mtanimate.errors import MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.inference import engine
 from mtanimate.inference.engine import PreparedNetwork
 from mtanimate.inference.predictor import Predictor
@@ -324,3 +330,67 @@ def test_a_job_after_one_that_fell_back_begins_in_half_precision_again(pictures)
     torch.testing.assert_close(motion.keypoints, first.estimate(pictures).keypoints, atol=5e-3, rtol=0)
     assert (first.precision, second.precision) == ("fp32", "fp16")
     assert len(said) == 1
+
+
+# From a checkpoint to a call
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A network that predicts backgrounds, too."""
+    config = replace(CONFIG, model=replace(MODEL, background=BackgroundConfig(4, 8, 2)))
+    torch.manual_seed(0)
+    animator = Animator(config.model).eval()
+    torch.nn.init.normal_(animator.background_predictor.fc.weight, std=0.3)
+    file = tmp_path_factory.mktemp("checkpoint") / "a.safetensors"
+    write_checkpoint(file, animator, config, {"steps": 0})
+    return file
+
+
+def photos(count, height, width):
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def load(checkpoint, **options):
+    return mtanimate.Predictor.load(str(checkpoint), device="cpu", precision="fp32", **options)
+
+
+def test_a_source_is_set_once_and_predicted_often(checkpoint):
+    predictor, plain = load(checkpoint), mtanimate.load(str(checkpoint), "cpu")
+    picture, driving = photos(1, 64, 64)[0], photos(5, 64, 64)
+    predictor.set_source(picture)
+    predicted = [predictor.predict(part) for part in (driving[:3], driving[3:])]
+    images = [torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255 for given in (picture[None], driving)]
+    with torch.no_grad():
+        background = plain.predict_background(images[0], images[1])
+        wanted = plain.drive(plain.encode_source(images[0]), plain.estimate_motion(images[1]), background)
+    found = np.concatenate(predicted)
+    assert (found.dtype, found.shape) == (np.uint8, (5, 64, 64, 3))
+    assert np.abs(found / 255 - wanted.permute(0, 2, 3, 1).numpy()).max() < 0.01
+    predictor.set_source(driving[0])
+    assert (predictor.predict(driving[:3]) != predicted[0]).any()
+
+
+def test_motion_that_was_retargeted_is_applied_as_it_is(checkpoint):
+    predictor = load(checkpoint)
+    driving = photos(3, 48, 80)
+    predictor.set_source(photos(1, 96, 64)[0])
+    rest, motion = predictor.source.motion, predictor.read_motion(driving)
+    moved = predictor.predict(RelativeTransfer(motion, reference=motion[:1]).onto(rest, rest))
+    still = predictor.predict(rest)
+    assert np.abs(moved[:1].astype(int) - still).max() <= 1  # the reference frame is the source at rest
+    assert (moved[1:] != still).any()
+
+
+def test_no_source_is_said(checkpoint):
+    with pytest.raises(InputError, match="set_source"):
+        load(checkpoint).predict(photos(1, 64, 64))
+
+
+def test_importing_the_package_imports_no_torch():
+    code = (
+        "import sys, mtanimate; assert 'torch' not in sys.modules; mtanimate.Predictor; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="Predicter"):
+        mtanimate.Predicter  # noqa: B018
