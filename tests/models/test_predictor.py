@@ -367,7 +367,7 @@ def test_a_source_is_set_once_and_predicted_often(checkpoint):
     found = np.concatenate(predicted)
     assert (found.dtype, found.shape) == (np.uint8, (5, 64, 64, 3))
     assert np.abs(found / 255 - wanted.permute(0, 2, 3, 1).numpy()).max() < 0.01
-    predictor.set_source(driving[0])
+    predictor.set_source(driving[1])
     assert (predictor.predict(driving[:3]) != predicted[0]).any()
 
 
