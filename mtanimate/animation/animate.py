@@ -319,7 +319,7 @@ def _spans(numbers: list[int]) -> str:
 
 
 def retarget(sequence: MotionSequence, renderer: SourceRenderer, settings: Settings, warn: Log) -> RetargetedMotion:
-    """Smooth the driver's motion, and choose the frame that the source's own pose answers to.
+    """Smooth the driver's motion, and choose the reference frame, to which the source's own pose corresponds.
 
     Raises InputError where mode absolute needs the background's motion and it is not known for this source.
     """
@@ -366,12 +366,14 @@ def render(
 ) -> Written:
     """Drive the source and write the result. Raises MTAnimateError where it cannot be written."""
     height, width = renderer.height, renderer.width
-    batches = render_batches(renderer, motion, predictor.batch_size)
-    results = (result for _, result in batches)
+    # Closing `results` must end the threads behind it, so nothing else here holds the batches.
     if settings.compare:
         assert isinstance(inputs.driving, DrivingVideo)  # `job.check` saw to it
         height, width = predictor.resolution, 3 * predictor.resolution
-        results = side_by_side(batches, inputs.driving.squares(predictor))
+        size = predictor.batch_size
+        results = side_by_side(render_batches(renderer, motion, size), inputs.driving.squares(predictor))
+    else:
+        results = (result for _, result in render_batches(renderer, motion, predictor.batch_size))
     remark = hard_to_play(out, settings.codec, width, height, motion.fps)
     if remark:
         messages.warn(remark)
