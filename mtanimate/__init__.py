@@ -3,9 +3,11 @@
 import mtanimate
 mtanimate.animate(source="face.jpg", driving="talk.mp4", out="result.mp4")
 
-animator = mtanimate.load("default", device="auto")  # an nn.Module that carries its configuration
-encoded = animator.encode_source(picture)            # once; picture: (1, 3, R, R) in [0, 1]
-frames = animator.drive(encoded, animator.estimate_motion(driving))  # often
+predictor = mtanimate.Predictor.load("default")
+predictor.set_source(picture)        # once; uint8 RGB (H, W, 3)
+frames = predictor.predict(driving)  # often; uint8 RGB (B, H, W, 3) -> (B, R, R, 3)
+
+animator = mtanimate.load("default")  # the bare network: an nn.Module that carries its configuration
 
 mtanimate.train("videos/", out="runs/mine", init="default")
 mtanimate.evaluate("default", "videos/")
@@ -23,6 +25,7 @@ from mtanimate.errors import InputError, Interrupted, MTAnimateError, OutOfMemor
 if TYPE_CHECKING:
     from mtanimate.animation.animate import Result, animate
     from mtanimate.evaluation.evaluate import evaluate
+    from mtanimate.inference.predictor import Predictor
     from mtanimate.models.animator import Animator
     from mtanimate.training.train import train
 
@@ -32,6 +35,7 @@ __all__ = [
     "Interrupted",
     "MTAnimateError",
     "OutOfMemory",
+    "Predictor",
     "Result",
     "animate",
     "evaluate",
@@ -41,6 +45,7 @@ __all__ = [
 
 # Imported at first use: they import torch, and `mtanimate --help` should not wait for it.
 _WHERE = {
+    "Predictor": "mtanimate.inference.predictor",
     "Result": "mtanimate.animation.animate",
     "animate": "mtanimate.animation.animate",
     "evaluate": "mtanimate.evaluation.evaluate",

@@ -10,7 +10,7 @@ import pytest
 from tiny import MODEL, tiny_animator
 
 from mtanimate.animation.jobs import JobReport
-from mtanimate.animation.motion_file import load_performance
+from mtanimate.animation.motion_sequence import load_motion
 from mtanimate.animation.settings import Settings
 from mtanimate.checkpoints.configuration import read_configuration
 from mtanimate.checkpoints.file import read_checkpoint, read_config, write_checkpoint
@@ -44,8 +44,8 @@ READERS = {
     "a.pth": read_pickle,
     "b.pth": lambda path: read_weights(path, "weights", "get others"),
     "a.safetensors": read_config,
-    "b.safetensors": lambda path: load_performance(path, "", MODEL),
-    "a.npz": lambda path: load_performance(path, "", MODEL),
+    "b.safetensors": lambda path: load_motion(path, "", MODEL),
+    "a.npz": lambda path: load_motion(path, "", MODEL),
     "faces.npz": PackedFaces,
     "manifest.json": lambda path: read_manifest(path.parent),
     "index.json": lambda path: read_index(path.parent),

@@ -12,15 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mtanimate.animation import jobs as attending
-from mtanimate.animation.animate import Job, perform
+from mtanimate.animation.animate import run_job
 from mtanimate.animation.results import codec_for
-from mtanimate.animation.settings import Settings
+from mtanimate.animation.settings import Job, Settings
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import JsonLines, taken
-from mtanimate.inference.loading import Cast
+from mtanimate.inference.loading import load_network
 from mtanimate.outputs import check_not_input, claim, place
 from mtanimate.reading import MAX_PIXELS, read_table
 
@@ -225,7 +224,7 @@ def run_jobs(
     **settings: Any,
 ) -> JobsSummary:
     """Perform every row of a jobs file that is not finished yet; a row that fails does not stop the others, nor one
-    that hangs: without a new frame for `attending.LONGEST_SILENCE` it counts as failed.
+    that hangs: without a new frame for `LONGEST_SILENCE` it counts as failed.
 
     A row is finished when its `out` is there and `FILE.report.jsonl`, which gets lines for each, says that this very
     row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code, max_pixels: as
@@ -241,7 +240,8 @@ def run_jobs(
         finished = [row for row in rows if job_report.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
-        cast = Cast(checkpoint, device, precision, backend, log, batch_size, allow_code) if left else None
+        options = (checkpoint, device, precision, backend, log, batch_size, allow_code)
+        loaded = load_network(*options) if left else None
         done = failed = 0
 
         def fail(row: JobRow, why: str) -> None:
@@ -250,20 +250,20 @@ def run_jobs(
             log(f"line {row.line}: {text}")
 
         def hung(row: JobRow) -> None:
-            minutes = f"{attending.LONGEST_SILENCE / 60:g} minutes"
+            minutes = f"{LONGEST_SILENCE / 60:g} minutes"
             fail(row, f"no new frame for {minutes}: it was given up; does a disk, a network share or a file hang?")
 
         def one(piece: Piece[JobRow]) -> bool:
-            assert cast is not None
+            assert loaded is not None
             row = piece.item
             try:
                 with claim(*row.job.outputs):
                     replace = overwrite or (job_report.made(row) and row.job.save_motion is not None)
                     row.job.check(row.settings, replace, file_given(checkpoint))
                     job_report.write(row, {"status": "begun", "new": not taken(row.job.out)})
-                    options: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
-                    options["gpu"] = cast.device.type == "cuda"
-                    result = perform(row.job, row.settings, lambda: cast, piece.progress, _nothing, **options)
+                    given: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
+                    given["gpu"] = loaded.device.type == "cuda"
+                    result = run_job(row.job, row.settings, lambda: loaded, piece.progress, _nothing, **given)
             except Stopped:
                 return False
             except Exception as error:  # whatever it is, it is this row's: the others go on
@@ -272,7 +272,7 @@ def run_jobs(
             job_report.write(row, {"status": "done", **result.as_dict()})
             return True
 
-        count = workers or (2 if cast and cast.device.type == "cuda" else 1)
+        count = workers or (2 if loaded and loaded.device.type == "cuda" else 1)
         progress(len(finished), len(rows))
         with closing(attend(one, hung, left, count)) as outcomes:
             for good in outcomes:

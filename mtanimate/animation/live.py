@@ -1,4 +1,4 @@
-"""Frames as they arrive, and when each did."""
+"""The live loop: each driving frame as it arrives, driven, shown, and its latency measured."""
 
 import signal
 import threading
@@ -9,28 +9,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtanimate.animation.retargeting import transferred
+from mtanimate.animation.retargeting import AbsoluteTransfer, AtRest, MotionTransfer, RelativeTransfer
+from mtanimate.animation.settings import Mode
+from mtanimate.animation.source import SourceRenderer
 from mtanimate.faces.detection import square_frames
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.predictor import Predictor
 from mtanimate.models.motion import Motion
 from mtanimate.video.streams import StreamClosed
 
-if TYPE_CHECKING:
-    from mtanimate.animation.settings import Mode
-    from mtanimate.animation.source import Stage
-
 _WAITING = 2  # frames of a pipe that are read ahead
-_PATIENCE = 0.03  # seconds without a frame until the window is looked after
+_PATIENCE = 0.03  # seconds without a frame after which the window's events are handled
 
 
 class Stream(Protocol):
-    """What `video.streams.DrivingStream` is. live: of frames not yet taken, only the newest counts."""
+    """As `video.streams.DrivingStream` is. live: Of the frames that wait, only the newest counts."""
 
     live: bool
 
@@ -40,9 +38,13 @@ class Stream(Protocol):
 
 
 class Arrivals:
-    """Frames of a stream, read by a thread of their own. dropped: how many were overtaken. error: what ended it.
+    """The frames of a stream, read by a thread.
 
-    Of a live stream only the newest frame waits; of another all are kept in order, and the stream waits for us.
+    Of a live stream only the newest frame waits. Of any other all are kept in order, and the stream waits for us.
+
+    Attributes:
+        dropped: How many frames a newer one replaced.
+        error: What ended the stream, if anything did.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -55,7 +57,7 @@ class Arrivals:
         self._thread = threading.Thread(target=self._read, name="frames", daemon=True)
 
     def each(self, idle: Callable[[], None]) -> Iterator[tuple[float, np.ndarray]]:
-        """When each frame came, by `time.monotonic`, and the frame. Calls `idle` while there is none."""
+        """Yields when each frame came, by `time.monotonic`, and the frame. Calls `idle` while there is none."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._frames or self._ended, _PATIENCE)
@@ -73,7 +75,7 @@ class Arrivals:
         try:
             while not self._ended and (frame := self._stream.read()) is not None:
                 self._put(time.monotonic(), frame)
-        except Exception as error:  # whatever it is, it is the main thread's to say
+        except Exception as error:  # raised by the main thread, when it has closed the sink
             self.error = error
         with self._changed:
             self._ended = True
@@ -103,11 +105,11 @@ class Arrivals:
         self._thread.join()
 
 
-class Sink(Protocol):
-    """Where results go. All three may raise StreamClosed; `attend` is called often, also while there is no frame."""
+class LiveSink(Protocol):
+    """Where results go. Its methods may raise StreamClosed. `attend` is called often, also while there is no frame."""
 
     def write(self, frame: np.ndarray, at: float) -> None:
-        """A result, uint8 (H, W, 3), of the frame that came `at` so many seconds after the first."""
+        """Show a result, uint8 (H, W, 3), of the driving frame that came `at` seconds after the first one."""
 
     def attend(self) -> None: ...
 
@@ -121,7 +123,7 @@ class Sink(Protocol):
 
 
 class Writer(Protocol):
-    """What a `Recording` is written with. write: uint8 (B, H, W, 3)."""
+    """What a `LiveVideo` writes to. write: Takes uint8 (B, H, W, 3)."""
 
     def write(self, frames: np.ndarray) -> None: ...
 
@@ -132,11 +134,14 @@ class Writer(Protocol):
     ) -> None: ...
 
 
-class Recording:
-    """A sink that is a video at a constant rate. writer: a `StreamWriter`, or one that makes a file.
+class LiveVideo:
+    """A sink that is a video at a constant rate.
 
-    live: frames come when they like; each fills the time since the one before, so that the video runs at the speed of
-    life. Else every frame is written once.
+    Args:
+        writer: A `StreamWriter`, or what writes a file.
+        fps: Frames a second.
+        live: Frames come at any time. Each fills the time since the one before, so that the video runs in real time.
+            Otherwise every frame is written once.
     """
 
     def __init__(self, writer: Writer, fps: Fraction, *, live: bool) -> None:
@@ -156,7 +161,7 @@ class Recording:
     def reference_asked(self) -> bool:
         return False
 
-    def __enter__(self) -> "Recording":
+    def __enter__(self) -> "LiveVideo":
         self._writer.__enter__()
         return self
 
@@ -166,13 +171,21 @@ class Recording:
         self._writer.__exit__(kind, error, trace)
 
 
-_REMEMBERED = 10_000  # frames whose latency is known for the report
+_REMEMBERED = 10_000  # frames whose latency counts in the report
 
 
 @dataclass(frozen=True)
-class Report:
-    """frames: driven. dropped: came while the network was busy, and were never looked at. held: frames without a usable
-    motion, which show the one before. latency: milliseconds from a frame's arrival to the sink's having its result."""
+class LiveReport:
+    """How a live animation went.
+
+    Attributes:
+        frames: How many were driven.
+        dropped: How many came while the network was busy, and were skipped.
+        held: How many had no usable motion, and show the one before.
+        seconds: From the first frame's arrival to the last result.
+        latency_mean: Milliseconds from a frame's arrival until the sink has its result; None without frames.
+        latency_95: Its 95th percentile.
+    """
 
     frames: int
     dropped: int
@@ -190,27 +203,33 @@ class Report:
         return f"{self.frames} frames, {self.dropped} dropped, {self.frames_per_second:.1f} a second{latency}"
 
 
-def perform_live(
-    performer: Performer,
-    stage: "Stage",
+def run_live(
+    predictor: Predictor,
+    renderer: SourceRenderer,
     stream: Stream,
-    sink: Sink,
+    sink: LiveSink,
     *,
-    mode: "Mode" = "relative",
+    mode: Mode = "relative",
     adapt_scale: bool = True,
     strength: float = 1.0,
     squares: Callable[[np.ndarray], Tensor] | None = None,
     log: Callable[[str], None] = lambda line: None,
-) -> Report:
-    """Drive the source on `stage`, a still picture, with every frame of `stream` until it ends or `sink` is closed.
+) -> LiveReport:
+    """Drive a still source with every frame of `stream`, until it ends or `sink` is closed.
 
-    squares: cuts frames, uint8 (B, H, W, 3), for the network: (B, 3, R, R); by default the centred squares. Movement is
-    since the first frame, or since the one that comes after the sink asked for a new reference, or SIGUSR1 did.
-    Ctrl-C is raised as KeyboardInterrupt, and what the stream raised as it is, when the sink has been closed in good
-    order and `log` got the report. Raises what the sink raises, which then is closed in disorder.
+    The reference frame is the first one. The sink, or the signal SIGUSR1, can ask for a new one: the next frame then.
+
+    Args:
+        renderer: Of the source.
+        mode, adapt_scale, strength: As `Settings` has them.
+        squares: Cuts frames, uint8 (B, H, W, 3), to what the network sees, (B, 3, R, R). None cuts the centred squares.
+        log: Gets the report where an error ends the loop.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, when the sink is closed in good order.
+        Exception: What the stream raised, when the sink is closed in good order; or what the sink raised.
     """
-    resolution = performer.animator.config.resolution
-    follower = Follower(performer, stage, mode, adapt_scale, strength)
+    follower = Follower(predictor, renderer, mode, adapt_scale, strength)
     arrivals, tally = Arrivals(stream), _Tally()
     interrupt: KeyboardInterrupt | None = None
     with suppress(StreamClosed), sink, arrivals, _signals() as signals:
@@ -218,8 +237,8 @@ def perform_live(
             for at, frame in arrivals.each(sink.attend):
                 if sink.reference_asked() or signals:
                     signals.clear()
-                    follower.rest_here()
-                square = squares(frame[None]) if squares else square_frames(frame[None], resolution)
+                    follower.set_reference()
+                square = squares(frame[None]) if squares else square_frames(frame[None], predictor.resolution)
                 sink.write(follower.follow(square), tally.begin(at))
                 tally.end(at)
         except KeyboardInterrupt as error:
@@ -233,38 +252,40 @@ def perform_live(
 
 
 class Follower:
-    """Moves the source as the driver moves. held: frames whose motion was of no use."""
+    """Moves the source as the driver moves, frame by frame. held: How many frames had no usable motion."""
 
-    def __init__(self, performer: Performer, stage: "Stage", mode: "Mode", adapt_scale: bool, strength: float) -> None:
-        self.performer, self.stage, self.mode = performer, stage, mode
+    def __init__(
+        self, predictor: Predictor, renderer: SourceRenderer, mode: Mode, adapt_scale: bool, strength: float
+    ) -> None:
+        self.predictor, self.renderer, self.mode = predictor, renderer, mode
         self.adapt_scale, self.strength = adapt_scale, strength
         self.held = 0
         self._reference: Motion | None = None
         self._last: Motion | None = None
+        self._transfer: MotionTransfer = AtRest()
 
-    def rest_here(self) -> None:
-        """The next frame with a usable motion is the new reference."""
+    def set_reference(self) -> None:
+        """Make the next frame with a usable motion the reference frame; until it comes, the last one serves."""
         self._reference = None
+        if self._last is not None:
+            self._transfer = self._transfer_of(self._last, self._last)
 
     def follow(self, square: Tensor) -> np.ndarray:
         """A driving frame, uint8 (1, 3, R, R) -> the result, uint8 (H, W, 3)."""
-        motion = self.performer.estimate(square).to(torch.device("cpu"))
+        motion = self.predictor.estimate(square).to(torch.device("cpu"))
         if motion.is_finite().all():
             self._last = motion
             self._reference = motion if self._reference is None else self._reference
+            self._transfer = self._transfer_of(motion, self._reference)
         else:
             self.held += 1
-        background = self.stage.backgrounds(square) if self.mode == "absolute" else None
-        return self.stage.compose(self.stage.drive(slice(0, 1), self._direct, background))[0]
+        background = self.renderer.backgrounds(square) if self.mode == "absolute" else None
+        return self.renderer.compose(self.renderer.drive(slice(0, 1), self._transfer, background))[0]
 
-    def _direct(self, source: Motion, first: Motion, part: slice) -> Motion:
-        if self._last is None:
-            return source
+    def _transfer_of(self, motion: Motion, reference: Motion) -> MotionTransfer:
         if self.mode == "absolute":
-            return self._last
-        # None: not one usable motion since a new reference was asked for.
-        reference = self._last if self._reference is None else self._reference
-        return transferred(source, first, self._last, reference, self.adapt_scale, self.strength)
+            return AbsoluteTransfer(motion)
+        return RelativeTransfer(motion, reference, self.adapt_scale, self.strength)
 
 
 class _Tally:
@@ -286,9 +307,9 @@ class _Tally:
         self._total += self._last - at
         self._latencies.append(self._last - at)
 
-    def report(self, dropped: int, held: int) -> Report:
+    def report(self, dropped: int, held: int) -> LiveReport:
         seconds = self._last - self._first if self._frames else 0.0
-        return Report(
+        return LiveReport(
             frames=self._frames,
             dropped=dropped,
             held=held,

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtanimate.animation.animate import MARK
-from mtanimate.animation.live import Recording, Report, Sink, perform_live
-from mtanimate.animation.results import STANDARD_OUTPUT, check_result, codec_for, open_result
+from mtanimate.animation.live import LiveReport, LiveSink, LiveVideo, run_live
+from mtanimate.animation.results import MARK, STANDARD_OUTPUT, check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
-from mtanimate.animation.source import StillStage
+from mtanimate.animation.source import open_renderer
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Square, resize_frames
 from mtanimate.faces.framing import frame_source, parse_crop, parse_face
-from mtanimate.inference.loading import Cast
+from mtanimate.inference.loading import load_network
+from mtanimate.inference.predictor import Predictor
 from mtanimate.outputs import check_not_input, claim
 from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import read_image
@@ -26,7 +26,7 @@ from mtanimate.video.streams import DrivingStream, check_stream
 from mtanimate.video.window import Window
 
 WINDOW = Path("window")
-# What needs the whole performance before its first frame, or a file.
+# Settings that need the whole motion before the first frame, or a file.
 _NOT_LIVE = ("smooth", "start", "end", "compare", "track")
 
 
@@ -45,13 +45,25 @@ def animate_stream(
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
     **settings: Any,
-) -> Report:
+) -> LiveReport:
     """Animate a picture with a stream, until it ends.
 
-    driving: `webcam:N`, or `-` for standard input. out: `window`, `-` for standard output (Matroska, or Y4M by the
-    codec `raw`), or a video file. settings: fields of `Settings`; those that look ahead are refused. Movement is since
-    the first frame, whose face says where the driving square is. max_pixels: of the source, and of a frame.
-    Raises as `perform_live`, InputError for a wrong option or file, and MTAnimateError where another run writes `out`.
+    The reference frame is the first one, and its face says where the driving square is.
+
+    Args:
+        source: A picture.
+        driving: `webcam:N`, or `-` for standard input.
+        out: `window`, `-` for standard output (Matroska, or Y4M by the codec `raw`), or a video file.
+        batch_size: Must be None: a stream is played frame by frame.
+        **settings: Fields of `Settings`. Those that look ahead are refused.
+
+    The other arguments are those of `mtanimate.animation.animate.animate`.
+
+    Raises:
+        InputError: A file or an option is wrong.
+        MTAnimateError: Another run writes `out`.
+
+    Also raises what `run_live` raises.
     """
     chosen = Settings(**settings | {"codec": codec_for(out, settings.get("codec"))})
     source, out = Path(source).expanduser(), Path(out).expanduser()
@@ -67,21 +79,22 @@ def animate_stream(
         picture = read_image(source, log, max_pixels=max_pixels)
         squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), log)
         check_stream(driving)
-        cast = Cast(checkpoint, device, precision, backend, log, allow_code=allow_code)
-        performer = cast.performer(lambda line: log(f"warning: {line}"))
-        stage = StillStage(performer, picture, squares, paste=chosen.paste_back, lock=chosen.background == "lock")
-        log(cast.describe())
+        loaded = load_network(checkpoint, device, precision, backend, log, allow_code=allow_code)
+        predictor = Predictor.of(loaded, lambda line: log(f"warning: {line}"))
+        locked = chosen.background == "lock"
+        renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked)
+        log(loaded.describe())
         stream = stack.enter_context(DrivingStream(driving, max_pixels))
-        sink = _sink(out, chosen, stream, stage.width, stage.height, overwrite)
-        return perform_live(
-            performer,
-            stage,
+        sink = _open_sink(out, chosen, stream, renderer.width, renderer.height, overwrite)
+        return run_live(
+            predictor,
+            renderer,
             stream,
             sink,
             mode=chosen.mode,
             adapt_scale=chosen.adapt_scale,
             strength=chosen.strength,
-            squares=_Cutting(chosen.driving_crop, cast.resolution, log),
+            squares=_DrivingSquares(chosen.driving_crop, loaded.resolution, log),
             log=log,
         )
 
@@ -97,26 +110,28 @@ def _check(settings: Settings, out: Path, overwrite: bool) -> None:
         check_result(out, overwrite, settings.codec, settings.crf)
 
 
-def _sink(out: Path, settings: Settings, stream: DrivingStream, width: int, height: int, overwrite: bool) -> Sink:
+def _open_sink(
+    out: Path, settings: Settings, stream: DrivingStream, width: int, height: int, overwrite: bool
+) -> LiveSink:
     if out == WINDOW:
         return Window()
     options: dict[str, Any] = {"fps": stream.fps, "width": width, "height": height, "codec": settings.codec}
     options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": overwrite}
     writer = open_result(out, frames=2, **options, **(MARK if settings.mark else {}))
-    return Recording(writer, stream.fps, live=stream.live)
+    return LiveVideo(writer, stream.fps, live=stream.live)
 
 
-class _Cutting:
-    """Cuts the driving frames: about the face of the first, or as `crop` says."""
+class _DrivingSquares:
+    """Cuts the square out of the driving frames: about the face in the first one, or as `crop` says."""
 
     def __init__(self, crop: str, resolution: int, log: Callable[[str], None]) -> None:
         self._crop = parse_crop(crop, "--driving-crop")
-        self._resolution, self._say = resolution, log
+        self._resolution, self._log = resolution, log
         self._square: Square | None = None
 
     def __call__(self, frames: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> uint8 (B, 3, R, R). Raises InputError for a square out of the picture."""
         if self._square is None:
             named = ("driving video", "--driving-crop")
-            (self._square,) = frame_source(frames[0], self._crop, "largest", self._say, *named)
+            (self._square,) = frame_source(frames[0], self._crop, "largest", self._log, *named)
         return resize_frames(self._square.cut(frames), self._resolution)

@@ -16,18 +16,26 @@ from mtanimate.video.streams import StreamWriter
 
 STANDARD_OUTPUT = Path("-")
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+# Metadata that says what a result is.
+MARK = {
+    "title": "Synthetic video made with mtanimate",
+    "comment": "AI-generated: a picture animated with the motion of another video",
+}
 # Of H.264's level 5.2: blocks of 16 x 16 pixels.
 _MOST_BLOCKS, _MOST_BLOCKS_A_SECOND = 36_864, 2_073_600
 _MOST_PIXELS_OF_H265 = 35_651_584  # of its highest level, 6.2
 
 
 def codec_for(out: str | Path, codec: str | None) -> str | None:
-    """A name that ends in a slash is a folder of PNG; a Path keeps no slash."""
+    """The codec that `--codec` and the name of `out` ask for; None where the name's suffix decides.
+
+    A name that ends in a slash is a folder of PNG. It must be a text, since a Path keeps no slash.
+    """
     return "png" if codec is None and ends_in_slash(out) else codec
 
 
 def check_result(out: Path, overwrite: bool, codec: str | None, crf: int | None) -> None:
-    """Says before any work whether `out` can be written. Raises InputError as `check_output`."""
+    """Check before any work that `out` can be written. Raises InputError as `check_output` does."""
     if out == STANDARD_OUTPUT:
         if codec not in (None, "h264", "raw") or crf is not None:
             raise InputError("--out -: standard output takes --codec h264 (Matroska) or raw (Y4M), and no --crf")
@@ -43,11 +51,18 @@ def check_result(out: Path, overwrite: bool, codec: str | None, crf: int | None)
 def open_result(
     out: Path, *, frames: int, title: str | None = None, comment: str | None = None, **options: Any
 ) -> "VideoWriter | StreamWriter | Picture":
-    """What `frames` frames are written to; options as `VideoWriter` has them. Use it in a `with` statement.
+    """Open what the frames are written to, for a `with` statement.
 
-    An `out` that came to be since `check_result` is replaced only where they say `overwrite`.
+    Args:
+        out: A video, a folder of PNG, a picture, or "-" for standard output.
+        frames: How many there will be.
+        title: For the metadata.
+        comment: For the metadata.
+        **options: As `VideoWriter` takes them. An `out` that appeared since `check_result` is replaced only with
+            `overwrite`.
 
-    Raises InputError where `out` is a picture and there are several frames.
+    Raises:
+        InputError: `out` is a picture and there are several frames.
     """
     if out == STANDARD_OUTPUT:
         text = {name: value for name, value in (("title", title), ("comment", comment)) if value}
@@ -63,7 +78,7 @@ def open_result(
 
 
 def hard_to_play(out: Path, codec: str | None, width: int, height: int, fps: Fraction) -> str:
-    """Why many players will not show a result of this size and rate, and what to do; empty where they will."""
+    """Why many players will not show a result of this size and rate, and what to do. Empty where they will."""
     if out == STANDARD_OUTPUT or _is_picture(out) or choose_encoding(out, codec).name != "h264":
         return ""
     blocks = ceil(width / 16) * ceil(height / 16)
@@ -81,7 +96,7 @@ def _is_picture(out: Path) -> bool:
 
 
 class Picture:
-    """Takes one frame, and writes it when all is well. text: by PNG's keywords."""
+    """Takes one frame, and writes it at the end unless there was an error. text: by PNG's keywords."""
 
     audio = False
 

@@ -1,12 +1,14 @@
-"""Motion between two faces, in each face's own coordinates: the head's movement, and what its features do.
+"""Retargeting: what the driver's motion becomes on the source.
 
-A keypoint's movement in the picture mixes both, and added to a face of another shape it bends that face. Here the
-skull's movement carries the source's own shape, and features move by shares of the source's own mouth and eyes.
+Between faces it works in each face's own coordinates. A keypoint's movement in the picture mixes the head's movement
+with that of its features, and would bend a face of another shape. So the head's movement carries the source's own
+shape, and features move in proportion to the source's own mouth and eyes.
 """
 
 import math
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -22,12 +24,12 @@ _MOUTH_CORNERS = token_indices((61, 291))
 _EYE_CORNERS = (token_indices((33, 133)), token_indices((362, 263)))
 _LIPS = [token_indices(pair) for pair in ((13, 14), (81, 178), (311, 402))]  # upper, lower
 _LIDS = [token_indices(pair) for pair in ((159, 145), (386, 374))]
-_SIZES = (0.6, 1.6)  # of a source's mouth or eye, in the driver's: beyond, one of the two was misread
-_WIDEST = 2.0  # a lid's opening, in that of the source's own eye
+_SIZES = (0.6, 1.6)  # the source's mouth or eye relative to the driver's; beyond, one of the two was misread
+_WIDEST = 2.0  # the largest opening of lids, relative to the source's own eye
 _SHUT = 0.03  # an opening, in face coordinates, below which a ratio to it means nothing
-# How much more a difference of lips and lids counts than one of the pose, when a frame of rest is chosen.
+# The weight of lips and lids against that of the pose, when the reference frame is chosen.
 _EXPRESSION = 2.0
-_SCALE = 0.6  # so that the same distances are far as of other motions (`mtanimate.animation.retargeting`)
+_SCALE = 0.6  # brings distances between faces to the scale of other motions, so that `FAR` holds for both
 
 
 def own_coordinates(motion: Motion) -> Tensor:
@@ -39,10 +41,14 @@ def own_coordinates(motion: Motion) -> Tensor:
 def transfer_face(
     source: Motion, driving: Motion, reference: Motion, adapt_scale: bool = True, strength: float = 1.0
 ) -> Motion:
-    """The source's motion after what the driver's head and features did from `reference` to `driving`.
+    """The source's motion after the driver's head and features moved from `reference` to `driving`.
 
-    source has batch 1 or B, reference 1, driving B. adapt_scale: the head's movement through the picture is in sizes
-    of the head, and that of mouth and eyes in sizes of theirs. strength: of all of it; 0 leaves the source where it is.
+    Args:
+        source: Batch 1 or B.
+        driving: Batch B.
+        reference: Batch 1.
+        adapt_scale: Scale the head's movement by the sizes of the heads, and that of mouth and eyes by theirs.
+        strength: Of the whole movement; 0 leaves the source where it is.
     """
     _, driver_origin = face_frame(driving.keypoints)
     rest_frame, rest_origin = face_frame(reference.keypoints)
@@ -61,8 +67,11 @@ def transfer_face(
 
 
 def face_distances(source: Motion, driving: Motion) -> Tensor:
-    """How far each driving frame's pose and expression is from the source's: (T,). 0.05 to 0.15 within one person's
-    talking; the nearest frame of somebody else's clip is 0.14 away in the median, 0.28 where he looks another way."""
+    """How far the pose and expression of each driving frame is from the source's: (T,).
+
+    While one person talks it is 0.05 to 0.15. The nearest frame of another person's clip has a median of 0.14, or 0.28
+    where that person looks another way.
+    """
     frames, _ = face_frame(driving.keypoints)
     frame, _ = face_frame(source.keypoints[:1])
     turn = frames / _size(frames)[:, None, None] - frame / _size(frame)[:, None, None]
@@ -73,13 +82,13 @@ def face_distances(source: Motion, driving: Motion) -> Tensor:
 
 
 def _openings(own: Tensor) -> Tensor:
-    """Of mouth, right and left eye: (B, 3)."""
+    """How far mouth, right eye and left eye are open, in face coordinates: (B, 3)."""
     pairs = [_LIPS[0], *_LIDS]
     return torch.stack([(own[:, lower] - own[:, upper]).norm(dim=-1) for upper, lower in pairs], dim=1)
 
 
 def _part_sizes(own: Tensor, rest: Tensor) -> Tensor:
-    """How much larger the source's mouth and eyes are than the driver's: (B, K), 1 for all else."""
+    """How much larger the source's mouth and eyes are than the driver's: (B, K), 1 for all other points."""
     parts = [(_MOUTH, _MOUTH_CORNERS), *zip(_EYES, _EYE_CORNERS, strict=True)]
     sizes = torch.ones(own.shape[:2], dtype=own.dtype, device=own.device)
     for part, (one, other) in parts:
@@ -89,8 +98,11 @@ def _part_sizes(own: Tensor, rest: Tensor) -> Tensor:
 
 
 def _bounded(own: Tensor, rest: Tensor, driving: Tensor, features: Tensor, strength: float) -> Tensor:
-    """`features` with lips that do not pass through each other, and lids that open by the driver's share: an eye that
-    the driver shuts is shut, however wide the source's own is. Each other tensor: as `own_coordinates` gives it."""
+    """`features` with lips that do not pass through each other, and lids that open in the driver's proportion.
+
+    An eye that the driver shuts is shut, however wide the source's own is. The other tensors are in face coordinates,
+    as `own_coordinates` gives them.
+    """
     features = features.clone()
     for upper, lower in _LIPS:
         gap = features[:, lower] - features[:, upper]
@@ -103,24 +115,31 @@ def _bounded(own: Tensor, rest: Tensor, driving: Tensor, features: Tensor, stren
 
 
 def _set_gap(features: Tensor, upper: int, lower: int, gap: Tensor) -> None:
-    """In place: the two points stay about their middle."""
+    """In place: the two points keep their middle."""
     middle = (features[:, upper] + features[:, lower]) / 2
     features[:, upper], features[:, lower] = middle - gap / 2, middle + gap / 2
 
 
 def _size(frame: Tensor) -> Tensor:
-    """Of a face, from its matrix (B, 2, 2): (B,)."""
+    """The size of a face, from its matrix (B, 2, 2): (B,)."""
     return torch.linalg.det(frame).abs().sqrt()
 
 
-# Between the normalised keypoints of two pictures; see `pose_distances`. 0.05 to 0.1 within one person's talking,
-# 0.2 and more where a head is turned the other way.
+# A distance by `pose_distances`. While one person talks it is 0.05 to 0.1, and 0.2 or more where the head is turned the
+# other way.
 FAR = 0.25
 
 
 def smoothed(motion: Motion, seconds: float, fps: float) -> Motion:
-    """Every keypoint and matrix averaged over time by a Gaussian of this standard deviation: no lag, since it looks
-    ahead as far as back. The ends are mirrored."""
+    """Every keypoint and matrix, averaged over time by a Gaussian.
+
+    It looks ahead as far as back, so that nothing lags. The ends are mirrored.
+
+    Args:
+        motion: Batch T.
+        seconds: The Gaussian's standard deviation; 0 leaves the motion as it is.
+        fps: Frames a second.
+    """
     sigma = seconds * fps
     if sigma <= 0 or len(motion) < 2:
         return motion
@@ -133,15 +152,17 @@ def smoothed(motion: Motion, seconds: float, fps: float) -> Motion:
 
 
 def _filtered(values: Tensor, window: Tensor) -> Tensor:
-    """(T, ...) over T."""
+    """(T, ...), filtered over T."""
     tracks = values.double().flatten(1).T[:, None]
     radius = len(window) // 2
     return F.conv1d(F.pad(tracks, (radius, radius), "reflect"), window[None, None])[:, 0].T.view_as(values).to(values)
 
 
 def held(count: int, lost: list[int]) -> list[int]:
-    """Of `count` frames, the one that each takes its motion from: a lost one from the last that is not lost; at the
-    beginning, from the first one after it."""
+    """For each of `count` frames, the number of the frame whose motion it takes.
+
+    A lost frame takes that of the last one before it that is not lost; at the beginning, of the first one after it.
+    """
     gone = set(lost)
     there = [number for number in range(count) if number not in gone]
     if not there:
@@ -154,10 +175,10 @@ def held(count: int, lost: list[int]) -> list[int]:
 
 
 def pose_distances(source: Motion, driving: Motion) -> Tensor:
-    """How far each driving frame's pose is from the source's, and of faces their expression: (T,).
+    """How far the pose of each driving frame, and of faces the expression, is from the source's: (T,).
 
     Keypoints are centred on their mean and divided by their root mean square distance from it, so that neither place
-    nor size counts; then the mean Euclidean distance.
+    nor size counts. The distance is the mean Euclidean one.
     """
     if source.kind == "face":
         return face_distances(source, driving)
@@ -172,7 +193,13 @@ def _normalised(keypoints: Tensor) -> Tensor:
 
 
 def choose_reference(source: Motion, driving: Motion, reference: int | Literal["best"]) -> tuple[int, float]:
-    """The frame that counts as rest, and how far its pose is from the source's."""
+    """The number of the driver's reference frame, and how far its pose is from the source's.
+
+    Args:
+        source: Batch 1.
+        driving: Batch T.
+        reference: A number, or "best" for the frame whose pose is nearest to the source's.
+    """
     distances = pose_distances(source, driving)
     number = int(distances.argmin()) if reference == "best" else reference
     return number, float(distances[number])
@@ -183,10 +210,96 @@ def transferred(
 ) -> Motion:
     """The driver's movement since the reference frame, added to the source's own motion.
 
-    source: batch 1 or that of driving; first: the source's first picture, whose subject's size counts, batch 1, as
-    reference. adapt_scale: by the sizes of the two subjects. strength: as `transfer_relative` takes it.
+    Args:
+        source: Batch 1, or that of `driving`.
+        first: The source's first picture, batch 1. The size of its subject is the source's size.
+        driving: Batch B.
+        reference: The driver's frame at rest, batch 1.
+        adapt_scale: Scale the movement by the sizes of the two subjects.
+        strength: Of the movement: 1 as it is, 0 for none.
+
+    Returns:
+        Batch B.
     """
     if source.kind == "face":
         return transfer_face(source, driving, reference, adapt_scale, strength)
     scale = movement_scale(first, reference) if adapt_scale else 1.0
     return transfer_relative(source, driving, reference, scale, strength)
+
+
+class MotionTransfer(Protocol):
+    """Carries the driver's motion over to a source."""
+
+    def onto(self, source: Motion, first: Motion, frames: slice = slice(None)) -> Motion:
+        """The source's motion in these frames of the driver's sequence.
+
+        Args:
+            source: The motion of the source's own pictures: batch 1, or one for each of the frames.
+            first: That of the source's first picture, batch 1.
+            frames: Which frames of the sequence, B in all; by default all of them.
+
+        Returns:
+            Batch B, or 1 for a source that stays at rest.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class AtRest:
+    """The source does not move."""
+
+    def onto(self, source: Motion, first: Motion, frames: slice = slice(None)) -> Motion:
+        return source
+
+
+@dataclass(frozen=True)
+class AbsoluteTransfer:
+    """The source takes over the driver's pose. driving: batch T."""
+
+    driving: Motion
+
+    def onto(self, source: Motion, first: Motion, frames: slice = slice(None)) -> Motion:
+        return self.driving[frames]
+
+
+@dataclass(frozen=True)
+class RelativeTransfer:
+    """The source adds the driver's movement since the reference frame to its own pose, as `transferred` does.
+
+    Attributes:
+        driving: Batch T.
+        reference: The driver's frame at rest, batch 1.
+        adapt_scale: Scale the movement by the sizes of the two subjects.
+        strength: Of the movement: 1 as it is, 0 for none.
+    """
+
+    driving: Motion
+    reference: Motion
+    adapt_scale: bool = True
+    strength: float = 1.0
+
+    def onto(self, source: Motion, first: Motion, frames: slice = slice(None)) -> Motion:
+        return transferred(source, first, self.driving[frames], self.reference, self.adapt_scale, self.strength)
+
+
+@dataclass(frozen=True)
+class RetargetedMotion:
+    """How the source moves.
+
+    Attributes:
+        transfer: Carries the driver's motion over to the source.
+        background: The background's motion, (T, 3, 3); None where it stands still.
+        frames: How many frames the result has.
+        fps: Frames a second.
+        times: Of the driver's frames, in seconds since the first; None where the rate is constant.
+        reference_frame: The number, in the driving video, of the frame that counts as rest; None without one.
+        reference_distance: Between the poses of the source and of the reference frame.
+    """
+
+    transfer: MotionTransfer
+    background: Tensor | None
+    frames: int
+    fps: Fraction
+    times: list[Fraction] | None
+    reference_frame: int | None = None
+    reference_distance: float | None = None

@@ -19,7 +19,7 @@ from mtanimate.evaluation.samples import SampleFolders
 from mtanimate.evaluation.summary import METHOD, PAIRS_METHOD
 from mtanimate.faces.detection import square_frames
 from mtanimate.files import sha256
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.predictor import Predictor
 from mtanimate.inference.prefetch import to_frames
 from mtanimate.metrics.detector_pool import DetectorChoice, DetectorPool, MeshDetectorChoice, TruthCache, open_detector
 from mtanimate.metrics.detectors import Detections, Detector, Frames
@@ -79,7 +79,7 @@ class Evaluator:
         cache: Detections in true frames, kept between evaluations.
     """
 
-    performer: Performer
+    predictor: Predictor
     relative: bool
     pool: DetectorPool | None
     mesh: DetectorPool | None
@@ -91,7 +91,7 @@ class Evaluator:
 
     @property
     def resolution(self) -> int:
-        return self.performer.animator.config.resolution
+        return self.predictor.network.config.resolution
 
     def first_frame(self, reader: Footage) -> Tensor:
         """The clip's first frame, uint8 (1, 3, R, R). Raises InputError for a broken clip."""
@@ -112,18 +112,18 @@ class Evaluator:
             InputError: The clip is broken.
         """
         with clock.on("generation"):
-            encoded = self.performer.encode(source)
+            encoded = self.predictor.encode(source)
         whole = self._relative_motion(reader, encoded.motion, clock) if self.relative else None
         done = 0
-        for batch in reader.batches(self.performer.batch_size, step=self.every):
+        for batch in reader.batches(self.predictor.batch_size, step=self.every):
             driving = square_frames(batch, self.resolution)
             with clock.on("generation"):
                 if whole is not None:
                     motion, background = whole[done : done + len(driving)], None
                 else:
-                    motion = self.performer.estimate(driving)
-                    background = self.performer.predict_background(encoded, driving)
-                generated = self.performer.drive(encoded, motion, background)
+                    motion = self.predictor.estimate(driving)
+                    background = self.predictor.predict_background(encoded, driving)
+                generated = self.predictor.drive(encoded, motion, background)
                 pictures = to_frames(generated)
             numbers = range(done * self.every, (done + len(driving)) * self.every, self.every)
             yield DrivenFrames(numbers, driving, generated, pictures)
@@ -141,9 +141,9 @@ class Evaluator:
         The reference is the driving frame whose pose, and in faces whose expression, is nearest to the source's.
         """
         motions = []
-        for batch in reader.batches(self.performer.batch_size, step=self.every):
+        for batch in reader.batches(self.predictor.batch_size, step=self.every):
             with clock.on("generation"):
-                motions.append(self.performer.estimate(square_frames(batch, self.resolution)))
+                motions.append(self.predictor.estimate(square_frames(batch, self.resolution)))
         motion = Motion.cat(motions)
         number, _ = choose_reference(source, motion, "best")
         return transferred(source, source, motion, motion[number : number + 1], True, 1.0)
@@ -372,7 +372,7 @@ class EvaluationRun:
         self, stack: ExitStack, samples: SampleFolders, workers: int, log: Callable[[str], None]
     ) -> Evaluator:
         animator = read_checkpoint(self.checkpoint, self.device).animator
-        performer = Performer(animator, self.precision, log)
+        performer = Predictor(animator, self.precision, log)
         pool = mesh = None
         if self.detector is not None:
             pool = stack.enter_context(DetectorPool(self.choice, identity=self.describes, processes=workers))

@@ -15,7 +15,7 @@ from mtanimate.export.parity import Differences, calibration_frames, compare, sy
 from mtanimate.export.programs import check_format, save_models, save_programs, to_onnx, trace
 from mtanimate.export.quantisation import quantise_models
 from mtanimate.files import replacing_folder, sha256, taken
-from mtanimate.inference.backends import Exported
+from mtanimate.inference.backends import ExportedNetwork
 from mtanimate.inference.manifest import Manifest, digests, foreign_in, graphs_of
 from mtanimate.models.animator import Animator
 from mtanimate.outputs import check_folder, check_not_input, claim
@@ -92,7 +92,9 @@ def export(
                 written = _write(animator, format, precision, groups, folder, log)
                 log("comparing with PyTorch")
                 files = digests(folder)
-                differences = compare(animator, Exported(folder, format, animator.config, files), groups, precision)
+                differences = compare(
+                    animator, ExportedNetwork(folder, format, animator.config, files), groups, precision
+                )
                 if not differences.within:
                     raise MTAnimateError(_too_far(differences))
                 Manifest(

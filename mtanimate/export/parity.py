@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import square_frames
-from mtanimate.inference.backends import Exported
+from mtanimate.inference.backends import ExportedNetwork
 from mtanimate.models.animator import Animator, Rendering
 from mtanimate.video import read_image
 from mtanimate.video.footage import is_moving, open_footage
@@ -89,7 +89,7 @@ class Differences:
 
 
 @torch.inference_mode()
-def compare(animator: Animator, exported: Exported, groups: Sequence[Tensor], precision: str) -> Differences:
+def compare(animator: Animator, exported: ExportedNetwork, groups: Sequence[Tensor], precision: str) -> Differences:
     """Animates with both networks and compares.
 
     The first frame of each group (four at most) is driven by one frame of it, and by three at once.
@@ -126,7 +126,7 @@ def compare(animator: Animator, exported: Exported, groups: Sequence[Tensor], pr
     )
 
 
-def drive(network: Animator | Exported, source: Tensor, driving: Tensor) -> tuple[Rendering, Tensor]:
+def drive(network: Animator | ExportedNetwork, source: Tensor, driving: Tensor) -> tuple[Rendering, Tensor]:
     """Animates a source (1, 3, R, R) by frames (B, 3, R, R), absolute; also returns the driving keypoints."""
     motion = network.estimate_motion(driving)
     background = network.predict_background(source, driving)

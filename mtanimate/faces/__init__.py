@@ -1,1 +1,1 @@
-"""Faces in pictures: finding them, framing the square about them, and the points of their mesh."""
+"""Faces in pictures: finding them, framing the square around them, and the points of their mesh."""

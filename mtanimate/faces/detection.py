@@ -1,4 +1,4 @@
-"""Squares of a picture: what is cut out of it, never padded and never stretched."""
+"""Faces and squares: where a face is, and the square that is cut out around it, never padded and never stretched."""
 
 import threading
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from mtanimate.errors import InputError
 
 @dataclass(frozen=True)
 class Square:
-    """A square of a picture, in pixels: its left and top edges and its side."""
+    """A square of a picture. x, y: Its left and top edges, in pixels from the picture's top left corner."""
 
     x: int
     y: int
@@ -29,15 +29,18 @@ class Square:
 
 
 def centred_square(width: int, height: int) -> Square:
-    """The largest square in the middle of a picture: nothing is ever stretched."""
+    """The largest square in the middle of a picture."""
     side = min(width, height)
     return Square((width - side) // 2, (height - side) // 2, side)
 
 
 def square_around(x: float, y: float, side: float, width: int, height: int) -> Square:
-    """The square around a point, moved into the picture, and smaller only where the picture is too small for it.
+    """The square around a point, moved into the picture. It is smaller only where the picture is too small for it.
 
-    x, y: the wanted centre, right and down from the picture's top left corner; side, width, height: pixels.
+    Args:
+        x, y: The wanted centre, in pixels from the picture's top left corner.
+        side: The wanted side, in pixels.
+        width, height: Of the picture, in pixels.
     """
     whole = max(1, min(round(side), width, height))
     left = min(max(round(x - whole / 2), 0), width - whole)
@@ -56,9 +59,14 @@ def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:
 
 
 def resize_part(frame: np.ndarray, left: float, top: float, side: float, resolution: int) -> Tensor:
-    """A square of uint8 (H, W, 3) that begins between pixels -> uint8 (3, resolution, resolution), as `resize_frames`.
+    """As `resize_frames`, for a square that begins between pixels.
 
-    left, top, side: in pixels; the square lies within the frame.
+    Args:
+        frame: uint8 RGB (H, W, 3).
+        left, top, side: Of the square, in pixels. It lies within the frame.
+
+    Returns:
+        uint8 (3, resolution, resolution).
     """
     box = (left, top, min(left + side, frame.shape[1]), min(top + side, frame.shape[0]))
     picture = Image.fromarray(frame).resize((resolution, resolution), Image.Resampling.BICUBIC, box)
@@ -70,17 +78,17 @@ def square_frames(frames: np.ndarray, resolution: int) -> Tensor:
     return resize_frames(centred_square(frames.shape[2], frames.shape[1]).cut(frames), resolution)
 
 
-# The detector sees faces of about 80 pixels and more: in pictures brought to such longer sides those of a tenth of
-# a large picture's, of a third of a small one's.
+# The longer sides to which pictures are resized. The detector sees faces of about 80 pixels and more: a tenth of the
+# larger side, a third of the smaller one.
 _SMALLEST, LARGEST = 256, 800
 
-# A detector keeps its working memory in itself, and dlib lets other threads run meanwhile: one a thread.
+# A detector holds its own working memory, and dlib lets other threads run meanwhile: each thread has one.
 _of_this_thread = threading.local()
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels from the picture's top left corner; right and bottom lie just outside of it."""
+    """A rectangle, in pixels from the picture's top left corner. right and bottom lie just outside of it."""
 
     left: float
     top: float
@@ -105,11 +113,11 @@ class Box:
         return max(0, self.width) * max(0, self.height)
 
     def moved(self, x: float, y: float) -> "Box":
-        """As far to the right and down."""
+        """The box, shifted by so many pixels to the right and down."""
         return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
 
     def common(self, other: "Box") -> "Box":
-        """What lies in both; its area is 0 where nothing does."""
+        """The intersection of both; its area is 0 where they do not overlap."""
         return Box(
             max(self.left, other.left),
             max(self.top, other.top),
@@ -118,7 +126,7 @@ class Box:
         )
 
     def likeness(self, other: "Box") -> float:
-        """Intersection over union: 1 for the same box, 0 for boxes apart."""
+        """Intersection over union: 1 for the same box, 0 for boxes that do not overlap."""
         both = self.common(other).area
         return both / (self.area + other.area - both) if both else 0.0
 
@@ -129,13 +137,19 @@ def check_installed() -> None:
 
 
 def find_faces(frame: np.ndarray, largest: int = LARGEST) -> list[Box]:
-    """The upright faces in uint8 RGB (H, W, 3), the largest first. Any thread may call it.
+    """The upright faces in a picture, the largest first. Any thread may call it.
 
-    A box is about as wide and as high as the face is from brow to chin, and may reach beyond the picture.
-    Faces smaller than a tenth of the picture's longer side are not found, nor those below 80 pixels in a picture of
-    800 or less, below a third of the side in one of 256 or less.
-    largest: pixels, 256 or more: a larger picture is searched at that longer side. More finds smaller faces, slower.
-    Raises InputError where dlib is missing.
+    A box is about as wide and as high as the face from brow to chin, and may reach beyond the picture. By default, the
+    smallest faces that are found measure a tenth of the picture's longer side, but at least 80 pixels in a picture of
+    800 or less, and a third of the side in a picture of 256 or less.
+
+    Args:
+        frame: uint8 RGB (H, W, 3).
+        largest: The longer side, 256 pixels or more, to which a larger picture is reduced. More finds smaller faces,
+            and takes longer.
+
+    Raises:
+        InputError: dlib is missing.
     """
     detect = _detector()
     picture = Image.fromarray(frame).convert("L")
@@ -161,24 +175,26 @@ def _detector() -> Any:
 
 
 SAMPLES_A_SECOND = 5
-LOST_SECONDS = 0.5  # a face away for longer is no more waited for
+LOST_SECONDS = 0.5  # a face that is away for longer is given up
 SAME_FACE = 0.25  # the least likeness of a face's boxes in two samples
 
-# The framing of the field's talking-head crops.
-FACE_SHARE = 0.5  # of the square's side
-FACE_DOWN = 0.53  # of the square's side: where the face's centre is, from the top
-MARGIN = 0.25  # of the face, around everywhere it goes
+# The framing that is usual for talking heads.
+FACE_SHARE = 0.5  # the face's size, relative to the square's side
+FACE_DOWN = 0.53  # the height of the face's centre from the top, relative to the square's side
+MARGIN = 0.25  # around all places of the face, relative to its size
 
 
 def sample_step(fps: Fraction) -> int:
-    """Every how many frames faces are looked for."""
+    """Faces are looked for in every so many frames. fps: Frames a second."""
     return max(1, round(fps / SAMPLES_A_SECOND))
 
 
 def face_square(boxes: list[Box], width: int, height: int) -> Square:
-    """The square for a face that was at these places: half of it face, and room for everywhere it went.
+    """The square for a face that was at these places. The face fills half of it, with room for all of its places.
 
-    boxes: one or more. width, height: of the picture, in pixels; the square lies within it.
+    Args:
+        boxes: The places, one or more.
+        width, height: Of the picture, in pixels. The square lies within it.
     """
     face = Box(*(median(getattr(box, side) for box in boxes) for side in ("left", "top", "right", "bottom")))
     size = max(face.width, face.height)
@@ -188,7 +204,7 @@ def face_square(boxes: list[Box], width: int, height: int) -> Square:
     side = max(size / FACE_SHARE, right - left, bottom - top)
     x, y = face.centre
     y -= (FACE_DOWN - 0.5) * side
-    # The face's usual place decides, as far as no other place of it falls outside.
+    # Centred on the face's usual place, and moved only as far as its other places need.
     x = min(max(x, right - side / 2), left + side / 2)
     y = min(max(y, bottom - side / 2), top + side / 2)
     return square_around(x, y, side, width, height)

@@ -1,4 +1,4 @@
-"""Where the network's square is cut: out of the source, and out of every driving frame."""
+"""Framing: which square the network sees of the source, and of every driving frame."""
 
 import re
 from collections.abc import Callable
@@ -34,18 +34,18 @@ Crop = Literal["auto", "none"] | Square
 Face = Literal["largest", "all"] | int
 Log = Callable[[str], None]
 
-# A source is searched once, so with more pixels than a driving frame: groups have faces of a twentieth of a photo.
+# A source is searched only once, so at a higher resolution: in a group, a face measures a twentieth of the photo.
 _SOURCE_PIXELS = 1600
 
-# How slowly a square follows, as standard deviations of the smoothing: more slowly in size, where a wrong change is
-# seen at once as a pulsing, and where the detector's steps are coarse.
+# The standard deviations of the smoothing with which a square follows the face. Its size follows more slowly: the
+# detector's sizes are coarse, and a wrong change shows at once as pulsing.
 _PLACE_SECONDS, _SIDE_SECONDS = 0.5, 2.0
 
 
 def parse_crop(text: str, option: str = "--crop") -> Crop:
-    """`auto`, `none` or `X,Y,W,H` in pixels, as they are given on the command line under the name `option`.
+    """Parse `auto`, `none` or `X,Y,W,H` in pixels, as the command line takes them. option: The option's name.
 
-    Raises InputError for anything else, and where W and H differ: nothing is stretched.
+    Raises InputError for anything else, and where W and H differ, since nothing is stretched.
     """
     if text in ("auto", "none"):
         return text  # type: ignore[return-value]
@@ -61,7 +61,7 @@ def parse_crop(text: str, option: str = "--crop") -> Crop:
 
 
 def parse_face(text: str) -> Face:
-    """`largest`, `all`, or a number from 1. Raises InputError for anything else."""
+    """Parse `largest`, `all`, or a number from 1 on. Raises InputError for anything else."""
     if text in ("largest", "all"):
         return text  # type: ignore[return-value]
     if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
@@ -70,7 +70,7 @@ def parse_face(text: str) -> Face:
 
 
 def check_inside(square: Square, width: int, height: int, what: str, option: str = "--crop") -> None:
-    """Raises InputError where a square reaches out of a picture of this size, in pixels. what: the picture's name."""
+    """Raises InputError where a square reaches out of a picture of this size, in pixels. what: The picture's name."""
     if square.x + square.side > width or square.y + square.side > height:
         asked = f"{square.x},{square.y},{square.side},{square.side}"
         raise InputError(f"{option} {asked} reaches out of the {what}, which is {width} x {height}: move or shrink it")
@@ -79,12 +79,20 @@ def check_inside(square: Square, width: int, height: int, what: str, option: str
 def frame_source(
     picture: np.ndarray, crop: Crop, face: Face, log: Log, what: str = "source", option: str = "--crop"
 ) -> list[Square]:
-    """The squares of a source that are animated: one, or with face="all" one a face, from left to right.
+    """The squares of a source that are animated: one, or with face="all" one for each face, from left to right.
 
-    picture: uint8 RGB (H, W, 3), called `what` and framed by `option`. face, for crop="auto": which of several; a
-    number counts from left to right, since that is what somebody sees in the picture, while sizes are near alike.
-    log gets the warning where no face is found or dlib is missing, and the centred square is used.
-    Raises InputError for a square out of the picture, and for a number where there are fewer faces, or no dlib.
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        crop: A square; "auto" for the square around the face; "none" for the centred square.
+        face: Which of several faces, for crop="auto". A number counts from left to right, as people do; sizes are often
+            too close to count by.
+        log: Gets a warning where no face is found or dlib is missing, and the centred square is used.
+        what: What messages call the picture.
+        option: The option that messages name.
+
+    Raises:
+        InputError: The square reaches out of the picture; or `face` is a number, and there are fewer faces or dlib is
+            missing.
     """
     height, width = picture.shape[:2]
     centred = centred_square(width, height)
@@ -106,7 +114,7 @@ def frame_source(
 
 
 def _choose(found: list[Box], face: Face) -> list[Box]:
-    """found: the largest first. Raises InputError for a number above how many there are."""
+    """found: The faces, the largest first. Raises InputError for a number above their count."""
     if face == "largest":
         return found[:1]
     from_left = sorted(found, key=lambda box: box.centre)
@@ -122,10 +130,13 @@ def _choose(found: list[Box], face: Face) -> list[Box]:
 class Framing:
     """The squares of a driving video: one for all frames, or one that follows the face.
 
-    square: the one, else None. at, places: where it follows, (N,) frame numbers and (N, 3) left, top, side in pixels
-    (fractions of them, lest it jerk), with a straight way between.
-    lost: looked-at frames in which the face was not seen, though in others it was: turned away, hidden, or gone.
-    spacing: frames from one that was looked at to the next.
+    Attributes:
+        square: The one for all frames; None where it follows the face.
+        at: Frame numbers (N,), between which the following square moves straight.
+        places: Its left, top and side at these frames, (N, 3), in fractions of pixels so that it moves smoothly.
+        lost: The numbers of sampled frames in which the face was not found, though it was in others: it was turned
+            away, hidden, or gone.
+        spacing: Frames from one sample to the next.
     """
 
     square: Square | None
@@ -135,7 +146,7 @@ class Framing:
     spacing: int = 1
 
     def lost_frames(self, numbers: range) -> list[int]:
-        """Those of these frames that are lost, or come after a lost one before another was looked at."""
+        """The frames of these that are lost samples, or lie between a lost sample and the next one."""
         gone = {frame + further for frame in self.lost for further in range(self.spacing)}
         return [number for number in numbers if number in gone]
 
@@ -161,13 +172,20 @@ def frame_driving(
     log: Log,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Framing:
-    """How the frames of these numbers of a driving video are cut. Reads them through once for crop="auto".
+    """How the frames of a driving video are cut. For crop="auto" they are read through once.
 
-    One square holds the face wherever it goes, since the network reads movement from what moves in it. track: a
-    square of slowly changing place and size follows the face instead; it looks ahead, so it does not lag.
-    log gets the warning where no face is found or dlib is missing, and the centred square is used.
-    progress(done, total) counts frames where they are read.
-    Raises InputError for a square out of the picture, and for a damaged video.
+    One square holds the face wherever it goes, since the network reads movement from what moves within the square.
+
+    Args:
+        reader: The video.
+        frames: The numbers of the frames that are used.
+        crop: A square; "auto" for the square around the face; "none" for the centred square.
+        track: For crop="auto", a square that slowly follows the face instead. It looks ahead, so that it does not lag.
+        log: Gets a warning where no face is found or dlib is missing, and the centred square is used.
+        progress: Called as progress(done, total) with the frames that are read.
+
+    Raises:
+        InputError: The square reaches out of the picture, or the video is damaged.
     """
     width, height = reader.width, reader.height
     centred = centred_square(width, height)
@@ -205,9 +223,9 @@ def _fixed(square: Square, lost: tuple[int, ...] = (), spacing: int = 1) -> Fram
 def _following(
     seen: dict[int, Box], looked: range, rate: float, width: int, height: int, lost: tuple[int, ...]
 ) -> Framing:
-    """rate: looked-at frames a second."""
+    """The framing that follows the face. rate: Samples a second."""
     boxes = [(*box.centre, max(box.width, box.height)) for box in seen.values()]
-    # Where it was not seen, straight from the place before to the one after.
+    # Where it was not seen, interpolated between the places before and after.
     x, y, size = (np.interp(looked, list(seen), values) for values in np.array(boxes).T)
     side = np.minimum(_smooth(size, _SIDE_SECONDS * rate) / FACE_SHARE, min(width, height))
     left = _smooth(x, _PLACE_SECONDS * rate) - side / 2
@@ -224,7 +242,7 @@ def _smooth(values: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def _cannot_look() -> str:
-    """Why faces cannot be looked for, "" where they can."""
+    """Why faces cannot be looked for; empty where they can."""
     try:
         check_installed()
     except InputError as error:
@@ -236,16 +254,18 @@ def _fallback(reason: str, what: str, square: Square, option: str) -> str:
     return f"{reason}: the middle {square.side} x {square.side} of the {what} is used ({option} none, or X,Y,W,H)"
 
 
-# Around the face's last place, as large as these times the face, it is looked for at first: that costs a tenth of
-# the whole picture. The detector knows sizes in steps of a fifth only; three views a little apart average that out.
+# A face is first looked for around its last place, in a square so many times as large as the face. That takes a tenth
+# of the time of the whole picture. The detector knows sizes only in steps of a fifth; three views of slightly different
+# size average that out.
 _AROUND = (2.0, 2.13, 2.26)
 _AROUND_PIXELS = 256
 
 
 class FaceFollower:
-    """The largest face at first, then the one most like it, in about `SAMPLES_A_SECOND` frames a second, in order.
+    """Follows a face through about `SAMPLES_A_SECOND` frames a second, in order.
 
-    Away for `LOST_SECONDS`, it is given up, and the largest of the picture taken again.
+    It begins with the largest face, then takes the one most like it. When the face has been away for `LOST_SECONDS`, it
+    is given up, and the largest face is taken again.
     """
 
     def __init__(self) -> None:
@@ -254,7 +274,7 @@ class FaceFollower:
         self._around = cycle(_AROUND)
 
     def see(self, frame: np.ndarray) -> Box | None:
-        """Where the face is in the next looked-at frame, uint8 RGB (H, W, 3). Raises InputError without dlib."""
+        """Where the face is in the next sampled frame, uint8 RGB (H, W, 3). Raises InputError where dlib is missing."""
         if self._missed > LOST_SECONDS * SAMPLES_A_SECOND:
             self._last = None
         face = self._near(frame) or self._anywhere(frame)
@@ -277,12 +297,12 @@ class FaceFollower:
         if self._last:
             return _most_like(self._last, find_faces(frame))
         if self._missed > SAMPLES_A_SECOND and self._missed % SAMPLES_A_SECOND:
-            return None  # without a face for long, the whole picture is searched once a second: that is what costs
+            return None  # long without a face, the whole picture is searched only once a second, since that is slow
         faces = find_faces(frame)
         return faces[0] if faces else None
 
 
 def _most_like(last: Box, boxes: list[Box]) -> Box | None:
-    """The box most like the last one, None where none is the same face."""
+    """The box that is most like the last one; None where none is of the same face."""
     best = max(boxes, key=last.likeness, default=None)
     return best if best and last.likeness(best) >= SAME_FACE else None

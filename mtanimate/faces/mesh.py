@@ -1,4 +1,4 @@
-"""Which vertex of MediaPipe's refined face mesh is what. Left and right are the person's own."""
+"""The vertices of MediaPipe's refined face mesh, and how MediaPipe is started. Left and right are the person's own."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from mtanimate.errors import InputError
 
 VERTICES = 478
-SKIN = 468  # the vertices before the irises'
+SKIN = 468  # the vertices before those of the irises
 
 # The vertices of each contour, ascending, as MediaPipe connects them. The nose's ridge moves before the rest of it
 # when a head nods or turns.
@@ -34,8 +34,8 @@ CONTOURS = {
     ),
 }  # fmt: skip
 
-# On the line from brow to chin. The other vertices up to 247 are the right half's, those from 248 on the left half's,
-# in the same order: found by laying 240 meshes of 60 people on their mirror images.
+# On the line from brow to chin. The other vertices up to 247 are those of the right half, and those from 248 on are the
+# left half's, in the same order. This was found by comparing 240 meshes of 60 people with their mirror images.
 _MIDDLE = (
     0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 94, 151, 152, 164, 168, 175, 195, 197, 199, 200,
 )  # fmt: skip
@@ -67,15 +67,17 @@ def model(name: str, purpose: str) -> Path:
 
 @contextmanager
 def starting(purpose: str) -> Iterator[None]:
-    """While MediaPipe is imported and started: it greets with pages on stderr, out of C++; what goes wrong comes as an
-    exception all the same. Raises InputError, naming the extra, where it cannot be used."""
+    """Silences stderr while MediaPipe is imported and started, since its C++ code prints pages there.
+
+    Errors still come as exceptions. Raises InputError, naming the extra, where MediaPipe cannot be used.
+    """
     warnings.filterwarnings("ignore", "SymbolDatabase.GetPrototype", UserWarning)  # at every picture
     kept = os.dup(2)
     try:
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), 2)
         yield
-    except (ImportError, AttributeError) as error:  # AttributeError: protobuf is newer than it knows
+    except (ImportError, AttributeError) as error:  # AttributeError: protobuf is too new for it
         raise missing(f"a whole mediapipe ({error})", purpose) from error
     finally:
         os.dup2(kept, 2)

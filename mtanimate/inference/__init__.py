@@ -1,1 +1,1 @@
-"""A checkpoint at work: loaded, made fast, and driven, on a CPU, a GPU, or by another runtime."""
+"""Everything that runs a network fast: loading, prediction, engines for CPU and GPU, other runtimes."""

@@ -1,6 +1,6 @@
-"""What runs a graph: each runtime as a function from tensors by name to tensors by name, float32 on the CPU.
+"""Runs exported networks by ONNX Runtime, OpenVINO or `torch.export`.
 
-A runtime that is not installed is an InputError that names the extra.
+Each runtime is a function from tensors by name to tensors by name, in float32 on the CPU.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from mtanimate.config import ModelConfig
 from mtanimate.devices import out_of_memory
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.inference.manifest import Graph, feature_names, graphs_of, proven
+from mtanimate.inference.manifest import Graph, feature_names, graphs_of, read_verified
 from mtanimate.models.animator import EncodedSource, Rendering
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
@@ -27,19 +27,28 @@ Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 def open_graph(backend: str, folder: Path, graph: Graph, files: Mapping[str, str], *, bf16: bool = False) -> Run:
-    """The graph, ready to run on as many threads as PyTorch uses. The backend torch runs what stands in its file.
+    """A graph, ready to run on as many threads as PyTorch uses.
 
-    files: SHA-256 by name. bf16: let OpenVINO compute in bfloat16. Raises InputError where the runtime is not installed
-    or a file is not what `files` says, MTAnimateError where the runtime does not take it, or cannot run it.
+    The backend torch runs the program in the file, which can do anything on this machine.
+
+    Args:
+        backend: torch, onnx or openvino.
+        folder: Where the graph's files are.
+        files: SHA-256 by file name.
+        bf16: Let OpenVINO compute in bfloat16.
+
+    Raises:
+        InputError: The runtime is not installed (the message names the extra), or a file's SHA-256 differs.
+        MTAnimateError: The runtime cannot load the graph. The function raises it where the graph cannot be run.
     """
     names = graph.files(backend)
     file = folder / names[0]
-    contents = [proven(folder / name, files[name]) for name in names]
-    with _said_of(file, f"{backend} cannot load"):
+    contents = [read_verified(folder / name, files[name]) for name in names]
+    with _runtime_errors(file, f"{backend} cannot load"):
         run = _opened(backend, contents, file, graph, bf16)
 
     def checked(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with _said_of(file, f"{backend} cannot run"):
+        with _runtime_errors(file, f"{backend} cannot run"):
             return run(given)
 
     return checked
@@ -54,7 +63,8 @@ def _opened(backend: str, contents: list[bytes], file: Path, graph: Graph, bf16:
 
 
 @contextmanager
-def _said_of(file: Path, what: str) -> Iterator[None]:
+def _runtime_errors(file: Path, what: str) -> Iterator[None]:
+    """Turns a runtime's errors into an MTAnimateError that begins with `what` and names the file."""
     try:
         yield
     except (MTAnimateError, MemoryError):
@@ -68,9 +78,9 @@ def missing(backend: str) -> InputError:
 
 
 def _onnx(content: bytes, file: Path, graph: Graph) -> Run:
-    # A tensor that lies in another file, which nobody has checked, names it under this key.
+    # ONNX names another file that holds a tensor under this key. Such a file would not have been checked.
     if b"location" in content:
-        raise InputError(f"{file} keeps weights outside of itself, and an export never does: export it again")
+        raise InputError(f"{file} keeps weights in another file, which an export never does: export it again")
     try:
         import onnxruntime
     except ImportError as error:
@@ -91,10 +101,10 @@ def _onnx(content: bytes, file: Path, graph: Graph) -> Run:
 
 @lru_cache
 def openvino_core() -> Any:
-    """OpenVINO, once for the whole process.
+    """One OpenVINO core for the whole process.
 
-    Each `Core` sets the stack that signals are handled on, and puts back the one before when it goes. Where one goes
-    before another that came later, that other's end leaves a stack that is freed: Ctrl-C would end in a crash.
+    Each `Core` sets the stack on which signals are handled, and restores the stack before it when it is deleted. With
+    two cores, deleted in the order in which they were made, the restored stack is freed memory: Ctrl-C would crash.
     """
     try:
         import openvino
@@ -104,8 +114,11 @@ def openvino_core() -> Any:
 
 
 def _openvino(content: bytes, weights: bytes, file: Path, graph: Graph, bf16: bool) -> Run:
-    """Compiled for each number of frames it meets: where that is left free, OpenVINO 2026.4 gives wrong values for some
-    graphs in int8. Fewer frames than were compiled for are filled up, not compiled anew."""
+    """Compiles the graph for each number of frames.
+
+    With a dynamic number of frames, OpenVINO 2026.4 gives wrong values for some graphs in int8. A batch that is smaller
+    than one that was compiled is padded.
+    """
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
@@ -114,12 +127,12 @@ def _openvino(content: bytes, weights: bytes, file: Path, graph: Graph, bf16: bo
     if not content.startswith(b"<?xml"):  # OpenVINO takes other formats too, which read files of their own
         raise InputError(f"{file} is not OpenVINO's XML: export it again")
     model = openvino_core().read_model(content, weights)
-    # What is never looked at is dropped, and must not be given.
+    # OpenVINO drops the inputs that a graph does not use, and refuses to be given them.
     ports = {name: port for port in model.inputs for name in graph.inputs if name in port.get_names()}
     shapes = {name: port.get_partial_shape() for name, port in ports.items()}
     free = [name for name, shape in shapes.items() if shape[0].is_dynamic]
     if not free:
-        raise InputError(f"{file} takes nothing that its network gives: export it again")
+        raise InputError(f"{file} has none of its network's inputs: export it again")
     requests: dict[int, Any] = {}
     lock = Lock()  # a request serves one caller at a time
 
@@ -136,22 +149,23 @@ def _openvino(content: bytes, weights: bytes, file: Path, graph: Graph, bf16: bo
         with lock:
             frames = len(given[free[0]])
             size = min((size for size in requests if size >= frames), default=frames)
-            taken = {name: _filled(given[name], size if name in free else 1) for name in ports}
+            taken = {name: _padded(given[name], size if name in free else 1) for name in ports}
             arrays = {name: tensor.contiguous().numpy() for name, tensor in taken.items()}
-            results = request(size).infer(arrays, share_inputs=True)  # a source's features are not copied every time
+            results = request(size).infer(arrays, share_inputs=True)  # no copy of the source's features
             return {name: torch.from_numpy(results[name])[:frames] for name in graph.outputs}
 
     return run
 
 
-def _filled(batch: Tensor, size: int) -> Tensor:
-    """(B, ...) -> (size, ...): the first once more, as often as it takes."""
+def _padded(batch: Tensor, size: int) -> Tensor:
+    """(B, ...) -> (size, ...), padded with copies of the first."""
     if len(batch) == size:
         return batch
     return torch.cat([batch, batch[:1].expand(size - len(batch), *batch.shape[1:])])
 
 
 def program_run(program: ExportedProgram, graph: Graph) -> Run:
+    """A graph that is run by PyTorch."""
     module = program.module()
 
     def run(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,13 +175,22 @@ def program_run(program: ExportedProgram, graph: Graph) -> Run:
     return run
 
 
-class Exported:
-    """The graphs of an exported folder. Pictures are (B, 3, R, R) float RGB in [0, 1], R the configured resolution.
+class ExportedNetwork:
+    """The graphs of an exported folder, with the methods of `Animator` that animating needs.
 
-    files: SHA-256 by name, which every file is checked against before a runtime sees it. The backend torch runs what
-    stands in them, whatever that is. device: where tensors come from and go to: the CPU.
-    Raises InputError where the runtime is not installed or a file is not what `files` says, MTAnimateError where the
-    runtime does not take one; so does every method where a graph fails, or gives nothing that is finite.
+    Pictures are float32 RGB (B, 3, R, R) in [0, 1], where R is the configured resolution. Every method raises
+    MTAnimateError where a graph fails or has given nothing finite yet.
+
+    Args:
+        folder: Written by `mtanimate export`.
+        backend: torch, onnx or openvino. The backend torch runs the programs in the files, whatever they are.
+        config: Of the network.
+        files: SHA-256 by file name. Each file is checked before a runtime sees it.
+        bf16: Let OpenVINO compute in bfloat16.
+
+    Raises:
+        InputError: The runtime is not installed, or a file's SHA-256 differs.
+        MTAnimateError: The runtime cannot load a graph.
     """
 
     device = torch.device("cpu")
@@ -175,19 +198,18 @@ class Exported:
     def __init__(
         self, folder: Path, backend: str, config: ModelConfig, files: Mapping[str, str], *, bf16: bool = False
     ) -> None:
-        """bf16: let OpenVINO compute in bfloat16."""
         self.config = config
         self._graphs: dict[str, Run] = {}
         for graph in graphs_of(config):
             run = open_graph(backend, folder, graph, files, bf16=bf16)
-            self._graphs[graph.name] = _watched(run, folder / graph.files(backend)[0], _shapes(config))
+            self._graphs[graph.name] = _checked(run, folder / graph.files(backend)[0], _shapes(config))
 
     def estimate_motion(self, frames: Tensor) -> Motion:
         """The motion of each picture."""
         return self._motion(self._graphs["estimate"]({"frames": frames}))
 
     def encode_source(self, picture: Tensor, motion: Motion | None = None) -> EncodedSource:
-        """Everything that the source gives once and for all; `motion` where it is known already."""
+        """Everything that is computed of a source once. motion: Of the picture, where it is known already."""
         encoded = self._graphs["encode"]({"source": picture})
         features = [encoded[name] for name in feature_names(self.config)]
         return EncodedSource(picture, encoded["reduced"], features, motion or self._motion(encoded))
@@ -223,17 +245,20 @@ class Exported:
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Of what the graphs give, for each frame."""
+    """The shapes of a graph's outputs, for each frame."""
     parts, side = config.num_keypoints, config.resolution
     return {"keypoints": (parts, 2), "affine": (parts, 2, 2), "prediction": (3, side, side), "background": (3, 3)}
 
 
-def _watched(run: Run, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> Run:
-    """The same. Raises MTAnimateError, naming the graph's file, where it fails, gives other shapes, or has never given
-    anything finite yet: single frames that are not finite are held by whoever asked for them."""
+def _checked(run: Run, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> Run:
+    """The same, with checks.
+
+    Raises MTAnimateError, which names the graph's file, where it fails, gives other shapes, or has not given a finite
+    frame yet. Later, frames that are not finite are passed on: the predictor holds the frame before.
+    """
     good = False
 
-    def watched(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def checked(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         nonlocal good
         try:
             found = run(given)
@@ -255,13 +280,13 @@ def _watched(run: Run, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> Run
             )
         return found
 
-    return watched
+    return checked
 
 
 def drive_inputs(
     config: ModelConfig, source: EncodedSource, motion: Motion, background: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """What the graph `drive` takes, and the picture and the background where it takes none. source: batch 1."""
+    """The inputs of the graph `drive`; picture and background are there even where it takes none. source: batch 1."""
     names = feature_names(config)
     if background is None:  # it stands still
         background = torch.eye(3).repeat(len(motion), 1, 1)

@@ -1,7 +1,7 @@
-"""On an NVIDIA GPU: a network's kernels are recorded once, as CUDA graphs, and played back.
+"""A network's kernels, captured as CUDA graphs and replayed.
 
-A frame of the full-size network is several hundred kernels; launched one by one from Python, a GPU that is done with
-each in microseconds waits for the next.
+A frame of the full-size network takes several hundred kernels of a few microseconds each. Launched one by one from
+Python, they keep the GPU waiting.
 """
 
 import threading
@@ -16,17 +16,17 @@ from mtanimate.models.animator import Animator, EncodedSource, Rendering
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 
-# A function of tensors that neither waits for the GPU nor brings anything to it.
+# A function of tensors on the GPU that neither waits for it nor copies anything to it.
 Function = Callable[..., tuple[Tensor, ...]]
-_AT_ONCE = 2  # calls of one size that are not worth a recording: a short clip has no more
+_UNCAPTURED = 2  # the first calls of each size are not captured: a short clip has no more of them
 _ONE_AT_A_TIME = threading.Lock()
 
 
-class Recording:
-    """What `function` does with tensors of the shapes and types of `examples`.
+class CapturedCall:
+    """A function, captured for tensors of the shapes and types of `examples`.
 
-    pool: memory that recordings share which are not played at the same time.
-    Raises RuntimeError where it cannot be recorded.
+    pool: Memory that is shared by calls which are never replayed at the same time.
+    Raises RuntimeError where the function cannot be captured.
     """
 
     def __init__(self, function: Function, examples: Sequence[Tensor], pool: Any) -> None:
@@ -35,11 +35,11 @@ class Recording:
         aside = torch.cuda.Stream(device)
         aside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.device(device), _ONE_AT_A_TIME:
-            with torch.cuda.stream(aside):  # what libraries set up at their first call cannot be recorded
+            with torch.cuda.stream(aside):  # libraries set themselves up at the first call, which cannot be captured
                 function(*self._inputs)
             aside.synchronize()
             self._graph = torch.cuda.CUDAGraph()
-            # thread_local: other threads go on using the GPU meanwhile.
+            # thread_local, since other threads go on using the GPU meanwhile.
             with torch.cuda.graph(self._graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
                 self._outputs = function(*self._inputs)
 
@@ -50,19 +50,20 @@ class Recording:
         return tuple(output.clone() for output in self._outputs)
 
 
-class Recorded:
-    """An `Animator` on a CUDA GPU, its estimation and its driving played back: the methods that animating needs.
+class CapturedNetwork:
+    """An `Animator` on a CUDA GPU, whose estimation and driving are captured and replayed.
 
-    animator: ready for inference; always called under the same autocast. warn: gets a line where recording fails;
-    then it is as it would be without.
+    Args:
+        animator: Prepared for inference, and always called under the same autocast.
+        warn: Gets a line where capturing fails. From then on, kernels are launched one by one.
     """
 
     def __init__(self, animator: Animator, warn: Callable[[str], None]) -> None:
         self.config = animator.config
         self.animator, self._warn = animator, warn
-        self._recordings: dict[tuple, Recording] = {}
+        self._captured: dict[tuple, CapturedCall] = {}
         self._calls: Counter[tuple] = Counter()
-        self._recordable = True
+        self._capturable = True
         self._pool: Any = None
 
     @property
@@ -76,10 +77,10 @@ class Recorded:
             motion = self.animator.estimate_motion(frames)
             return motion.keypoints, motion.affine
 
-        return self._motion(*self._play(estimate, frames))
+        return self._motion(*self._replay(estimate, frames))
 
     def encode_source(self, picture: Tensor, motion: Motion | None = None) -> EncodedSource:
-        """As `Animator.encode_source`: once for a picture."""
+        """As `Animator.encode_source`; not captured, since it is called once for each picture."""
         return self.animator.encode_source(picture, motion)
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
@@ -87,7 +88,7 @@ class Recorded:
         return self.animator.predict_background(source, driving)
 
     def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
-        """As `Animator.render`. The source's tensors are copied into the recording's own, which another may follow."""
+        """As `Animator.render`. The source's tensors are inputs of the graph, so that it serves any source."""
 
         def render(*given: Tensor) -> tuple[Tensor, ...]:
             picture, reduced, *rest, keypoints, affine = given
@@ -100,34 +101,36 @@ class Recorded:
 
         given = [source.picture, source.reduced, source.motion.keypoints, source.motion.affine, *source.features]
         given += [] if background is None else [background]
-        prediction, masks, flow, *occlusion = self._play(render, *given, motion.keypoints, motion.affine)
+        prediction, masks, flow, *occlusion = self._replay(render, *given, motion.keypoints, motion.affine)
         exact = self.config.dense_motion.exact_sampling
         return Rendering(prediction, DenseMotion(masks, flow, occlusion[0] if occlusion else None, exact))
 
     def forget(self) -> None:
-        """Frees the memory of what was recorded."""
-        self._recordings.clear()
+        """Free the memory of all captured calls."""
+        self._captured.clear()
         self._calls.clear()
         self._pool = None
 
     def _motion(self, keypoints: Tensor, affine: Tensor) -> Motion:
         return Motion(keypoints, affine, self.config.estimator.motion_kind)
 
-    def _play(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def _replay(self, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         key = (function.__name__, *((tensor.shape, tensor.dtype) for tensor in inputs))
-        if key not in self._recordings:
+        if key not in self._captured:
             self._calls[key] += 1
-            if not self._recordable or self._calls[key] <= _AT_ONCE:
+            if not self._capturable or self._calls[key] <= _UNCAPTURED:
                 return function(*inputs)
             try:
-                self._recordings[key] = self._record(function, inputs)
-            except RuntimeError as error:  # PyTorch's for whatever a GPU, its driver or its memory refuses
-                self._recordable = False
-                self._warn(f"CUDA graphs are not to be had ({' '.join(str(error).split())[:150]}): going on without")
+                self._captured[key] = self._capture(function, inputs)
+            except RuntimeError as error:  # what PyTorch raises for refusals by the GPU, its driver or its memory
+                self._capturable = False
+                self._warn(
+                    f"CUDA graphs are not available ({' '.join(str(error).split())[:150]}): going on without them"
+                )
                 return function(*inputs)
-        return self._recordings[key](*inputs)
+        return self._captured[key](*inputs)
 
-    def _record(self, function: Function, inputs: Sequence[Tensor]) -> Recording:
+    def _capture(self, function: Function, inputs: Sequence[Tensor]) -> CapturedCall:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        return Recording(function, inputs, self._pool)
+        return CapturedCall(function, inputs, self._pool)

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: the same network for inference, in fewer passes."""
+"""Prepares a network for inference: folded batch norms, faster convolutions, half precision where it pays."""
 
 import copy
 import itertools
@@ -26,7 +26,7 @@ from mtanimate.reading import read_json
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """In place, in evaluation mode; a network without batch norms stays as it is. Returns it."""
+    """Fold each batch norm into the convolution before it, in place. The network is in evaluation mode; returns it."""
     for module in network.modules():
         for conv_name, norm_name in _pairs(module):
             conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
@@ -37,7 +37,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 
 
 def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of a module's convolutions, and of the norm that each feeds."""
+    """The names of a module's convolutions, each with the norm that follows it."""
     names = [name for name, _ in module.named_children()]
     if isinstance(module, nn.Sequential):
         yield from itertools.pairwise(names)
@@ -50,20 +50,24 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
                 yield name, norm
 
 
-# A deep, small map is all weights: there, four phases' kernels are more to read than they save in arithmetic.
+# Input channels of an upsampled convolution. A deeper map is small and dominated by its weights: reading the kernels of
+# four phases would cost more than the arithmetic they save.
 _WIDEST = 512
 _FEW = 16  # outputs that a vector register holds
-_OF_COORDINATES = "dense_motion.expression"  # layers that read them: half precision would be off by pixels
+_OF_COORDINATES = "dense_motion.expression"  # layers that read coordinates: half precision would be off by pixels
 LEAST_PSNR = 36.0  # of half precision against float32, in dB
-_PAIRS = 5  # timings of both precisions, one after the other: other work on the machine is the same for both
-_KEPT_FOR = 30 * 24 * 3600  # seconds: machines change, and one may have been busy
+_PAIRS = 5  # timings of both precisions, in turn, so that other work on the machine affects both alike
+_KEPT_FOR = 30 * 24 * 3600  # seconds; machines change, and one may have been busy
 
 
-class Prepared:
-    """An animator, taken over, that is made ready for inference in each precision that is asked for: once, by whoever
-    asks first. Threads that share it would otherwise change it under each other's hands."""
+class PreparedNetwork:
+    """An animator that is prepared for inference once in each precision that is asked for.
+
+    The animator is taken over: preparing may change it in place. Threads may share the result.
+    """
 
     def __init__(self, animator: Animator) -> None:
+        self.config = animator.config
         self._animator = animator
         self._ready: dict[str, Animator] = {}
         self._lock = Lock()
@@ -77,11 +81,11 @@ class Prepared:
 
 @torch.no_grad()
 def prepare(animator: Animator, precision: str) -> Animator:
-    """For inference in `precision`: with fp32 the network itself, changed in place; else a copy.
+    """A network for inference in `precision`: with fp32 the network itself, changed in place; otherwise a copy.
 
-    Batch norms are folded; on a CPU convolutions are replaced by those of `fast_convolutions`; weights that half
-    precision computes with are stored in it (coordinates, masks and norms stay in float32, as autocast has it). The
-    estimator stays in float32 with bf16, whose eight bits make keypoints tremble by a sixth of a pixel.
+    Batch norms are folded. On a CPU, convolutions are replaced by those of `fast_convolutions`. The weights that half
+    precision computes with are stored in it; coordinates, masks and norms stay in float32, as under autocast. With bf16
+    the estimator stays in float32, since eight bits make keypoints tremble by a sixth of a pixel.
     """
     if precision != "fp32":
         animator = copy.deepcopy(animator)
@@ -97,9 +101,9 @@ def prepare(animator: Animator, precision: str) -> Animator:
 
 
 def autocast(device: torch.device, precision: str, *, estimator: bool = False) -> torch.autocast:
-    """What a network from `prepare` computes under; its estimator under its own."""
+    """The autocast under which a prepared network computes. estimator: For its estimator, which has its own."""
     half = precision == "fp16" if estimator else precision != "fp32"
-    # No cache of converted weights: it is emptied at the end, and a CUDA graph would go on reading from it.
+    # No cache of converted weights: it is freed at the end, while a CUDA graph would go on reading from it.
     return torch.autocast(device.type, DTYPES[precision], enabled=half, cache_enabled=False)
 
 
@@ -116,9 +120,15 @@ def _replace(network: nn.Module, winograd: bool) -> None:
 
 
 def fastest_precision(animator: Animator, weights: str, log: Callable[[str], None]) -> str:
-    """What `--precision auto` is on this machine, for this network: bf16 where the CPU computes it, it was measured to
-    be faster, and its pictures are those of float32; fp16 on CUDA; else fp32. The measurement is kept in the user's
-    cache for a month; log(line) is called where one is taken. weights: what they are known by, their SHA-256."""
+    """What `--precision auto` means on this machine for this network.
+
+    fp16 on CUDA. On a CPU that computes in bf16, bf16 where it is measured to be faster and its pictures are close to
+    those of float32. Otherwise fp32. The measurement is kept in the user's cache for a month.
+
+    Args:
+        weights: Their SHA-256.
+        log: Gets a line when a measurement is taken.
+    """
     device = animator.device
     if device.type == "cuda":
         return "fp16"
@@ -134,12 +144,12 @@ def fastest_precision(animator: Animator, weights: str, log: Callable[[str], Non
             with replacing(kept) as partial:
                 partial.write_text(json.dumps(known, indent=1), "utf-8")
         except OSError as error:
-            log(f"what was measured could not be kept in '{kept}': {error.strerror}")
+            log(f"the measurement could not be kept in '{kept}': {error.strerror}")
     return known[key]["precision"]
 
 
 def _read(kept: Path) -> dict[str, dict[str, Any]]:
-    """What was measured in the last month; nothing of a file that is damaged, or of an older version."""
+    """The measurements of the last month; none where the file is damaged or of an older version."""
     try:
         known = read_json(kept)
         young = {key: found for key, found in known.items() if 0 <= time.time() - found["measured"] < _KEPT_FOR}
@@ -149,9 +159,9 @@ def _read(kept: Path) -> dict[str, dict[str, Any]]:
 
 
 def _measure(animator: Animator, log: Callable[[str], None]) -> str:
-    """Time two frames in both precisions, in turn. The network itself stays as it is."""
+    """Time two frames in both precisions, in turn. The network itself is not changed."""
     exact, half = prepare(copy.deepcopy(animator), "fp32"), prepare(animator, "bf16")
-    wanted, _ = _drive(exact, "fp32")  # the first time of each is longer
+    wanted, _ = _drive(exact, "fp32")  # the first call of each takes longer
     found, _ = _drive(half, "bf16")
     psnr = float(-10 * torch.log10((found - wanted).square().mean().clamp_min(1e-12)))
     ratio = statistics.median(_drive(half, "bf16")[1] / _drive(exact, "fp32")[1] for _ in range(_PAIRS))
@@ -165,7 +175,7 @@ def _measure(animator: Animator, log: Callable[[str], None]) -> str:
 
 @torch.inference_mode()
 def _drive(animator: Animator, precision: str) -> tuple[Tensor, float]:
-    """A smooth picture driven by two others: the result, and the seconds it took."""
+    """Drive a smooth picture by two others. Returns the result, and the seconds it took."""
     side = animator.config.resolution
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
     shifts = [0.0, 0.1, -0.1]

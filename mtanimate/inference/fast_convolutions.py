@@ -1,7 +1,7 @@
 """The generator's convolutions with fewer multiplications, for inference on a CPU in float32.
 
-Each module computes what the one that it stands for computes, up to rounding (1e-4 of the values). PyTorch's own
-convolutions run at a CPU's peak, so less arithmetic is what is left to win.
+Each module computes what the module it replaces computes, up to rounding (1e-4 of the values). PyTorch's own
+convolutions run at the CPU's peak, so that only less arithmetic makes them faster.
 """
 
 import torch
@@ -22,7 +22,7 @@ def _both_ways(matrix: list[list[int]]) -> Tensor:
 
 
 class WinogradConv(nn.Module):
-    """A 3x3 convolution of padding 1: for each 4x4 of the result 36 multiplications in place of 144."""
+    """A 3x3 convolution of padding 1, with 36 instead of 144 multiplications for each 4x4 tile of the result."""
 
     kernels: Tensor
     tile: Tensor
@@ -39,7 +39,7 @@ class WinogradConv(nn.Module):
         self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, H, W), channels last; one picture after the other, which stays in the cache."""
+        """(B, C, H, W) -> (B, O, H, W), channels last. Each picture is computed by itself, to stay in the cache."""
         return torch.cat([self._one(picture) for picture in x.permute(0, 2, 3, 1)]).permute(0, 3, 1, 2)
 
     def _one(self, picture: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ class WinogradConv(nn.Module):
 
 
 class UpsampledConv(nn.Module):
-    """Nearest x2, then a 3x3 convolution of padding 1: each of four phases of the result is a 2x2 convolution.
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution of padding 1.
 
-    Two of a kernel's three rows read the same row of the small picture, and are added up beforehand: 16
-    multiplications in place of 36.
+    Each of the four phases of the result is a 2x2 convolution of the small picture: two of the kernel's three rows read
+    the same row of it, and are added up beforehand. That takes 16 instead of 36 multiplications.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -88,8 +88,11 @@ class UpsampledConv(nn.Module):
 
 
 class FewOutputsConv(nn.Module):
-    """A k x k convolution to three channels, which fill a fifth of a vector register: rows first, to 3 k channels
-    at once, then the sum of k rows."""
+    """A k x k convolution to few channels.
+
+    Three channels fill only a fifth of a vector register. So the kernel's k rows are computed at once, as 3 k channels,
+    and then summed.
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The graphs that a network is exported as: what each is called, takes and gives, and in which files it lies."""
+"""The manifest of an exported network: its graphs, their inputs and outputs, and the files that hold them."""
 
 import hashlib
 import importlib.metadata
@@ -12,13 +12,13 @@ from mtanimate.errors import InputError
 from mtanimate.files import sha256
 from mtanimate.reading import read_bytes, read_json
 
-# By backend, the suffixes of a graph's files; the first one is what a runtime is given.
+# The suffixes of a graph's files, by backend. The runtime is given the first one.
 SUFFIXES = {"torch": (".pt2",), "onnx": (".onnx",), "openvino": (".xml", ".bin")}
 
 
 @dataclass(frozen=True)
 class Graph:
-    """inputs, outputs: names, in their order."""
+    """A part of a network that is exported by itself. inputs, outputs: names, in order."""
 
     name: str
     inputs: tuple[str, ...]
@@ -29,7 +29,7 @@ class Graph:
 
 
 def graphs_of(config: ModelConfig) -> tuple[Graph, ...]:
-    """encode, estimate, drive and, where the network has a background predictor, background."""
+    """The graphs of a network: encode, estimate, drive, and background where it has a background predictor."""
     features = feature_names(config)
     picture = ("source",) if config.generator.skips else ()
     motions = ("source_keypoints", "source_affine", "driving_keypoints", "driving_affine")
@@ -48,7 +48,7 @@ def graphs_of(config: ModelConfig) -> tuple[Graph, ...]:
 
 
 def feature_names(config: ModelConfig) -> tuple[str, ...]:
-    """The encoder's maps that driving needs, largest first: without skips the smallest alone."""
+    """The encoder's feature maps that driving needs, largest first; without skips, the smallest alone."""
     last = config.generator.num_down_blocks
     return tuple(f"features_{level}" for level in range(0 if config.generator.skips else last, last + 1))
 
@@ -64,10 +64,16 @@ _LARGEST_FILE = 4 << 30  # of a graph, which is read whole: the weights of a bil
 class Manifest:
     """What an exported folder holds.
 
-    backend: torch, onnx or openvino. precision: fp32, fp16 or int8. checkpoint: the name it was exported from, and
-    checkpoint_sha256, what its file held: motion that was kept with one serves the other. shapes: by graph and by
-    input or output, "batch" where any number goes. differences: from PyTorch, as they were measured, and the tolerance.
-    files: SHA-256 by name. mtanimate: the version that wrote it.
+    Attributes:
+        backend: torch, onnx or openvino.
+        precision: fp32, fp16 or int8.
+        checkpoint: The name of the checkpoint that was exported.
+        checkpoint_sha256: Of that checkpoint's file. Motion files of the checkpoint serve the export, and vice versa.
+        model: The network's configuration.
+        shapes: By graph and by input or output; "batch" stands for any number.
+        differences: From PyTorch, as measured, and the tolerance.
+        files: SHA-256 by file name.
+        mtanimate: The version that wrote it.
     """
 
     backend: str
@@ -86,13 +92,17 @@ class Manifest:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether this is an exported folder, whole or not."""
+    """Whether this is an exported folder, complete or not."""
     return (path / NAME).is_file()
 
 
 def foreign_in(folder: Path) -> str:
-    """The name of something there that the folder's manifest, of whatever version, does not name; the folder's own
-    where it has none; nothing where all is of an export, or the folder is empty."""
+    """What in a folder does not belong to an export, and so must not be replaced.
+
+    Returns:
+        The name of a file that the folder's manifest, of any version, does not list. Without a manifest, the folder's
+        own name. Empty where everything is of an export, or the folder is empty.
+    """
     try:
         values = json.loads((folder / NAME).read_text("utf-8"))
         ours = {NAME, *values["files"]} if values["format"].startswith(_FORMATS) else set()
@@ -104,9 +114,9 @@ def foreign_in(folder: Path) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the folder holds; its files are checked when `proven` reads them.
+    """What the folder holds. Its files are checked when `read_verified` reads them.
 
-    Raises InputError where it is none of ours, or of another version.
+    Raises InputError where the manifest is damaged, or of another version.
     """
     file = folder / NAME
     again = "export it again"
@@ -131,17 +141,17 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 by name of the folder's files."""
+    """The SHA-256 of each of the folder's files, by name."""
     return {file.name: sha256(file) for file in sorted(folder.iterdir())}
 
 
-def proven(file: Path, digest: str) -> bytes:
-    """What the file holds, read once: the bytes that a runtime is given are those that were checked.
+def read_verified(file: Path, digest: str) -> bytes:
+    """The file's content, read once, so that the bytes given to a runtime are those that were checked.
 
     Raises InputError where it is missing, or its SHA-256 is not `digest`.
     """
     again = "export it again"
-    if not file.is_file():  # or a link to a device, which has no end
+    if not file.is_file():  # a device would never end
         raise InputError(f"{file} is missing: copy the whole folder, or {again}")
     content = read_bytes(file, _LARGEST_FILE)
     if hashlib.sha256(content).hexdigest() != digest:

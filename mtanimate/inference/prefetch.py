@@ -1,4 +1,4 @@
-"""Between the computer's memory and a GPU's, beside what the GPU computes. On other devices nothing is to be done."""
+"""Work that goes on beside the network: copies to and from a GPU, and a thread that prefetches."""
 
 import queue
 import threading
@@ -13,46 +13,48 @@ from torch import Tensor
 
 
 def upload(frames: Tensor, device: torch.device) -> Tensor:
-    """The same there. For a thread that reads ahead: it waits for the copy, the GPU's other work does not."""
+    """The frames on the device. For a thread that prefetches: it waits for the copy, the GPU's other work does not."""
     if device.type != "cuda":
         return frames.to(device)
-    with beside(device):
+    with side_stream(device):
         there = frames.pin_memory().to(device, non_blocking=True)
-        settle(device)
-    # Its memory belongs to another stream than those that will read it: it must not be given away under them.
+        synchronize(device)
+    # The memory belongs to the side stream. It must not be reused while another stream still reads it.
     there.record_stream(torch.cuda.default_stream(device))
     return there
 
 
 def download(tensor: Tensor) -> Tensor:
-    """The same on the CPU."""
+    """The tensor on the CPU."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
     here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     here.copy_(tensor, non_blocking=True)
-    settle(tensor.device)
+    synchronize(tensor.device)
     return here
 
 
 @contextmanager
-def beside(device: torch.device) -> Iterator[None]:
-    """What this thread asks of a GPU herein does not queue up behind what others ask. Tensors that come in must be
-    settled, and so must those that go out."""
+def side_stream(device: torch.device) -> Iterator[None]:
+    """Run this thread's work for a GPU on a stream of its own, so that it does not queue behind the network's.
+
+    Call `synchronize` before a tensor goes in, and before it goes out. On other devices this does nothing.
+    """
     if device.type != "cuda":
         yield
         return
-    with torch.cuda.stream(_aside(device)):
+    with torch.cuda.stream(_side_stream(device)):
         yield
 
 
 @lru_cache
-def _aside(device: torch.device) -> torch.cuda.Stream:
-    """One for all: each stream keeps the memory that it once had."""
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all threads, since each stream keeps the memory that it once had."""
     return torch.cuda.Stream(device)
 
 
-def settle(device: torch.device) -> None:
-    """Wait until the GPU has done what this thread asked of it."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the GPU has done what this thread asked of it. On other devices this does nothing."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
 
@@ -64,20 +66,21 @@ def to_frames(images: Tensor) -> np.ndarray:
 
 
 T = TypeVar("T")
-_PATIENCE = 0.1  # seconds until a thread that waits for room looks whether anybody still takes
+_PATIENCE = 0.1  # seconds between two looks of a waiting thread at whether its items are still wanted
 
 
 class _End:
-    """What comes last: the error that ended the work, if one did."""
+    """The last entry of the queue. error: what ended the work, if anything did."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def ahead(items: Generator[T, None, None], depth: int = 1) -> Iterator[T]:
-    """The same items in the same order, made by a thread, of which up to `depth` wait while one is used.
+def prefetch(items: Generator[T, None, None], depth: int = 1) -> Iterator[T]:
+    """The same items in the same order, made ahead of time by a thread.
 
-    An error of theirs is raised here. Whoever stops taking them stops the thread and closes `items`.
+    Up to `depth` items wait while one is in use. An error of `items` is raised here. When the iterator is closed, the
+    thread ends and `items` is closed.
     """
     waiting: queue.Queue[Any] = queue.Queue(depth)
     over = threading.Event()
@@ -95,13 +98,13 @@ def ahead(items: Generator[T, None, None], depth: int = 1) -> Iterator[T]:
                 put(item)
                 if over.is_set():
                     break
-        except BaseException as raised:  # whatever it is, it is the taker's to see
+        except BaseException as raised:  # raised again in the thread that takes the items
             error = raised
         finally:
             items.close()
         put(_End(error))
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while not isinstance(item := waiting.get(), _End):

@@ -17,7 +17,7 @@ from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import BackgroundConfig
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.faces.detection import Square
-from mtanimate.inference import loading as cast
+from mtanimate.inference import loading
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
 
@@ -69,7 +69,7 @@ def hooked(monkeypatch):
             checkpoint.animator.get_submodule(part).register_forward_hook(spoil)
             return checkpoint
 
-        monkeypatch.setattr(cast, "read_checkpoint", load)
+        monkeypatch.setattr(loading, "read_checkpoint", load)
 
     return hook
 
@@ -94,12 +94,12 @@ def full(result):
 def test_half_precision_that_fails_in_the_middle(faces, part, call, change, media, hooked, monkeypatch, tmp_path):
     """A batch of the driving video, after the sources were encoded; or, of two faces, the second in the first batch."""
     squares = [Square(0, 0, 64), Square(16, 16, 48)][:faces]
-    monkeypatch.setattr(walk, "_squares", lambda *given: squares)
-    monkeypatch.setattr(cast, "choose_precision", lambda *given: "fp16")
+    monkeypatch.setattr(walk, "frame_subjects", lambda *given: squares)
+    monkeypatch.setattr(loading, "choose_precision", lambda *given: "fp16")
     hooked(part, [call], change, half=True)
     found = perform(media, tmp_path / "found.mkv", paste_back=True)
     monkeypatch.undo()
-    monkeypatch.setattr(walk, "_squares", lambda *given: squares)
+    monkeypatch.setattr(walk, "frame_subjects", lambda *given: squares)
     perform(media, tmp_path / "wanted.mkv", paste_back=True)
     assert found.precision == "fp32"
     assert len(found.warnings) == 1
@@ -199,14 +199,14 @@ def four(media, tmp_path):
     "error", [RuntimeError("CUDA error:\n device-side assert"), MemoryError(), ZeroDivisionError("x")]
 )
 def test_whatever_happens_to_a_row_is_that_rows(error, workers, media, four, monkeypatch):
-    whole = jobs.perform
+    whole = jobs.run_job
 
     def fail(job, *given, **options):
         if job.out.name == "b.mkv":
             raise error
         return whole(job, *given, **options)
 
-    monkeypatch.setattr(jobs, "perform", fail)
+    monkeypatch.setattr(jobs, "run_job", fail)
     options = {"checkpoint": str(media / "tiny.safetensors"), "device": "cpu", "precision": "fp32"}
     done = run_jobs(four, workers=workers, **options)
     assert (done.done, done.failed) == (3, 1)
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_all_rows(media, four, monkeypatch):
     def interrupt(*given, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "perform", interrupt)
+    monkeypatch.setattr(jobs, "run_job", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_jobs(four, checkpoint=str(media / "tiny.safetensors"), device="cpu", precision="fp32")
 

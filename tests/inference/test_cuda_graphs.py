@@ -11,9 +11,9 @@ from tiny import MODEL, tiny_animator
 
 from mtanimate.config import BackgroundConfig, load_preset
 from mtanimate.inference import cuda_graphs
-from mtanimate.inference.cuda_graphs import Recorded
+from mtanimate.inference.cuda_graphs import CapturedNetwork
 from mtanimate.inference.engine import prepare
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.predictor import Predictor
 from mtanimate.models.animator import Animator
 
 VARIANTS = {
@@ -66,7 +66,7 @@ class Replayed:
 @pytest.fixture
 def replayed(monkeypatch):
     Replayed.made = 0
-    monkeypatch.setattr(cuda_graphs, "Recording", Replayed)
+    monkeypatch.setattr(cuda_graphs, "CapturedCall", Replayed)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     return Replayed
 
@@ -93,7 +93,7 @@ def agree(animator, recorded, source, driving, backgrounds=False):
 def test_what_is_played_back_is_of_the_inputs_of_now(name, replayed):
     torch.manual_seed(0)
     animator = Animator(VARIANTS[name]).eval()
-    recorded = Recorded(animator, pytest.fail)
+    recorded = CapturedNetwork(animator, pytest.fail)
     for seed in range(4):
         agree(animator, recorded, pictures(1, seed), pictures(3, 10 + seed), backgrounds=name == "background")
     assert replayed.made == 2  # the third call of each was the first that paid
@@ -109,7 +109,7 @@ def test_what_is_played_back_is_of_the_inputs_of_now(name, replayed):
 @torch.inference_mode()
 def test_each_size_of_batch_is_recorded_when_it_pays(replayed):
     animator = tiny_animator().eval()
-    recorded = Recorded(animator, pytest.fail)
+    recorded = CapturedNetwork(animator, pytest.fail)
     for count in (3, 2, 3, 1, 3, 3):
         recorded.estimate_motion(pictures(count, count))
     assert replayed.made == 1
@@ -124,14 +124,14 @@ def test_what_cannot_be_recorded_is_computed(monkeypatch):
     def refuse(*given):
         raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
 
-    monkeypatch.setattr(cuda_graphs, "Recording", refuse)
+    monkeypatch.setattr(cuda_graphs, "CapturedCall", refuse)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     animator, said = tiny_animator().eval(), []
-    recorded = Recorded(animator, said.append)
+    recorded = CapturedNetwork(animator, said.append)
     for seed in range(5):
         agree(animator, recorded, pictures(1, seed), pictures(2, seed))
     assert len(said) == 1
-    assert "CUDA graphs are not to be had (CUDA error: out of memory" in said[0]
+    assert "CUDA error: out of memory" in said[0]
 
 
 @pytest.fixture
@@ -147,11 +147,11 @@ def test_a_performer_on_a_gpu_plays_back(gpu, precision, monkeypatch):
     frames = [(255 * pictures(4, seed)).to(torch.uint8) for seed in range(6)]
     results = []
     for at_once in (2, 100):
-        monkeypatch.setattr(cuda_graphs, "_AT_ONCE", at_once)
-        performer = Performer(tiny_animator().eval().to(gpu), precision, pytest.fail)
-        source = performer.encode(frames[0][:1])
-        results.append([performer.drive(source, performer.estimate(batch)) for batch in frames])
-        assert len(performer.animator._recordings) == (2 if at_once == 2 else 0)
+        monkeypatch.setattr(cuda_graphs, "_UNCAPTURED", at_once)
+        predictor = Predictor(tiny_animator().eval().to(gpu), precision, pytest.fail)
+        source = predictor.encode(frames[0][:1])
+        results.append([predictor.drive(source, predictor.estimate(batch)) for batch in frames])
+        assert len(predictor.network._captured) == (2 if at_once == 2 else 0)
     for played, launched in zip(*results, strict=True):
         torch.testing.assert_close(played, launched, atol=1e-3, rtol=0)
 
@@ -168,10 +168,10 @@ def test_a_gpu_that_others_use_is_recorded_on(gpu):
             float(matrix.sum())
 
     def perform(seed: int) -> None:
-        performer = Performer(tiny_animator(seed).eval().to(gpu), "fp32", failed.append)
-        source = performer.encode((255 * pictures(1, seed)).to(torch.uint8))
+        predictor = Predictor(tiny_animator(seed).eval().to(gpu), "fp32", failed.append)
+        source = predictor.encode((255 * pictures(1, seed)).to(torch.uint8))
         for number in range(6):
-            performer.drive(source, performer.estimate((255 * pictures(4, number)).to(torch.uint8)))
+            predictor.drive(source, predictor.estimate((255 * pictures(4, number)).to(torch.uint8)))
 
     threads = [threading.Thread(target=other), *(threading.Thread(target=perform, args=(seed,)) for seed in range(2))]
     for thread in threads:

@@ -1,19 +1,25 @@
 """A network at work: what fails on the way is noticed and mended, backgrounds can stand still."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from threading import Barrier, Thread
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import MODEL, tiny_animator
+from tiny import CONFIG, MODEL, tiny_animator
 
+import mtanimate
+from mtanimate.animation.retargeting import RelativeTransfer
+from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.config import BackgroundConfig
-from mtanimate.errors import MTAnimateError
+from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.inference import engine
-from mtanimate.inference.engine import Prepared
-from mtanimate.inference.predictor import Performer
+from mtanimate.inference.engine import PreparedNetwork
+from mtanimate.inference.predictor import Predictor
 from mtanimate.models.animator import Animator
 
 
@@ -38,17 +44,17 @@ def spoiled(animator, value, monkeypatch):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
 def test_a_batch_that_half_precision_spoils_is_computed_again(value, pictures, monkeypatch):
     animator = tiny_animator().eval()
-    expected = Performer(animator, "fp32", print)
+    expected = Predictor(animator, "fp32", print)
     source = expected.encode(pictures[:1])
     motion = expected.estimate(pictures)
     wanted = expected.drive(source, motion)
     said = []
     spoiled(animator, value, monkeypatch)
-    performer = Performer(animator, "bf16", said.append)
-    driven = performer.drive(performer.encode(pictures[:1]), motion)
+    predictor = Predictor(animator, "bf16", said.append)
+    driven = predictor.drive(predictor.encode(pictures[:1]), motion)
     torch.testing.assert_close(driven, wanted, atol=1e-5, rtol=0)
-    performer.drive(performer.encode(pictures[:1]), motion)
-    assert performer.precision == "fp32"
+    predictor.drive(predictor.encode(pictures[:1]), motion)
+    assert predictor.precision == "fp32"
     assert len(said) == 1  # once
 
 
@@ -63,23 +69,23 @@ def test_motion_that_half_precision_spoils_is_read_again(pictures, monkeypatch):
 
     monkeypatch.setattr(animator, "estimate_motion", broken)
     said = []
-    read = Performer(animator, "fp16", said.append).estimate(pictures)
+    read = Predictor(animator, "fp16", said.append).estimate(pictures)
     torch.testing.assert_close(read.affine, wanted.affine, atol=1e-5, rtol=0)
     assert "fp16 gave values that are not finite" in said[0]
 
 
 def test_keypoints_do_not_tremble_in_bf16(pictures):
     """bf16 has eight bits: the estimator stays in float32 with it."""
-    read = [Performer(tiny_animator().eval(), precision, print).estimate(pictures) for precision in ("fp32", "bf16")]
+    read = [Predictor(tiny_animator().eval(), precision, print).estimate(pictures) for precision in ("fp32", "bf16")]
     assert torch.equal(read[0].keypoints, read[1].keypoints)
 
 
 def test_a_black_source_may_stay_black(pictures, monkeypatch):
     animator = tiny_animator().eval()
     spoiled(animator, 0.0, monkeypatch)
-    performer = Performer(animator, "bf16", lambda line: None)
-    performer.drive(performer.encode(torch.zeros_like(pictures[:1])), performer.estimate(pictures))
-    assert performer.precision == "bf16"
+    predictor = Predictor(animator, "bf16", lambda line: None)
+    predictor.drive(predictor.encode(torch.zeros_like(pictures[:1])), predictor.estimate(pictures))
+    assert predictor.precision == "bf16"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -95,9 +101,9 @@ def test_a_locked_background_is_the_sources(share, pictures, monkeypatch):
         return replace(dense, masks=masks)
 
     monkeypatch.setattr(animator.dense_motion, "forward", masked)
-    performer = Performer(animator, "fp32", print)
-    source, motion = performer.encode(pictures[:1]), performer.estimate(pictures)
-    moved, locked = performer.drive(source, motion), performer.drive(source, motion, lock=True)
+    predictor = Predictor(animator, "fp32", print)
+    source, motion = predictor.encode(pictures[:1]), predictor.estimate(pictures)
+    moved, locked = predictor.drive(source, motion), predictor.drive(source, motion, lock=True)
     expected = (pictures[:1].float() / 255).expand(4, -1, -1, -1) if share else moved
     torch.testing.assert_close(locked, expected, atol=1e-5, rtol=0)
 
@@ -132,12 +138,12 @@ def faulty(animator, *, motion=(), flow=(), half=True):
 
 def performed(animator, precision, pictures, said):
     """Two faces, driven by twelve frames that are read in batches of four after the first face was encoded."""
-    performer = Performer(animator, precision, said.append)
-    first = performer.encode(pictures[:1])
+    predictor = Predictor(animator, precision, said.append)
+    first = predictor.encode(pictures[:1])
     frames = pictures.repeat(3, 1, 1, 1).split(4)
-    motions = [performer.estimate(batch) for batch in frames]
-    second = performer.encode(pictures[1:2])
-    return [performer.drive(face, motion) for motion in motions for face in (first, second)], performer
+    motions = [predictor.estimate(batch) for batch in frames]
+    second = predictor.encode(pictures[1:2])
+    return [predictor.drive(face, motion) for motion in motions for face in (first, second)], predictor
 
 
 @pytest.mark.parametrize("where", [{"motion": [3]}, {"motion": [4]}, {"flow": [0]}, {"flow": [1]}, {"flow": [3]}])
@@ -145,10 +151,10 @@ def test_half_precision_that_fails_late_leaves_nothing_half_behind(where, pictur
     """Call 3 of the estimator is the third batch, 4 the second face; of the mask predictor 1 is the second face."""
     said = []
     wanted, _ = performed(tiny_animator().eval(), "fp32", pictures, said)
-    found, performer = performed(faulty(tiny_animator().eval(), **where), "fp16", pictures, said)
+    found, predictor = performed(faulty(tiny_animator().eval(), **where), "fp16", pictures, said)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=0.02, rtol=0)  # of noise, by motion read in fp16
-    assert performer.precision == "fp32"
+    assert predictor.precision == "fp32"
     assert len(said) == 1
 
 
@@ -156,13 +162,13 @@ def test_half_precision_that_fails_late_leaves_nothing_half_behind(where, pictur
 def test_frames_that_float32_spoils_show_the_one_before(fails, pictures):
     """Batches of one frame; before the first that is whole, the source is shown."""
     said = []
-    performer = Performer(faulty(tiny_animator().eval(), flow=fails, half=False), "fp32", said.append)
-    plain = Performer(tiny_animator().eval(), "fp32", pytest.fail)
-    source, other = performer.encode(pictures[:1]), plain.encode(pictures[:1])
+    predictor = Predictor(faulty(tiny_animator().eval(), flow=fails, half=False), "fp32", said.append)
+    plain = Predictor(tiny_animator().eval(), "fp32", pytest.fail)
+    source, other = predictor.encode(pictures[:1]), plain.encode(pictures[:1])
     shown = pictures[0].float() / 255
     for number, picture in enumerate(pictures):
         motion = plain.estimate(picture[None])
-        found, whole = performer.drive(source, motion), plain.drive(other, motion)
+        found, whole = predictor.drive(source, motion), plain.drive(other, motion)
         shown = shown if number in fails else whole[0]
         torch.testing.assert_close(found[0], shown)
     assert len(said) == 1
@@ -173,13 +179,13 @@ def test_frames_that_float32_spoils_show_the_one_before(fails, pictures):
 def test_a_frame_within_a_batch_shows_the_one_before(exact, pictures):
     """Where edges are repeated, a flow that is not finite reads the corner: without occlusion the result is finite."""
     model = replace(MODEL, dense_motion=replace(MODEL.dense_motion, occlusion=not exact, exact_sampling=exact))
-    performer = Performer(Animator(model).eval(), "fp32", lambda line: None)
-    source, motion = performer.encode(pictures[:1]), performer.estimate(pictures)
-    whole = performer.drive(source, motion)
+    predictor = Predictor(Animator(model).eval(), "fp32", lambda line: None)
+    source, motion = predictor.encode(pictures[:1]), predictor.estimate(pictures)
+    whole = predictor.drive(source, motion)
     keypoints = motion.keypoints.clone()
     keypoints[2] = torch.nan
     motion = replace(motion, keypoints=keypoints)
-    torch.testing.assert_close(performer.drive(source, motion), whole[[0, 1, 1, 3]])
+    torch.testing.assert_close(predictor.drive(source, motion), whole[[0, 1, 1, 3]])
 
 
 def test_a_background_that_half_precision_spoils_is_predicted_again(pictures):
@@ -190,8 +196,8 @@ def test_a_background_that_half_precision_spoils_is_predicted_again(pictures):
     said = []
     found = []
     for precision in ("bf16", "fp32"):
-        performer = Performer(animator, precision, said.append)
-        found.append(performer.predict_background(performer.encode(pictures[:1]), pictures))
+        predictor = Predictor(animator, precision, said.append)
+        found.append(predictor.predict_background(predictor.encode(pictures[:1]), pictures))
     torch.testing.assert_close(*found)
     assert len(said) == 1
 
@@ -221,12 +227,12 @@ def many():
 @settings(max_examples=15, deadline=None)
 @given(size=st.integers(1, 12), most=st.integers(1, 12), moving=st.booleans(), lock=st.booleans())
 def test_what_does_not_fit_is_computed_in_parts(size, most, moving, lock, many):
-    plain = Performer(tiny_animator().eval(), "fp32", pytest.fail, batch_size=20)
+    plain = Predictor(tiny_animator().eval(), "fp32", pytest.fail, batch_size=20)
     animator, sizes = small_memory(tiny_animator().eval(), most)
     said = []
-    performer = Performer(animator, "fp32", said.append, batch_size=size)
+    predictor = Predictor(animator, "fp32", said.append, batch_size=size)
     results = []
-    for one in (plain, performer):
+    for one in (plain, predictor):
         source = one.encode(many if moving else many[:1])
         results.append(one.drive(source, one.estimate(many), lock=lock))
     torch.testing.assert_close(*results, atol=1e-5, rtol=0)
@@ -234,7 +240,7 @@ def test_what_does_not_fit_is_computed_in_parts(size, most, moving, lock, many):
     while allowed > most:
         tries, allowed = tries + 1, allowed // 2
     assert len(said) == tries
-    assert performer.batch_size == size
+    assert predictor.batch_size == size
     assert max(sizes) <= max(size, 1)
 
 
@@ -252,10 +258,10 @@ def test_memory_that_ends_late_and_half_precision_that_fails_in_the_parts(pictur
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
     animator.motion_estimator.register_forward_pre_hook(hook)
-    found, performer = performed(animator, "fp16", pictures, said)
+    found, predictor = performed(animator, "fp16", pictures, said)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=0.02, rtol=0)  # of noise, by motion read in fp16
-    assert performer.precision == "fp32"
+    assert predictor.precision == "fp32"
     assert len(said) == 2
     assert "4 frames at once: going on with 2" in said[0]
 
@@ -263,7 +269,7 @@ def test_memory_that_ends_late_and_half_precision_that_fails_in_the_parts(pictur
 def test_one_frame_that_does_not_fit_is_an_error_of_one_line(pictures):
     animator, _ = small_memory(tiny_animator().eval(), 0)
     with pytest.raises(MTAnimateError, match="--device cpu"):
-        Performer(animator, "fp32", print).estimate(pictures)
+        Predictor(animator, "fp32", print).estimate(pictures)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
@@ -274,7 +280,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
 
     animator.motion_estimator.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="illegal"):
-        Performer(animator, "fp32", pytest.fail).estimate(pictures)
+        Predictor(animator, "fp32", pytest.fail).estimate(pictures)
 
 
 # Threads that share a network
@@ -284,7 +290,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(pictures):
 def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, monkeypatch):
     """Both threads are there before either may begin, and each folding of norms waits for the other thread's for a
     moment: without a lock both would be inside."""
-    plain = Performer(tiny_animator().eval(), precision, pytest.fail)
+    plain = Predictor(tiny_animator().eval(), precision, pytest.fail)
     wanted = plain.drive(plain.encode(pictures[:1]), plain.estimate(pictures))
     inside, begin, entered = Barrier(2), Barrier(2), []
     fold = engine.fold_batch_norms
@@ -296,12 +302,12 @@ def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, 
         return fold(network)
 
     monkeypatch.setattr(engine, "fold_batch_norms", folding)
-    shared, found = Prepared(tiny_animator().eval()), []
+    shared, found = PreparedNetwork(tiny_animator().eval()), []
 
     def perform():
         begin.wait(10)
-        performer = Performer(shared, precision, pytest.fail)
-        found.append(performer.drive(performer.encode(pictures[:1]), performer.estimate(pictures)))
+        predictor = Predictor(shared, precision, pytest.fail)
+        found.append(predictor.drive(predictor.encode(pictures[:1]), predictor.estimate(pictures)))
 
     threads = [Thread(target=perform) for _ in range(2)]
     for thread in threads:
@@ -315,12 +321,76 @@ def test_a_network_is_prepared_once_by_whoever_comes_first(precision, pictures, 
 
 
 def test_a_job_after_one_that_fell_back_begins_in_half_precision_again(pictures):
-    shared = Prepared(faulty(tiny_animator().eval(), motion=[0]))
+    shared = PreparedNetwork(faulty(tiny_animator().eval(), motion=[0]))
     said = []
-    first = Performer(shared, "fp16", said.append)
+    first = Predictor(shared, "fp16", said.append)
     first.estimate(pictures)
-    second = Performer(shared, "fp16", said.append)
+    second = Predictor(shared, "fp16", said.append)
     motion = second.estimate(pictures)
     torch.testing.assert_close(motion.keypoints, first.estimate(pictures).keypoints, atol=5e-3, rtol=0)
     assert (first.precision, second.precision) == ("fp32", "fp16")
     assert len(said) == 1
+
+
+# From a checkpoint to a call
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A network that predicts backgrounds, too."""
+    config = replace(CONFIG, model=replace(MODEL, background=BackgroundConfig(4, 8, 2)))
+    torch.manual_seed(0)
+    animator = Animator(config.model).eval()
+    torch.nn.init.normal_(animator.background_predictor.fc.weight, std=0.3)
+    file = tmp_path_factory.mktemp("checkpoint") / "a.safetensors"
+    write_checkpoint(file, animator, config, {"steps": 0})
+    return file
+
+
+def photos(count, height, width):
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def load(checkpoint, **options):
+    return mtanimate.Predictor.load(str(checkpoint), device="cpu", precision="fp32", **options)
+
+
+def test_a_source_is_set_once_and_predicted_often(checkpoint):
+    predictor, plain = load(checkpoint), mtanimate.load(str(checkpoint), "cpu")
+    picture, driving = photos(1, 64, 64)[0], photos(5, 64, 64)
+    predictor.set_source(picture)
+    predicted = [predictor.predict(part) for part in (driving[:3], driving[3:])]
+    images = [torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255 for given in (picture[None], driving)]
+    with torch.no_grad():
+        background = plain.predict_background(images[0], images[1])
+        wanted = plain.drive(plain.encode_source(images[0]), plain.estimate_motion(images[1]), background)
+    found = np.concatenate(predicted)
+    assert (found.dtype, found.shape) == (np.uint8, (5, 64, 64, 3))
+    assert np.abs(found / 255 - wanted.permute(0, 2, 3, 1).numpy()).max() < 0.01
+    predictor.set_source(driving[1])
+    assert (predictor.predict(driving[:3]) != predicted[0]).any()
+
+
+def test_motion_that_was_retargeted_is_applied_as_it_is(checkpoint):
+    predictor = load(checkpoint)
+    driving = photos(3, 48, 80)
+    predictor.set_source(photos(1, 96, 64)[0])
+    rest, motion = predictor.source.motion, predictor.read_motion(driving)
+    moved = predictor.predict(RelativeTransfer(motion, reference=motion[:1]).onto(rest, rest))
+    still = predictor.predict(rest)
+    assert np.abs(moved[:1].astype(int) - still).max() <= 1  # the reference frame is the source at rest
+    assert (moved[1:] != still).any()
+
+
+def test_no_source_is_said(checkpoint):
+    with pytest.raises(InputError, match="set_source"):
+        load(checkpoint).predict(photos(1, 64, 64))
+
+
+def test_importing_the_package_imports_no_torch():
+    code = (
+        "import sys, mtanimate; assert 'torch' not in sys.modules; mtanimate.Predictor; assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="Predicter"):
+        mtanimate.Predicter  # noqa: B018

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtanimate.inference.prefetch import beside, download, settle, to_frames, upload
+from mtanimate.inference.prefetch import download, side_stream, synchronize, to_frames, upload
 
 DEVICES = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
 
@@ -15,9 +15,9 @@ def test_there_and_back(device):
     there = upload(frames, device)
     assert there.device.type == device.type
     assert torch.equal(download(there), frames)
-    with beside(device):
+    with side_stream(device):
         pictures = to_frames(there.float() / 255)
-        settle(device)
+        synchronize(device)
     assert pictures.dtype == np.uint8
     assert np.array_equal(pictures, frames.permute(0, 2, 3, 1).numpy())
 

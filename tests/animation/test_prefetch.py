@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mtanimate.inference.prefetch import ahead
+from mtanimate.inference.prefetch import prefetch
 
 
 def counting(made, until=10, error=None):
@@ -20,17 +20,17 @@ def counting(made, until=10, error=None):
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def test_the_same_items_in_order():
-    assert list(ahead(counting([]))) == list(range(10))
+    assert list(prefetch(counting([]))) == list(range(10))
     assert threads() == []
 
 
 def test_it_works_while_others_do_and_not_further():
     made = []
-    taken = ahead(counting(made, 100), depth=2)
+    taken = prefetch(counting(made, 100), depth=2)
     next(taken)
     deadline = time.monotonic() + 5
     while len(made) < 4 and time.monotonic() < deadline:
@@ -41,7 +41,7 @@ def test_it_works_while_others_do_and_not_further():
 
 
 def test_errors_come_after_what_was_made_before_them():
-    taken = ahead(counting([], 2, ValueError("broken")))
+    taken = prefetch(counting([], 2, ValueError("broken")))
     assert [next(taken), next(taken)] == [0, 1]
     with pytest.raises(ValueError, match="broken"):
         next(taken)
@@ -50,7 +50,7 @@ def test_errors_come_after_what_was_made_before_them():
 
 def test_who_stops_taking_stops_the_work():
     made = []
-    for number in ahead(counting(made, 10**6)):
+    for number in prefetch(counting(made, 10**6)):
         if number == 3:
             break
     assert made[-1] == "closed"
@@ -58,4 +58,4 @@ def test_who_stops_taking_stops_the_work():
 
 
 def test_nothing_to_do():
-    assert list(ahead(counting([], 0))) == []
+    assert list(prefetch(counting([], 0))) == []
