@@ -149,7 +149,7 @@ class Smoothed:
         self.losses: dict[str, float] = {}
 
     def rows(self, at: Any) -> list[tuple[str, str]]:
-        """at: a `mtanimate.training.run.Report`."""
+        """at: a `mtanimate.training.run.Progress`."""
         for name, value in at.losses.items():
             if math.isfinite(value):  # a step that was skipped has terms that are not
                 self.losses[name] = SMOOTH * self.losses.get(name, value) + (1 - SMOOTH) * value

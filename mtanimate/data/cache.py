@@ -102,8 +102,8 @@ class Cache:
         return {name: value for name, value in vars(self).items() if not isinstance(value, np.memmap)}
 
 
-class Filling:
-    """A cache that is added to; see `filling`."""
+class CacheWriter:
+    """A cache that is added to; see `writing_cache`."""
 
     def __init__(self, folder: Path, resolution: int, entries: list[Entry]) -> None:
         self.folder, self.resolution = folder, resolution
@@ -181,7 +181,7 @@ class Filling:
 
 
 @contextmanager
-def filling(folder: Path, resolution: int) -> Iterator[Filling]:
+def writing_cache(folder: Path, resolution: int) -> Iterator[CacheWriter]:
     """A new cache, or one that is there, to add to; nobody else can meanwhile.
 
     Raises InputError where one of another resolution is there, or files that are of none; MTAnimateError where
@@ -214,7 +214,7 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _open(folder: Path, resolution: int) -> Filling:
+def _open(folder: Path, resolution: int) -> CacheWriter:
     entries: list[Entry] = []
     if (folder / "index.json").exists():
         there, entries = read_index(folder)
@@ -224,10 +224,10 @@ def _open(folder: Path, resolution: int) -> Filling:
             )
     try:
         if not (folder / "index.json").exists():  # before all else: what there is without it is not ours
-            Filling(folder, resolution, []).write_index()
+            CacheWriter(folder, resolution, []).write_index()
         for name in _FILES:
             (folder / name).touch()
-        begun = Filling(folder, resolution, _present(folder, resolution, entries))
+        begun = CacheWriter(folder, resolution, _present(folder, resolution, entries))
         begun.write_index()  # before anything is written where lost frames were
         os.truncate(folder / "frames.bin", begun.bytes)  # what was being written when a process ended
     except OSError as error:

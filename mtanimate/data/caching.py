@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtanimate.data.cache import Entry, Filling, filling, to_fixed_point
+from mtanimate.data.cache import CacheWriter, Entry, to_fixed_point, writing_cache
 from mtanimate.data.clips import Clip, split_clips
 from mtanimate.data.packing import PackedFaces
 from mtanimate.data.people import FaceLandmarks, PersonMatte
@@ -21,7 +21,7 @@ _AT_A_TIME = 32  # frames
 
 
 @dataclass
-class Result:
+class CacheResult:
     """clips, stills, frames: in the cache by now, of what was asked for; new: clips and stills that were added.
 
     without_faces: clips and stills without landmarks and mattes. skipped: what could not be read, and why. gib: of all
@@ -50,7 +50,7 @@ def cache_dataset(
     resolution: int = 256,
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda line: None,
-) -> Result:
+) -> CacheResult:
     """Bring every clip below `videos`, and every picture in `stills` (default: `videos`/stills, where that lies
     beside `videos`/train), into the cache `out`. What it has already is not made again.
 
@@ -59,8 +59,8 @@ def cache_dataset(
     """
     items = _items(videos, stills)
     find = _Faces(videos / "faces.npz")
-    result = Result(str(out), resolution)
-    with filling(out, resolution) as cache:
+    result = CacheResult(str(out), resolution)
+    with writing_cache(out, resolution) as cache:
         before = set(cache.entries)
         for number, (clip, split) in enumerate(items, 1):
             try:
@@ -90,7 +90,7 @@ def cache_frames(
 
     A clip that cannot be read is left for whoever draws it to name. Raises as `cache_dataset`.
     """
-    with filling(out, resolution) as cache:
+    with writing_cache(out, resolution) as cache:
         for number, clip in enumerate(clips, 1):
             try:
                 digest = _digest(clip)
@@ -104,7 +104,7 @@ def cache_frames(
             progress(number, len(clips))
 
 
-def _put(cache: Filling, clip: Clip, split: str) -> Entry:
+def _put(cache: CacheWriter, clip: Clip, split: str) -> Entry:
     """The clip's entry, made where the cache has none. Raises InputError where it cannot be read."""
     digest = _digest(clip)
     if digest in cache.entries:
@@ -119,7 +119,7 @@ def _digest(clip: Clip) -> str:
         raise InputError(f"{clip.path} cannot be read ({error.strerror}): check the file") from error
 
 
-def _add(cache: Filling, clip: Clip, split: str, digest: str, footage: Footage) -> Entry:
+def _add(cache: CacheWriter, clip: Clip, split: str, digest: str, footage: Footage) -> Entry:
     rate = "" if isinstance(footage, FrameFolder) else str(footage.fps)
     entry = Entry(digest, clip.path.name, clip.identity, split, first=0, count=0, rate=rate)
     return cache.add(entry, _squares(footage, cache.resolution))
@@ -152,12 +152,12 @@ class _Faces:
         self._found: tuple[FaceLandmarks, PersonMatte] | None = None
         self.missing = ""
 
-    def __call__(self, cache: Filling, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+    def __call__(self, cache: CacheWriter, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
         """Of all frames of an entry: landmarks and mattes as a cache keeps them; None where they cannot be had."""
         packed = self._packed(entry.digest, entry.count) if self._packed is not None else None
         return packed or self._find(cache, entry)
 
-    def _find(self, cache: Filling, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+    def _find(self, cache: CacheWriter, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
         if self.missing:
             return None
         try:
@@ -174,7 +174,7 @@ class _Faces:
         return np.concatenate(landmarks), np.concatenate(mattes)
 
 
-def _count(result: Result, entry: Entry, *, new: bool) -> None:
+def _count(result: CacheResult, entry: Entry, *, new: bool) -> None:
     result.clips += entry.split != "stills"
     result.stills += entry.split == "stills"
     result.frames += entry.count

@@ -1,4 +1,4 @@
-"""Look a data set over before training: what is broken, what is odd, and how fast it can be read."""
+"""ClipFindings a data set over before training: what is broken, what is odd, and how fast it can be read."""
 
 import os
 import time
@@ -20,7 +20,7 @@ MEASURED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Look:
+class ClipFindings:
     """One clip, every frame of it decoded. problem: why training would skip it, or ""."""
 
     clip: Clip
@@ -102,8 +102,8 @@ def samples_per_second(dataset: PairDataset, processes: int) -> float:
     return pairs / (time.monotonic() - started)
 
 
-def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[Look]:
-    looks: dict[Clip, Look] = {}
+def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[ClipFindings]:
+    looks: dict[Clip, ClipFindings] = {}
     stopped = Event()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         futures = [pool.submit(look_at, clip, stopped) for clip in clips]
@@ -119,20 +119,20 @@ def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[Lo
     return [looks[clip] for clip in clips]
 
 
-def look_at(clip: Clip, stopped: Event) -> Look:
+def look_at(clip: Clip, stopped: Event) -> ClipFindings:
     """stopped: ends it early."""
     try:
         reader = clip.open()
         for _ in reader.batches(8):
             if stopped.is_set():
-                return Look(clip)
+                return ClipFindings(clip)
     except InputError as error:
-        return Look(clip, problem=str(error))
+        return ClipFindings(clip, problem=str(error))
     seconds = 0.0 if isinstance(reader, FrameFolder) else float(reader.frame_count / reader.fps)
-    return Look(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), clip.digest())
+    return ClipFindings(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), clip.digest())
 
 
-def _odd(look: Look, resolution: int) -> list[str]:
+def _odd(look: ClipFindings, resolution: int) -> list[str]:
     width, height = look.size
     lines = []
     if min(width, height) < resolution:
@@ -142,7 +142,7 @@ def _odd(look: Look, resolution: int) -> list[str]:
     return lines
 
 
-def _duplicates(looks: list[Look]) -> list[str]:
+def _duplicates(looks: list[ClipFindings]) -> list[str]:
     same = defaultdict(list)
     for look in looks:
         same[look.digest].append(str(look.clip.path))

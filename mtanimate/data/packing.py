@@ -143,7 +143,7 @@ _EACH, _REST = 128, 8192  # bytes in faces.npz, besides the data: of each file, 
 
 
 @dataclass(frozen=True)
-class Result:
+class PackResult:
     """What was chosen. length: most frames of a stretch. bytes: of all files."""
 
     pack: str
@@ -180,7 +180,7 @@ def pack_dataset(
     stills: Path | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Callable[[str], None] = lambda line: None,
-) -> Result:
+) -> PackResult:
     """Recode what moves most in the clips below `videos`, every person at least once, and pictures of `stills`, in at
     most `size` bytes. All come from the cache. progress(KiB so far, KiB in all).
 
@@ -201,7 +201,7 @@ def _pack(
     stills: Path | None,
     progress: Callable[..., None],
     log: Callable[[str], None],
-) -> Result:
+) -> PackResult:
     source = Cache(cache)
     clips = _known(source, _clips(videos), log)
     pictures = _known(source, {still: Path("stills", still.path.name) for still in _stills(stills)}, log)
@@ -251,7 +251,7 @@ def _code(cache: Cache, clips: dict[Clip, tuple[Entry, Path]]) -> FaceCode:
 
 def _choose(
     packer: "Packer", clips: dict[Clip, tuple[Entry, Path]], stills: dict[Clip, tuple[Entry, Path]], out: Path
-) -> Result:
+) -> PackResult:
     best = _one_of_each(packer.stretches(clips, LENGTHS[-1]))
     least = sum(packer.add(stretch) for stretch in best) + _REST
     if least > packer.size:
@@ -276,7 +276,7 @@ def _choose(
     packer.finish()
     frames = sum(count for count, _ in packer.faces.values()) - packed_stills
     used = sum(file.stat().st_size for file in packer.folder.rglob("*") if file.is_file())
-    return Result(
+    return PackResult(
         str(out), used, len(best), len(best) + more, len(clips), packed_stills, len(stills), frames, length
     )  # fmt: skip
 

@@ -147,7 +147,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Shot:
+class RawPair:
     """Two frames of a clip, or twice the same of a still, with the flow through which each is read.
 
     frames: (2, 3, R, R) uint8. meshes: (2, 478, 3), where a loss or the flow asks for them.
@@ -245,23 +245,23 @@ class PairDataset(Dataset[Pair | Unreadable]):
         """Raises InputError where a clip or still that is drawn cannot be read."""
         config = self.config.data.augmentation
         backwards, mirrored = draw_flips(config, random)
-        shot = self._draw(entry, backwards, random)
-        backdrop = self._backdrop(shot, random)
+        raw = self._draw(entry, backwards, random)
+        backdrop = self._backdrop(raw, random)
         windows = draw_windows(config, mirrored, self.raw.resolution, random)
-        recipe = Recipe(windows, draw_colour(config, random), backdrop, shot.flow, self._glance(shot, random))
+        recipe = Recipe(windows, draw_colour(config, random), backdrop, raw.flow, self._glance(raw, random))
         transform = Transform.random(random, self.config.loss.transform)
         landmarks = None
-        if self.with_landmarks and shot.meshes is not None:
-            landmarks = carry(torch.from_numpy(shot.meshes[:, :, :2]).float(), recipe)
-        return Pair(shot.frames, recipe, transform, landmarks, shot.clip.path.name, skipped)
+        if self.with_landmarks and raw.meshes is not None:
+            landmarks = carry(torch.from_numpy(raw.meshes[:, :, :2]).float(), recipe)
+        return Pair(raw.frames, recipe, transform, landmarks, raw.clip.path.name, skipped)
 
-    def _draw(self, entry: int, backwards: bool, random: np.random.Generator) -> Shot:
+    def _draw(self, entry: int, backwards: bool, random: np.random.Generator) -> RawPair:
         if self.stills and random.uniform() < self.config.data.stills_share:
             still = self.stills[random.integers(len(self.stills))]
             picture = self.raw.frames(still, [0])
             mesh = self.raw.meshes(still, [0], picture)
             flow = draw_flow(mesh[0], random)
-            return Shot(still, [0, 0], picture.expand(2, -1, -1, -1), mesh.repeat(2, axis=0), flow)
+            return RawPair(still, [0, 0], picture.expand(2, -1, -1, -1), mesh.repeat(2, axis=0), flow)
         clips = self.entries[entry]
         clip = clips[random.integers(len(clips))]
         numbers = self._numbers(clip, random)
@@ -269,7 +269,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
             numbers.reverse()
         frames = self.raw.frames(clip, numbers)
         meshes = self.raw.meshes(clip, numbers, frames) if self.with_landmarks else None
-        return Shot(clip, numbers, frames, meshes)
+        return RawPair(clip, numbers, frames, meshes)
 
     def _numbers(self, clip: Clip, random: np.random.Generator) -> list[int]:
         """Of two frames, in the order of time. Raises InputError where the clip cannot be read."""
@@ -291,19 +291,19 @@ class PairDataset(Dataset[Pair | Unreadable]):
         apart = np.abs(np.nan_to_num(done - done[:, :1])).sum(axis=0)
         return sorted([int(drawn[0]), int(drawn[1 + apart[1:].argmax()])])
 
-    def _glance(self, shot: Shot, random: np.random.Generator) -> Glance | None:
+    def _glance(self, raw: RawPair, random: np.random.Generator) -> Glance | None:
         share = self.config.data.augmentation.gaze
-        if not share or shot.meshes is None or random.uniform() >= share:
+        if not share or raw.meshes is None or random.uniform() >= share:
             return None
-        return Glance.draw(shot.meshes, random)
+        return Glance.draw(raw.meshes, random)
 
-    def _backdrop(self, shot: Shot, random: np.random.Generator) -> Backdrop | None:
+    def _backdrop(self, raw: RawPair, random: np.random.Generator) -> Backdrop | None:
         """Part of another clip's frame, for some pairs of people."""
         if not self.other_background or random.uniform() >= self.other_background:
             return None
         other = self.clips[random.integers(len(self.clips))]
         number = int(random.integers(self.raw.count(other)))
-        mattes = self.raw.mattes(shot.clip, shot.numbers, shot.frames)
+        mattes = self.raw.mattes(raw.clip, raw.numbers, raw.frames)
         if mattes.float().mean(dim=(1, 2)).amin() < 255 * LEAST_PERSON:
             return None
         return Backdrop.draw(mattes, self.raw.frames(other, [number])[0], random)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mtanimate.data.planning import Row, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
-from mtanimate.data.preparation_journal import Cut, Journal, Plan
+from mtanimate.data.planning import ListedClip, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
+from mtanimate.data.preparation_journal import Cut, CutPlan, PreparationJournal
 from mtanimate.data.raw_videos import Cutter
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.faces import detection as faces
@@ -22,7 +22,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Result:
+class PreparationResult:
     """written, already_there: clips. skipped: how many clips or videos for each reason."""
 
     out: str
@@ -56,7 +56,7 @@ def prepare(
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Log = lambda line: None,
-) -> Result:
+) -> PreparationResult:
     """Cuts clips of `size` x `size` pixels out of the videos below `raw`: by a CSV, or else by the face in them.
 
     Clips that an earlier run finished are not made again. A raw video that is missing, damaged or without a
@@ -82,7 +82,7 @@ def _prepare(
     started: float,
     progress: Callable[..., None],
     log: Log,
-) -> Result:
+) -> PreparationResult:
     total: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     try:
@@ -102,7 +102,7 @@ def _prepare(
     if not total.total():
         (reason, _), *_ = skipped.most_common(1)
         raise MTAnimateError(f"no clip came of the {len(jobs)} videos of {preparation.raw}: {reason}")
-    return Result(
+    return PreparationResult(
         out=str(preparation.out),
         manifest=str(manifest),
         videos=len(jobs),
@@ -120,7 +120,7 @@ class _Job:
     video: str
     source: str
     name: str = ""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ListedClip, ...] = ()
 
 
 def _by_face(raw: Path, out: Path, log: Log) -> list[_Job]:
@@ -130,7 +130,7 @@ def _by_face(raw: Path, out: Path, log: Log) -> list[_Job]:
 
 
 def _by_metadata(raw: Path, out: Path, metadata: Path, log: Log) -> list[_Job]:
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[ListedClip]] = {}
     for row in read_metadata(metadata):
         rows.setdefault(row.video, []).append(row)
     found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, log))}
@@ -155,7 +155,7 @@ class _Preparation:
         self.raw = raw
         self.out = out
         self.size = size
-        self.journal = Journal(out)
+        self.journal = PreparationJournal(out)
         self._cutter = Cutter()
 
     def outcomes(self, jobs: Sequence[_Job], workers: int) -> Generator[_Outcome, None, None]:
@@ -191,7 +191,7 @@ class _Preparation:
             outcome.skipped.append(str(error).removeprefix(str(path)).strip())
         return outcome
 
-    def _plan(self, job: _Job) -> Plan:
+    def _plan(self, job: _Job) -> CutPlan:
         if job.rows:
             return plan_by_rows(self.raw, job.source, job.rows, self.size)
         check_readable(self.raw / job.source, "video")

@@ -63,7 +63,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CutPlan:
     """What one raw video of that many bytes gives. tracked: by its face, not by a CSV.
 
     skipped: for each thing that does not become a clip, why.
@@ -76,7 +76,7 @@ class Plan:
     skipped: list[str]
 
 
-class Journal:
+class PreparationJournal:
     """`OUT/journal.jsonl`: a line for every raw video, added before its first clip is made. Any thread may call.
 
     A clip is finished when its file exists and was last planned as the same cut of the same video.
@@ -86,25 +86,25 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.out = out
         self._path, self._manifest = out / "journal.jsonl", out / "manifest.csv"
-        self._tracked: dict[str, Plan] = {}
+        self._tracked: dict[str, CutPlan] = {}
         self._cuts: dict[str, tuple[Cut, int]] = {}
         self._lock = Lock()
         for plan in self._read():
             self._remember(plan)
 
-    def tracked(self, source: str, source_bytes: int) -> Plan | None:
+    def tracked(self, source: str, source_bytes: int) -> CutPlan | None:
         """What following the face through this raw video gave, unless the file has changed since."""
         plan = self._tracked.get(source)
         return plan if plan and plan.source_bytes == source_bytes else None
 
-    def left(self, plan: Plan) -> list[Cut]:
+    def left(self, plan: CutPlan) -> list[Cut]:
         """The clips of a plan that are not finished."""
         return [cut for cut in plan.cuts if not self._finished(cut, plan.source_bytes)]
 
     def _finished(self, cut: Cut, source_bytes: int) -> bool:
         return self._cuts.get(cut.file) == (cut, source_bytes) and (self.out / cut.file).is_file()
 
-    def add(self, plan: Plan) -> None:
+    def add(self, plan: CutPlan) -> None:
         """Writes a plan down, unless it is known and done. Clips of its names that were cut otherwise go first.
 
         Raises InputError where a file that was not made here has the name of a clip, MTAnimateError when it cannot be
@@ -139,12 +139,12 @@ class Journal:
             raise _unwritable(path, error) from error
         return path
 
-    def _remember(self, plan: Plan) -> None:
+    def _remember(self, plan: CutPlan) -> None:
         if plan.tracked:
             self._tracked[plan.source] = plan
         self._cuts |= {cut.file: (cut, plan.source_bytes) for cut in plan.cuts}
 
-    def _read(self) -> Iterator[Plan]:
+    def _read(self) -> Iterator[CutPlan]:
         if not taken(self._path):
             refuse_foreign("--out", [self._manifest])
             return
@@ -155,7 +155,7 @@ class Journal:
                 raise ValueError("no whole line")
             for line in whole.decode().splitlines():
                 source, source_bytes, tracked, rows, skipped = parse_json(line)
-                yield Plan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
+                yield CutPlan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
         except (ValueError, TypeError) as error:
             raise InputError(f"{self._path} is not from 'data prepare': remove it or choose another --out") from error
         if torn:  # the last line of a run that was ended while it wrote: the video is planned anew

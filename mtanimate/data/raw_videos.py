@@ -28,7 +28,7 @@ SCENE_CUT = 36
 
 
 @dataclass(frozen=True)
-class Sample:
+class FaceSample:
     """What was seen in one frame. faces: the largest first. cut: the whole picture changed since the last sample."""
 
     frame: int
@@ -46,7 +46,7 @@ class Piece:
 
 
 @dataclass
-class _Run:
+class _FaceTrack:
     """A face on its way: where it was seen, by frame."""
 
     seen: dict[int, Box]
@@ -57,19 +57,19 @@ class _Run:
         return self.seen[max(self.seen)]
 
 
-def look(reader: VideoReader) -> Iterator[Sample]:
+def look(reader: VideoReader) -> Iterator[FaceSample]:
     """The faces in about five frames a second. Raises InputError for a damaged video, and without dlib."""
     step = sample_step(reader.fps)
     previous = None
     for index, batch in enumerate(reader.batches(1, step=step)):
         small = np.asarray(Image.fromarray(batch[0]).convert("L").resize((32, 32), Image.Resampling.BOX), np.float32)
         cut = previous is not None and float(np.abs(small - previous).mean()) > SCENE_CUT
-        yield Sample(index * step, find_faces(batch[0]), cut)
+        yield FaceSample(index * step, find_faces(batch[0]), cut)
         previous = small
 
 
 def find_pieces(
-    samples: Iterable[Sample], fps: Fraction, frame_count: int, width: int, height: int
+    samples: Iterable[FaceSample], fps: Fraction, frame_count: int, width: int, height: int
 ) -> tuple[list[Piece], int]:
     """The pieces of a video in which one face, the largest, is seen; and how many more are too short.
 
@@ -92,9 +92,9 @@ def find_pieces(
     return pieces, too_short
 
 
-def _runs(samples: Iterable[Sample], fps: Fraction, frame_count: int) -> Iterator[_Run]:
+def _runs(samples: Iterable[FaceSample], fps: Fraction, frame_count: int) -> Iterator[_FaceTrack]:
     step = sample_step(fps)
-    run: _Run | None = None
+    run: _FaceTrack | None = None
     for sample in samples:
         if run and (sample.cut or sample.frame - run.end + 1 - step > LOST_SECONDS * fps):
             yield run
@@ -106,7 +106,7 @@ def _runs(samples: Iterable[Sample], fps: Fraction, frame_count: int) -> Iterato
             yield run
             run, face = None, sample.faces[0]
         if run is None:
-            run = _Run({}, 0)
+            run = _FaceTrack({}, 0)
         run.seen[sample.frame] = face
         # Where a cut lies between two samples is not known: a run ends with the frame it was last seen in.
         run.end = sample.frame + 1

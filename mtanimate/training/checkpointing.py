@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, Any]:
 _NAME = re.compile(r"step-[0-9]{7,}\.safetensors")
 
 
-class Keeper:
+class Checkpointer:
     """`state/last.pt`, `checkpoints/step-*.safetensors` (the last few) and `checkpoints/best.safetensors`.
 
     Each appears whole or not at all. The best has the lowest error on held-out clips; where there are none, on

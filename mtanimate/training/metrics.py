@@ -30,7 +30,7 @@ from mtanimate.video import write_image
 WINDOW = 20  # steps
 
 
-class Meter:
+class Throughput:
     """Over the last steps: pairs a second, the share of time spent waiting for data, seconds a step."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Meter:
         return max(sum(seconds for seconds, _, _ in self._steps), 1e-9)
 
 
-class Log:
+class LogEntry:
     """The lines of log.jsonl: means over the steps since the last. weights: of the terms."""
 
     def __init__(self, weights: LossConfig) -> None:
@@ -80,7 +80,7 @@ class Log:
     def add(self, step: Step) -> None:
         self.steps.append(replace(step, scene=None))  # pictures take memory
 
-    def entry(self, number: int, pairs: int, meter: Meter, with_score: bool) -> dict[str, Any]:
+    def entry(self, number: int, pairs: int, throughput: Throughput, with_score: bool) -> dict[str, Any]:
         """Of each term the mean that was trained on, and without its weight, so that runs of other weights compare.
         Steps that were skipped do not count; `loss` is null where all were."""
         good = [step for step in self.steps if step.taken]
@@ -92,14 +92,18 @@ class Log:
             entry["skipped_steps"] = len(self.steps) - len(good)
         if good:
             entry["gradient_norm"] = sum(step.gradient_norm for step in good) / len(good)
-        entry |= {"samples": pairs, "samples_per_second": meter.pairs_per_second, "data_wait": meter.data_wait}
+        entry |= {
+            "samples": pairs,
+            "samples_per_second": throughput.pairs_per_second,
+            "data_wait": throughput.data_wait,
+        }
         if with_score and self.score is not None:
             entry |= {"validation_error": self.score.error, "validation_repeating": self.score.repeating}
         self.steps = []
         return entry
 
 
-class Journal:
+class RunLog:
     """An object a line in `log.jsonl`; the same numbers to TensorBoard where asked for; `pictures/STEP.png`.
 
     step: that the run is at; what is there of later ones is forgotten, since a run that was killed goes on from

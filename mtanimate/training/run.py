@@ -30,10 +30,10 @@ from mtanimate.models.hrnet import HRNet, load_imagenet_weights
 from mtanimate.outputs import refuse_foreign
 from mtanimate.signals import listened_to
 from mtanimate.tensors import read_weights
-from mtanimate.training.checkpointing import Keeper, RunState, is_state
+from mtanimate.training.checkpointing import Checkpointer, RunState, is_state
 from mtanimate.training.distribution import Workers
-from mtanimate.training.metrics import Journal, Log, Meter, Score
-from mtanimate.training.step import Step, Stepper, Trainee, check_phases, schedule
+from mtanimate.training.metrics import LogEntry, RunLog, Score, Throughput
+from mtanimate.training.step import Step, Trainer, TrainingModule, check_phases, schedule
 
 
 def make_animator(config: Config, init: Path | None) -> Animator:
@@ -138,7 +138,7 @@ BAD_STEPS = 10  # in a row, and the run ends
 
 
 @dataclass(frozen=True)
-class Report:
+class Progress:
     """Of one step, to whoever shows progress.
 
     losses: weighted, of this step. samples_per_second (pairs of frames) and data_wait (the share of the time in
@@ -183,13 +183,13 @@ class Run:
         check_phases(config)
         torch.manual_seed(training.seed)
         animator = make_animator(config, init).to(workers.device).channels_last()
-        self.stepper = Stepper(Trainee(animator, config, precision, workers), training, workers)
+        self.trainer = Trainer(TrainingModule(animator, config, precision, workers), training, workers)
         self.dataset = PairDataset(split.train, config)
         self.steps = self._steps_of(training)
         clips = f"{len(split.train)} ({fingerprint(self.dataset.names)})"
-        stepper = self.stepper
-        self.state = RunState(config, clips, animator, stepper.ema, stepper.optimizer, stepper.scaler)
-        self.keeper = Keeper(folder, config, split, self.state, log)
+        trainer = self.trainer
+        self.state = RunState(config, clips, animator, trainer.ema, trainer.optimizer, trainer.scaler)
+        self.checkpointer = Checkpointer(folder, config, split, self.state, log)
         self.skipped: Counter[str] = Counter()
         self.bad_in_a_row = 0
 
@@ -198,9 +198,9 @@ class Run:
 
         Raises InputError where the folder's last state is of other settings or other clips.
         """
-        if file is None and not self.keeper.state_file.exists():
+        if file is None and not self.checkpointer.state_file.exists():
             return False
-        for line in self.state.load(file or self.keeper.state_file, changed=file is not None):
+        for line in self.state.load(file or self.checkpointer.state_file, changed=file is not None):
             self.log(f"changed: {line}")
         self._say_of_other_steps(self._steps_of(self.state.saved_with.training))
         return True
@@ -233,36 +233,36 @@ class Run:
         if (folder / "index.json").exists():  # not on another machine that does not share the folder
             self.dataset.use(Cache(folder))
 
-    def train(self, report: Callable[[Report], None] = lambda report: None) -> Path:
+    def train(self, report: Callable[[Progress], None] = lambda report: None) -> Path:
         """Take the steps that are left; returns the last checkpoint.
 
         Raises Interrupted on Ctrl-C, SIGTERM or SIGHUP, the state saved; MTAnimateError where losses stay not finite.
         """
-        journal = self._open_folder() if self.workers.first else None
+        run_log = self._open_folder() if self.workers.first else None
         try:
             with StopRequest() as stop:
-                self._take_steps(journal, report, stop)
+                self._take_steps(run_log, report, stop)
         finally:
-            if journal is not None:
-                journal.close()
-        return self.keeper.path
+            if run_log is not None:
+                run_log.close()
+        return self.checkpointer.path
 
-    def _take_steps(self, journal: Journal | None, report: Callable[[Report], None], stop: StopRequest) -> None:
-        meter, log, batches = Meter(), Log(self.config.loss), self._load()
-        self.stepper.trainee.train()
+    def _take_steps(self, run_log: RunLog | None, report: Callable[[Progress], None], stop: StopRequest) -> None:
+        throughput, log, batches = Throughput(), LogEntry(self.config.loss), self._load()
+        self.trainer.module.train()
         while self.state.step < self.steps:
-            step = self._step(batches, meter, stop.signal > 0)
-            if journal is not None:
-                self._record(step, meter, journal, log)
-                report(self._report(step, meter, log))
+            step = self._step(batches, throughput, stop.signal > 0)
+            if run_log is not None:
+                self._record(step, throughput, run_log, log)
+                report(self._report(step, throughput, log))
             if step.stop:
-                if journal is not None:
-                    self.keeper.keep(self.keeper.score())
+                if run_log is not None:
+                    self.checkpointer.keep(self.checkpointer.score())
                 self.workers.wait()  # a launcher ends all as soon as one has ended
                 said = f"stopped at step {self.state.step}, saved: the same command goes on"
                 raise Interrupted(said if self.workers.first else "", stop.signal or signal.SIGTERM)
 
-    def _open_folder(self) -> Journal:
+    def _open_folder(self) -> RunLog:
         try:
             for name in (".", "pictures", "state", "checkpoints"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -271,11 +271,11 @@ class Run:
                 partial.write_text(
                     MARK + yaml.safe_dump(to_mapping(self.config), sort_keys=False), "utf-8", newline="\n"
                 )
-            journal = Journal(self.folder, self.state.step, self.config.training.tensorboard)
+            run_log = RunLog(self.folder, self.state.step, self.config.training.tensorboard)
         except OSError as error:
             raise unwritable(self.folder, error) from error
-        self.skipped.update(self.keeper.prepare())  # said once, whoever draws them again
-        return journal
+        self.skipped.update(self.checkpointer.prepare())  # said once, whoever draws them again
+        return run_log
 
     def _load(self) -> Iterator[RawBatch]:
         return load_batches(
@@ -287,29 +287,29 @@ class Run:
             count=self.workers.count,
         )
 
-    def _step(self, batches: Iterator[RawBatch], meter: Meter, stop: bool) -> Step:
-        with meter.waiting():
+    def _step(self, batches: Iterator[RawBatch], throughput: Throughput, stop: bool) -> Step:
+        with throughput.waiting():
             parts = [next(batches) for _ in range(self.config.training.accumulate)]
         for line in (line for part in parts for line in part.skipped):
             if not self.skipped[line]:
                 self.log(f"skipped: {line}")
             self.skipped[line] += 1
-        step = self.stepper.take(parts, self.state.step, self.steps, stop)
+        step = self.trainer.train_step(parts, self.state.step, self.steps, stop)
         self.state.step += 1
         self.state.pairs += self.config.training.batch_size
-        meter.step(self.config.training.batch_size)
+        throughput.step(self.config.training.batch_size)
         self.bad_in_a_row = self.bad_in_a_row + 1 if step.bad else 0
         if step.bad and self.workers.first:
             self.log(f"step {self.state.step} skipped: {step.bad}")
         if self.bad_in_a_row == BAD_STEPS:
             raise MTAnimateError(
                 f"the last {BAD_STEPS} steps, to step {self.state.step}, were not finite ({step.bad}): lower "
-                f"training.learning_rate, or give --precision fp32; '{self.keeper.state_file}' is as it was"
+                f"training.learning_rate, or give --precision fp32; '{self.checkpointer.state_file}' is as it was"
             )
         return step
 
-    def _record(self, step: Step, meter: Meter, journal: Journal, log: "Log") -> None:
-        """Log, picture and checkpoint of a step, each where it is due. A full disk does not end the run.
+    def _record(self, step: Step, throughput: Throughput, run_log: RunLog, log: "LogEntry") -> None:
+        """LogEntry, picture and checkpoint of a step, each where it is due. A full disk does not end the run.
 
         The state comes last: a run that is killed before goes on from an earlier one, and logs this step again.
         """
@@ -318,22 +318,24 @@ class Run:
         last = number == self.steps
         due = (number % training.checkpoint_every == 0 and not step.bad) or last
         if due:
-            log.score = self.keeper.score()
+            log.score = self.checkpointer.score()
         try:
             if number % training.log_every == 0 or due:
-                journal.write(log.entry(number, self.state.pairs, meter, with_score=due))
+                run_log.write(log.entry(number, self.state.pairs, throughput, with_score=due))
             if step.scene is not None and number % training.picture_every == 0 and not step.bad:
-                journal.draw(step.scene, number)
+                run_log.draw(step.scene, number)
         except (OSError, MTAnimateError) as error:
             self.log(f"not written at step {number}: {error}")
         if due:
-            (self.keeper.keep if last else self.keeper.try_to_keep)(log.score)
+            (self.checkpointer.keep if last else self.checkpointer.try_to_keep)(log.score)
         elif not step.bad:
-            self.keeper.save_in_between()
+            self.checkpointer.save_in_between()
 
-    def _report(self, step: Step, meter: Meter, log: "Log") -> Report:
-        left = (self.steps - self.state.step) * meter.seconds_per_step
-        return Report(self.state.step, self.steps, step.terms, meter.pairs_per_second, meter.data_wait, left, log.score)
+    def _report(self, step: Step, throughput: Throughput, log: "LogEntry") -> Progress:
+        left = (self.steps - self.state.step) * throughput.seconds_per_step
+        return Progress(
+            self.state.step, self.steps, step.terms, throughput.pairs_per_second, throughput.data_wait, left, log.score
+        )
 
 
 def fingerprint(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from mtanimate.data.clips import Split, left_out, look_through, split_clips
 from mtanimate.devices import choose_training_precision, describe_device
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.training.distribution import Workers, join
-from mtanimate.training.run import Report, Run, claim
+from mtanimate.training.run import Progress, Run, claim
 
 # What each estimator takes along: the loss on the matrices (FOMM's, with its weight there) is for a head that
 # regresses them.
@@ -31,7 +31,7 @@ ESTIMATORS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is to be trained, on what, and where; found and checked before any device is touched. left_out: for the
     user, which files among the videos are none."""
 
@@ -53,7 +53,7 @@ def plan(
     settings: Sequence[str | tuple[str, Any]] | None = None,
     resume: str | Path = "auto",
     init: str | Path | None = None,
-) -> Plan:
+) -> TrainingPlan:
     """dataset: a preset's name, a folder of videos, or a YAML file; data: where the videos are, when it is not
     the folder (default: `data/NAME`). estimator: in place of the preset's, one of `ESTIMATORS`. settings:
     `key=value`, or (key, value), over all else. resume: auto, none or a state's file.
@@ -86,7 +86,7 @@ def plan(
     state = None if resume in ("auto", "none") else Path(resume).expanduser()
     if state is not None and not state.is_file():
         raise InputError(f"--resume {state}: no such file; give auto, none, or a run's state/last.pt")
-    return Plan(config, split, left_out(videos, look_through(videos)[1]), folder, state, start)
+    return TrainingPlan(config, split, left_out(videos, look_through(videos)[1]), folder, state, start)
 
 
 def _names_settings(dataset: str | Path) -> bool:
@@ -118,14 +118,14 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    report: Callable[[Report], None] = lambda report: None,
+    report: Callable[[Progress], None] = lambda report: None,
     log: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, and return where the last checkpoint lies. options: as `plan` takes them.
 
     device: auto, cpu, cuda, cuda:N or mps. workers: processes that decode ahead; None: as many as pay.
-    progress(clips, of) while clips are decoded into the run's cache; report(Report) of each step; log(line).
+    progress(clips, of) while clips are decoded into the run's cache; report(Progress) of each step; log(line).
     Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C,
     SIGTERM and SIGHUP, the state saved; MTAnimateError where training fails.
     """
@@ -141,11 +141,11 @@ def train(
 
 
 def _train(
-    planned: Plan,
+    planned: TrainingPlan,
     here: Workers,
     workers: int | None,
     progress: Callable[[int, int], None],
-    report: Callable[[Report], None],
+    report: Callable[[Progress], None],
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     config, split = planned.config, planned.split

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lives import FORK, _die_at
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
-from mtanimate.data.cache import Cache, Entry, filling, from_fixed_point, to_fixed_point
+from mtanimate.data.cache import Cache, Entry, from_fixed_point, to_fixed_point, writing_cache
 from mtanimate.data.caching import cache_dataset
 from mtanimate.data.clips import find_clips
 from mtanimate.data.loading import collate, load_batches
@@ -189,7 +189,7 @@ def test_another_resolution_and_another_folder_are_refused(cached, data, tmp_pat
 
 
 def test_a_cache_that_is_being_filled_is_refused(cached, data):
-    with filling(cached, SIZE), pytest.raises(MTAnimateError, match="another process is filling the cache"):
+    with writing_cache(cached, SIZE), pytest.raises(MTAnimateError, match="another process is filling the cache"):
         cache_dataset(data, cached, resolution=SIZE)
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_index_is_refused(cached, tmp_path, text):
 )
 def test_an_index_with_other_values_is_refused(tmp_path, changes):
     entry = Entry("d", "a.mp4", "a", "train", 0, 0, "25")
-    with filling(tmp_path, SIZE) as cache:
+    with writing_cache(tmp_path, SIZE) as cache:
         cache.add(entry, [np.zeros((2, SIZE, SIZE, 3), np.uint8)])
     index = json.loads((tmp_path / "index.json").read_text("utf-8"))
     assert Cache(tmp_path).entries["d"].count == 2

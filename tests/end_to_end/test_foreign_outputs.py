@@ -12,7 +12,7 @@ from commands import moving_disc
 from tiny import write_video
 
 from mtanimate.animation.jobs import run_jobs
-from mtanimate.data.cache import Cache, filling
+from mtanimate.data.cache import Cache, writing_cache
 from mtanimate.data.caching import cache_frames
 from mtanimate.data.clips import find_clips
 from mtanimate.errors import InputError, MTAnimateError
@@ -106,7 +106,7 @@ def test_a_cache_that_was_only_begun_goes_on(clips, tmp_path):
     folder = tmp_path / "there"
     folder.mkdir()
     (folder / "lock").touch()
-    with filling(folder, 64):
+    with writing_cache(folder, 64):
         (folder / "mattes.bin").unlink()
     cache_frames(find_clips(clips), folder, 64, 1e9)
     assert len(Cache(folder).entries) == 2

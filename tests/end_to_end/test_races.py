@@ -18,7 +18,7 @@ from tiny import tiny_config, write_video
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import Config
-from mtanimate.data.cache import Entry, filling
+from mtanimate.data.cache import Entry, writing_cache
 from mtanimate.data.clips import find_clips
 from mtanimate.data.people import MATTE
 from mtanimate.evaluation.evaluate import evaluate
@@ -61,7 +61,7 @@ def inputs(media, tmp_path_factory) -> Path:
     for name in ("one", "two"):
         checkpoint = str(folder / "tiny.safetensors")
         evaluate(checkpoint, folder / "clips", metrics="l1", detector="none", out=folder / name, device="cpu")
-    with filling(folder / "cached", 64) as cache:
+    with writing_cache(folder / "cached", 64) as cache:
         for clip in find_clips(folder / "clips"):
             entry = Entry(clip.digest(), clip.path.name, clip.identity, "train", 0, 0, "25")
             entry = cache.add(entry, [moving_disc(6)])

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from drawn_face import scene
 
-from mtanimate.data.raw_videos import Sample, find_pieces, look
+from mtanimate.data.raw_videos import FaceSample, find_pieces, look
 from mtanimate.faces.detection import Box, face_square
 from mtanimate.video import VideoReader, VideoWriter
 
@@ -18,7 +18,7 @@ THERE = Box(900, 300, 1060, 460)
 def samples(*seen, cuts=()):
     """One sample every five frames; each `seen` is a box, a list of boxes, or None."""
     return [
-        Sample(5 * index, face if isinstance(face, list) else [face] if face else [], index in cuts)
+        FaceSample(5 * index, face if isinstance(face, list) else [face] if face else [], index in cuts)
         for index, face in enumerate(seen)
     ]
 
