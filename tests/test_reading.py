@@ -49,6 +49,7 @@ READERS = {
     "faces.npz": PackedFaces,
     "manifest.json": lambda path: read_manifest(path.parent),
     "index.json": lambda path: read_index(path.parent),
+    "index.jsonl": lambda path: read_index(path.parent),
     "log.jsonl": lambda path: RunLog(path.parent, 5, tensorboard=False),
     "journal.jsonl": lambda path: PreparationJournal(path.parent),
     "jobs.csv.report.jsonl": JobsJournal,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtanimate.data.cache import CacheWriter, Entry, to_fixed_point, writing_cache
+from mtanimate.data.cache import CacheEntry, CacheWriter, open_cache_writer, to_fixed_point
 from mtanimate.data.clips import Clip, split_clips
 from mtanimate.data.packing import PackedFaces
 from mtanimate.data.people import FaceLandmarks, PersonMatte
@@ -60,7 +60,7 @@ def cache_dataset(
     items = _items(videos, stills)
     find = _Faces(videos / "faces.npz")
     result = CacheResult(str(out), resolution)
-    with writing_cache(out, resolution) as cache:
+    with open_cache_writer(out, resolution) as cache:
         before = set(cache.entries)
         for number, (clip, split) in enumerate(items, 1):
             try:
@@ -90,7 +90,7 @@ def cache_frames(
 
     A clip that cannot be read is left for whoever draws it to name. Raises as `cache_dataset`.
     """
-    with writing_cache(out, resolution) as cache:
+    with open_cache_writer(out, resolution) as cache:
         for number, clip in enumerate(clips, 1):
             try:
                 digest = _digest(clip)
@@ -104,7 +104,7 @@ def cache_frames(
             progress(number, len(clips))
 
 
-def _put(cache: CacheWriter, clip: Clip, split: str) -> Entry:
+def _put(cache: CacheWriter, clip: Clip, split: str) -> CacheEntry:
     """The clip's entry, made where the cache has none. Raises InputError where it cannot be read."""
     digest = _digest(clip)
     if digest in cache.entries:
@@ -119,9 +119,9 @@ def _digest(clip: Clip) -> str:
         raise InputError(f"{clip.path} cannot be read ({error.strerror}): check the file") from error
 
 
-def _add(cache: CacheWriter, clip: Clip, split: str, digest: str, footage: Footage) -> Entry:
+def _add(cache: CacheWriter, clip: Clip, split: str, digest: str, footage: Footage) -> CacheEntry:
     rate = "" if isinstance(footage, FrameFolder) else str(footage.fps)
-    entry = Entry(digest, clip.path.name, clip.identity, split, first=0, count=0, rate=rate)
+    entry = CacheEntry(digest, clip.path.name, clip.identity, split, first=0, count=0, rate=rate)
     return cache.add(entry, _squares(footage, cache.resolution))
 
 
@@ -152,12 +152,12 @@ class _Faces:
         self._found: tuple[FaceLandmarks, PersonMatte] | None = None
         self.missing = ""
 
-    def __call__(self, cache: CacheWriter, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+    def __call__(self, cache: CacheWriter, entry: CacheEntry) -> tuple[np.ndarray, np.ndarray] | None:
         """Of all frames of an entry: landmarks and mattes as a cache keeps them; None where they cannot be had."""
         packed = self._packed(entry.digest, entry.count) if self._packed is not None else None
         return packed or self._find(cache, entry)
 
-    def _find(self, cache: CacheWriter, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+    def _find(self, cache: CacheWriter, entry: CacheEntry) -> tuple[np.ndarray, np.ndarray] | None:
         if self.missing:
             return None
         try:
@@ -174,7 +174,7 @@ class _Faces:
         return np.concatenate(landmarks), np.concatenate(mattes)
 
 
-def _count(result: CacheResult, entry: Entry, *, new: bool) -> None:
+def _count(result: CacheResult, entry: CacheEntry, *, new: bool) -> None:
     result.clips += entry.split != "stills"
     result.stills += entry.split == "stills"
     result.frames += entry.count

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mtanimate.data.cache import NO_FACE, Cache, Entry
+from mtanimate.data.cache import NO_FACE, Cache, CacheEntry
 from mtanimate.data.clips import Clip, Still, split_clips
 from mtanimate.data.people import MATTE
 from mtanimate.data.warps import find_stills
@@ -165,7 +165,7 @@ class Stretch:
     """Some frames of a clip. file: below the pack. movement: of face and head, in coordinates; see `movement`."""
 
     clip: Clip
-    entry: Entry
+    entry: CacheEntry
     file: Path
     numbers: range
     movement: float
@@ -230,7 +230,7 @@ def _stills(folder: Path | None) -> list[Still]:
     return find_stills(folder) if folder else []
 
 
-def _known(cache: Cache, places: dict[Any, Path], log: Callable[[str], None]) -> dict[Clip, tuple[Entry, Path]]:
+def _known(cache: Cache, places: dict[Any, Path], log: Callable[[str], None]) -> dict[Clip, tuple[CacheEntry, Path]]:
     """Those that the cache has with landmarks and mattes."""
     found = {}
     for clip, place in places.items():
@@ -242,7 +242,7 @@ def _known(cache: Cache, places: dict[Any, Path], log: Callable[[str], None]) ->
     return found
 
 
-def _code(cache: Cache, clips: dict[Clip, tuple[Entry, Path]]) -> FaceCode:
+def _code(cache: Cache, clips: dict[Clip, tuple[CacheEntry, Path]]) -> FaceCode:
     """Around the mean of the faces that the clips begin with."""
     firsts = [cache.landmarks(entry, [0])[0] for entry, _ in clips.values()]
     faces = [first for first in firsts if first[0, 0] != NO_FACE]
@@ -250,7 +250,7 @@ def _code(cache: Cache, clips: dict[Clip, tuple[Entry, Path]]) -> FaceCode:
 
 
 def _choose(
-    packer: "Packer", clips: dict[Clip, tuple[Entry, Path]], stills: dict[Clip, tuple[Entry, Path]], out: Path
+    packer: "Packer", clips: dict[Clip, tuple[CacheEntry, Path]], stills: dict[Clip, tuple[CacheEntry, Path]], out: Path
 ) -> PackResult:
     best = _one_of_each(packer.stretches(clips, LENGTHS[-1]))
     least = sum(packer.add(stretch) for stretch in best) + _REST
@@ -291,7 +291,7 @@ def _one_of_each(stretches: Sequence[Stretch]) -> list[Stretch]:
     return list(best.values())
 
 
-def _by_chance(stills: dict[Clip, tuple[Entry, Path]]) -> list[tuple[Entry, Path]]:
+def _by_chance(stills: dict[Clip, tuple[CacheEntry, Path]]) -> list[tuple[CacheEntry, Path]]:
     """In an order that has to do with nothing, and is always the same."""
     return sorted(stills.values(), key=lambda still: still[0].digest)
 
@@ -304,7 +304,7 @@ class Packer:
         self.used = _REST
         self.faces: dict[str, tuple[int, bytes]] = {}
 
-    def stretches(self, clips: dict[Clip, tuple[Entry, Path]], length: int) -> list[Stretch]:
+    def stretches(self, clips: dict[Clip, tuple[CacheEntry, Path]], length: int) -> list[Stretch]:
         """Of each clip, the `length` frames (or all, where there are fewer) in which face and head move most."""
         found = []
         for clip, (entry, file) in clips.items():
@@ -329,14 +329,14 @@ class Packer:
             writer.write(frames)
         return self._count(file, stretch.entry, numbers)
 
-    def add_still(self, entry: Entry, place: Path) -> int:
+    def add_still(self, entry: CacheEntry, place: Path) -> int:
         """As `add`."""
         file = self.folder / place.with_suffix(".jpg")
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(self.cache.frames(entry, [0])[0]).save(file, quality=JPEG_QUALITY)
         return self._count(file, entry, range(1))
 
-    def _count(self, file: Path, entry: Entry, numbers: range) -> int:
+    def _count(self, file: Path, entry: CacheEntry, numbers: range) -> int:
         data = self.code.compress(self.cache.landmarks(entry, numbers), self.cache.mattes(entry, numbers))
         self.faces[Clip(file, "").digest()] = (len(numbers), data)
         taken = file.stat().st_size + len(data) + _EACH

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from mtanimate.config import Config
 from mtanimate.data.augmentation import Recipe, carry, draw_colour, draw_flips, draw_windows
-from mtanimate.data.cache import Cache, Entry
+from mtanimate.data.cache import Cache, CacheEntry
 from mtanimate.data.clips import Clip, Still
 from mtanimate.data.people import Backdrop, FaceLandmarks, PersonMatte
 from mtanimate.data.warps import Glance, draw_flow, find_stills
@@ -30,7 +30,7 @@ class RawFrames:
     def __init__(self, resolution: int) -> None:
         self.resolution = resolution
         self.cache: Cache | None = None
-        self.entries: dict[Clip, Entry] = {}
+        self.entries: dict[Clip, CacheEntry] = {}
         # Finding out how long a video is costs more than reading two frames of it: once in each process.
         self.readers: dict[Clip, Footage] = {}
         self.unreadable: dict[Clip, str] = {}

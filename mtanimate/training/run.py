@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from mtanimate.checkpoints.file import mismatches, read_checkpoint
 from mtanimate.config import Config, TrainingConfig, to_mapping
-from mtanimate.data.cache import Cache
+from mtanimate.data.cache import Cache, is_cache
 from mtanimate.data.caching import cache_frames
 from mtanimate.data.clips import Split
 from mtanimate.data.loading import RawBatch, load_batches
@@ -230,7 +230,7 @@ class Run:
         if self.workers.first:
             cache_frames(self.dataset.clips, folder, self.config.model.resolution, data.cache_gib * 2**30, progress)
         self.workers.wait()
-        if (folder / "index.json").exists():  # not on another machine that does not share the folder
+        if is_cache(folder):  # not on another machine that does not share the folder
             self.dataset.use(Cache(folder))
 
     def train(self, report: Callable[[Progress], None] = lambda report: None) -> Path:
