@@ -26,9 +26,9 @@ from mtanimate.data.clips import Split, split_clips
 from mtanimate.data.pairs import PairDataset
 from mtanimate.devices import choose_device, choose_training_precision
 from mtanimate.training.distribution import Workers
-from mtanimate.training.metrics import Throughput
+from mtanimate.training.metrics import LogEntry, Throughput
 from mtanimate.training.objective import Phase
-from mtanimate.training.run import LogEntry, Run
+from mtanimate.training.run import Run
 from mtanimate.training.step import make_optimizer
 from mtanimate.training.train import default_processes
 
@@ -48,10 +48,11 @@ def bare_step(run: Run) -> Callable[[], None]:
 
 
 def whole_step(run: Run) -> Callable[[], None]:
-    run_log, throughput, log, batches = run._open_folder(), Throughput(), LogEntry(run.config.loss), run._load()
+    run_log, throughput, entry, batches = run._open_folder(), Throughput(), LogEntry(run.config.loss), run._load()
 
     def step() -> None:
-        run._record(run._step(batches, throughput, stop=False), throughput, run_log, log)
+        step = run._step(run._draw(batches, throughput), throughput, stop=False)
+        run._record(step, throughput, run_log, entry)
 
     return step
 

@@ -116,7 +116,7 @@ def take_steps(run, count):
     """The steps' outcomes, without a folder."""
     run.trainer.module.train()
     batches, throughput = run._load(), Throughput()
-    return [run._step(batches, throughput, stop=False) for _ in range(count)]
+    return [run._step(run._draw(batches, throughput), throughput, stop=False) for _ in range(count)]
 
 
 def weights(run):

@@ -159,8 +159,8 @@ class Smoothed:
         rows.append(("waiting for data", f"{at.data_wait:.0%}"))
         rows.append(("time left", str(timedelta(seconds=round(at.seconds_left)))))
         if at.score is not None:
-            ratio = at.score.error / max(at.score.repeating, 1e-9)
-            rows.append(("validation L1", f"{at.score.error:.4f} ({ratio:.2f} of repeating the first frame)"))
+            ratio = at.score.error / max(at.score.first_frame, 1e-9)
+            rows.append(("validation L1", f"{at.score.error:.4f} ({ratio:.2f} of the first-frame baseline)"))
         return rows
 
 

@@ -231,7 +231,7 @@ def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, vi
         write_checkpoint(path, *arguments)
 
     monkeypatch.setattr(keeping, "write_checkpoint", full)
-    monkeypatch.setattr(run.checkpointer, "score", lambda: keeping.Score(error=float(run.state.step), repeating=1.0))
+    monkeypatch.setattr(run.checkpointer, "score", lambda: keeping.Score(error=float(run.state.step), first_frame=1.0))
     run.train()
     assert (tmp_path / "checkpoints" / "best.safetensors").exists()
 
