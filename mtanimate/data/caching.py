@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from mtanimate.data.cache import CacheEntry, CacheWriter, open_cache_writer, to_fixed_point
-from mtanimate.data.clips import Clip, split_clips
+from mtanimate.data.clips import Clip, find_stills, split_clips
 from mtanimate.data.packing import PackedFaces
 from mtanimate.data.people import FaceLandmarks, PersonMatte
-from mtanimate.data.warps import find_stills
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import square_frames
 from mtanimate.video.footage import Footage, FrameFolder
