@@ -1,4 +1,4 @@
-"""Use case `data cache`: every clip decoded once, its faces and people found once; see `Cache`."""
+"""The command `data cache`: decode every clip, and find faces and people in it, once; see `mtanimate.data.cache`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -21,10 +21,18 @@ _AT_A_TIME = 32  # frames
 
 @dataclass
 class CacheResult:
-    """clips, stills, frames: in the cache by now, of what was asked for; new: clips and stills that were added.
+    """What was cached.
 
-    without_faces: clips and stills without landmarks and mattes. skipped: what could not be read, and why. gib: of all
-    frames in the cache.
+    Attributes:
+        cache: The folder.
+        resolution: The side of the frames, in pixels.
+        clips: The clips of the data set that are in the cache now.
+        stills: The stills of the data set that are in the cache now.
+        frames: The number of their frames.
+        new: The clips and stills that were added.
+        without_faces: The clips and stills without landmarks and mattes.
+        gib: The size of all frames in the cache.
+        skipped: What could not be read, and why.
     """
 
     cache: str
@@ -50,11 +58,19 @@ def cache_dataset(
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda line: None,
 ) -> CacheResult:
-    """Bring every clip below `videos`, and every picture in `stills` (default: `videos`/stills, where that lies
-    beside `videos`/train), into the cache `out`. What it has already is not made again.
+    """Add a data set to a cache. What the cache has already is not decoded again.
 
-    progress(clips and stills done, of all). log: what is skipped or missing. Raises InputError for missing folders and
-    a cache of another resolution, MTAnimateError where the disk is full.
+    Args:
+        videos: The data set.
+        out: The cache; made where it is missing.
+        stills: A folder of pictures; by default `videos`/stills, if it lies beside `videos`/train.
+        resolution: The side of the frames, in pixels.
+        progress: Called with the number of clips and stills done, and of all.
+        log: Called with a line for everything that is skipped or missing.
+
+    Raises:
+        InputError: A folder is missing, or the cache has another resolution.
+        MTAnimateError: The disk is full.
     """
     items = _items(videos, stills)
     find = _Faces(videos / "faces.npz")
@@ -85,9 +101,9 @@ def cache_frames(
     room: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Bring the frames of the first clips, as many as fit into `room` bytes, into the cache `out`.
+    """Add the frames of the first clips to the cache `out`, as many as fit into `room` bytes.
 
-    A clip that cannot be read is left for whoever draws it to name. Raises as `cache_dataset`.
+    A clip that cannot be read is passed over: training names it when it is drawn. Raises as `cache_dataset`.
     """
     with open_cache_writer(out, resolution) as cache:
         for number, clip in enumerate(clips, 1):
@@ -104,7 +120,7 @@ def cache_frames(
 
 
 def _put(cache: CacheWriter, clip: Clip, split: str) -> CacheEntry:
-    """The clip's entry, made where the cache has none. Raises InputError where it cannot be read."""
+    """The entry of a clip, which is added where it is missing. Raises InputError where it cannot be read."""
     digest = _digest(clip)
     if digest in cache.entries:
         return cache.rename(cache.entries[digest], clip.path.name, clip.identity, split)
@@ -130,7 +146,7 @@ def _squares(footage: Footage, resolution: int) -> Iterator[np.ndarray]:
 
 
 def _items(videos: Path, stills: Path | None) -> list[tuple[Clip, str]]:
-    """Clips and stills, and their splits."""
+    """All clips and stills, each with its split."""
     if stills is None and (videos / "train").is_dir() and (videos / "stills").is_dir():
         stills = videos / "stills"
     split = split_clips(videos, 0.0, 0)
@@ -141,9 +157,10 @@ def _items(videos: Path, stills: Path | None) -> list[tuple[Clip, str]]:
 
 
 class _Faces:
-    """By digest from a packed data set's file, where there is one; else by MediaPipe, where there is one.
+    """Landmarks and mattes from a packed data set, if it is one; else by MediaPipe, if it is installed.
 
-    missing: why some could not be had.
+    Attributes:
+        missing: Why MediaPipe could not be used, or "".
     """
 
     def __init__(self, packed: Path) -> None:
@@ -152,7 +169,7 @@ class _Faces:
         self.missing = ""
 
     def __call__(self, cache: CacheWriter, entry: CacheEntry) -> tuple[np.ndarray, np.ndarray] | None:
-        """Of all frames of an entry: landmarks and mattes as a cache keeps them; None where they cannot be had."""
+        """The landmarks and mattes of all frames of an entry, as a cache has them; None where there is no way."""
         packed = self._packed(entry.digest, entry.count) if self._packed is not None else None
         return packed or self._find(cache, entry)
 

@@ -1,4 +1,4 @@
-"""ClipFindings a data set over before training: what is broken, what is odd, and how fast it can be read."""
+"""The command `data check`: what is damaged or odd in a data set, and how fast it can be read."""
 
 import os
 import time
@@ -21,7 +21,7 @@ MEASURED_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ClipFindings:
-    """One clip, every frame of it decoded. problem: why training would skip it, or ""."""
+    """What was found in one clip. problem: Why training would skip it, or ""."""
 
     clip: Clip
     reader: Footage | None = None
@@ -34,11 +34,20 @@ class ClipFindings:
 
 @dataclass
 class Findings:
-    """problems: of clips that training would skip. warnings: of clips that it takes, but perhaps should not.
+    """What was found in a data set.
 
-    sizes: clips by "WIDTHxHEIGHT". seconds: of the videos; folders of frames have no rate and count for none.
-    known_by: by what people are.
-    samples_per_second: pairs of frames, decoded at random positions and augmented; None where no clip is whole.
+    Attributes:
+        train: The number of clips to train on.
+        test: The number of clips that are held out.
+        split: How they were divided.
+        identities: The number of people.
+        known_by: How people are told apart.
+        frames: The number of frames.
+        seconds: The length of all videos; folders of frames have no rate and do not count.
+        sizes: The number of clips by "WIDTHxHEIGHT".
+        problems: A line for each clip that training would skip.
+        warnings: Lines about clips that training uses, but perhaps should not.
+        samples_per_second: Pairs of frames that were decoded and augmented; None where no clip could be read.
     """
 
     train: int
@@ -61,10 +70,16 @@ def check_dataset(
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Findings:
-    """Decode every clip below `folder` once and draw pairs for a few seconds, as training would.
+    """Decode every clip of a data set, and draw pairs for a few seconds, as training would.
 
-    processes: that decode when pairs are drawn; 0: none but this one. progress(clips looked at, clips in all).
-    Raises InputError where the folder is missing or has no clips.
+    Args:
+        folder: The data set.
+        config: The settings to draw pairs by.
+        processes: How many processes decode while pairs are drawn; 0 for this one alone.
+        progress: Called with the number of clips checked, and of all clips.
+
+    Raises:
+        InputError: The folder is missing or has no clips.
     """
     split = split_clips(folder, config.data.test_share, config.training.seed)
     clips = split.train + split.test
@@ -93,7 +108,7 @@ def check_dataset(
 
 
 def samples_per_second(dataset: PairDataset, processes: int) -> float:
-    """Pairs a second that the loader delivers when nothing else runs, over a few seconds."""
+    """Pairs per second that the loader delivers when nothing else runs, measured over a few seconds."""
     batches = load_batches(dataset, start=0, processes=processes, pinned=False)
     next(batches)  # processes start
     started, pairs = time.monotonic(), 0
@@ -120,7 +135,7 @@ def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[Cl
 
 
 def look_at(clip: Clip, stopped: Event) -> ClipFindings:
-    """stopped: ends it early."""
+    """Decode every frame of a clip. stopped: Ends this early."""
     try:
         reader = clip.open()
         for _ in reader.batches(8):
@@ -150,7 +165,7 @@ def _duplicates(looks: list[ClipFindings]) -> list[str]:
 
 
 def _doubtful(split: Split) -> list[str]:
-    """Folders by which people are known, or perhaps should be: what nobody but the user can tell."""
+    """Lines about folders that stand for a person, or perhaps should: only the user can tell."""
     homes = defaultdict(list)
     for clip in split.train + split.test:
         if identity_of(clip.path.stem) == clip.path.stem:  # its name says no person

@@ -131,7 +131,7 @@ class Checkpointer:
 
     def _save(self) -> None:
         self.state.save(self.state_file)
-        self.saved = time.monotonic()
+        self._saved = time.monotonic()
 
 
 class RunState:
