@@ -83,22 +83,22 @@ def check_dataset(
     """
     split = split_clips(folder, config.data.test_share, config.training.seed)
     clips = split.train + split.test
-    looks = _look_at(clips, progress)
+    examined = _examine_all(clips, progress)
     people = len({clip.identity for clip in clips})
     findings = Findings(len(split.train), len(split.test), split.how, people, split.known_by)
-    good = [look for look in looks if not look.problem]
-    findings.problems = [look.problem for look in looks if look.problem]
-    findings.frames = sum(look.frames for look in good)
-    findings.seconds = sum(look.seconds for look in good)
-    findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(look.size for look in good).most_common()}
+    good = [found for found in examined if not found.problem]
+    findings.problems = [found.problem for found in examined if found.problem]
+    findings.frames = sum(found.frames for found in good)
+    findings.seconds = sum(found.seconds for found in good)
+    findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(found.size for found in good).most_common()}
     findings.warnings = [
         *left_out(folder, look_through(folder)[1]),
         *_doubtful(split),
-        *(line for look in good for line in _odd(look, config.model.resolution)),
+        *(line for found in good for line in _odd(found, config.model.resolution)),
         *_duplicates(good),
         *_in_both({clip.identity for clip in split.train}, {clip.identity for clip in split.test}),
     ]
-    readers = {look.clip: look.reader for look in good if look.reader is not None}
+    readers = {found.clip: found.reader for found in good if found.reader is not None}
     train = [clip for clip in split.train if clip in readers]
     if train:
         dataset = PairDataset(train, config)
@@ -117,24 +117,24 @@ def samples_per_second(dataset: PairDataset, processes: int) -> float:
     return pairs / (time.monotonic() - started)
 
 
-def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[ClipFindings]:
-    looks: dict[Clip, ClipFindings] = {}
+def _examine_all(clips: list[Clip], progress: Callable[[int, int], None]) -> list[ClipFindings]:
+    examined: dict[Clip, ClipFindings] = {}
     stopped = Event()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(look_at, clip, stopped) for clip in clips]
+        futures = [pool.submit(_examine, clip, stopped) for clip in clips]
         try:
             for future in as_completed(futures):
-                look = future.result()
-                looks[look.clip] = look
-                progress(len(looks), len(clips))
+                found = future.result()
+                examined[found.clip] = found
+                progress(len(examined), len(clips))
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [looks[clip] for clip in clips]
+    return [examined[clip] for clip in clips]
 
 
-def look_at(clip: Clip, stopped: Event) -> ClipFindings:
+def _examine(clip: Clip, stopped: Event) -> ClipFindings:
     """Decode every frame of a clip. stopped: Ends this early."""
     try:
         reader = clip.open()
@@ -147,20 +147,22 @@ def look_at(clip: Clip, stopped: Event) -> ClipFindings:
     return ClipFindings(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), clip.digest())
 
 
-def _odd(look: ClipFindings, resolution: int) -> list[str]:
-    width, height = look.size
+def _odd(found: ClipFindings, resolution: int) -> list[str]:
+    width, height = found.size
     lines = []
     if min(width, height) < resolution:
-        lines.append(f"{look.clip.path} is {width} x {height}: smaller than the {resolution} it is trained at, blurred")
+        lines.append(
+            f"{found.clip.path} is {width} x {height}: smaller than the {resolution} it is trained at, blurred"
+        )
     if width != height:
-        lines.append(f"{look.clip.path} is {width} x {height}: its rims beside the centred square are not used")
+        lines.append(f"{found.clip.path} is {width} x {height}: its rims beside the centred square are not used")
     return lines
 
 
-def _duplicates(looks: list[ClipFindings]) -> list[str]:
+def _duplicates(examined: list[ClipFindings]) -> list[str]:
     same = defaultdict(list)
-    for look in looks:
-        same[look.digest].append(str(look.clip.path))
+    for found in examined:
+        same[found.digest].append(str(found.clip.path))
     return [f"{paths[0]} is the same as {', '.join(paths[1:])}" for paths in same.values() if len(paths) > 1]
 
 

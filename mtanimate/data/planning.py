@@ -1,4 +1,4 @@
-"""The field's lists of clips: a CSV that names, for each clip, a raw video, a span of frames and a box."""
+"""Plans which clips are cut from raw videos: by a CSV of a published data set, or by the face in each video."""
 
 import csv
 import math
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from mtanimate.data.clips import folders_below, identity_of, is_video, left_out
 from mtanimate.data.preparation_journal import Cut, CutPlan
-from mtanimate.data.raw_videos import SHORTEST_FRAMES, FaceSample, find_pieces, look
+from mtanimate.data.raw_videos import SHORTEST_FRAMES, FaceSample, find_pieces, sample_faces
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Box, Square, square_around
 from mtanimate.outputs import check_readable
@@ -24,7 +24,7 @@ _COLUMNS = ("video_id", "start", "end", "bbox", "fps", "width", "height")
 
 @dataclass(frozen=True)
 class ListedClip:
-    """One clip. video: the raw file's name without its ending. name: the clip's, as the field names it.
+    """A clip that a CSV lists. video: The raw file's name without its ending. name: The clip's.
 
     start, end: frames at `fps` frames a second, end excluded. box: in pixels of a `width` x `height` picture.
     partition: "train" or "test".
@@ -175,14 +175,14 @@ def clip_names(sources: Sequence[str]) -> dict[str, str]:
 
 
 def plan_by_face(raw: Path, source: str, name: str, size: int, check: Callable[[], None]) -> CutPlan:
-    """Follows the largest face. check: called now and then; what it raises ends the work.
+    """Plan clips of the largest face. check: Called now and then; an exception from it ends the work.
 
     Raises InputError for a damaged video.
     """
     reader = VideoReader(raw / source)
 
     def samples() -> Iterator[FaceSample]:
-        for sample in look(reader):
+        for sample in sample_faces(reader):
             check()
             yield sample
 
@@ -198,7 +198,7 @@ def plan_by_face(raw: Path, source: str, name: str, size: int, check: Callable[[
 
 
 def plan_by_rows(raw: Path, source: str, rows: Sequence[ListedClip], size: int) -> CutPlan:
-    """Takes the clips that a CSV lists for this video. Raises InputError for a damaged video."""
+    """Plan the clips that a CSV lists for this video. Raises InputError for a damaged video."""
     reader = VideoReader(raw / source)
     cuts: dict[str, Cut] = {}
     skipped = []

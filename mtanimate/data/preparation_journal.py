@@ -1,4 +1,4 @@
-"""What `data prepare` has decided and made so far, so that a run that was ended at any moment goes on."""
+"""What `data prepare` has planned and made so far, so that a run that was ended at any moment can go on."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ _COLUMNS += ["x", "y", "side", "size", "fps", "frames"]
 
 @dataclass(frozen=True)
 class Cut:
-    """One clip to be: frames first ... end - 1 and a square of a raw video.
+    """A clip to cut: frames first to end - 1, and a square, of a raw video.
 
     file: the clip, below the output folder, "train/ann__00.mp4". source: the raw video, below the raw folder.
     size: the clip's side in pixels. fps: frames a second, of the raw video and of the clip.
@@ -64,9 +64,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class CutPlan:
-    """What one raw video of that many bytes gives. tracked: by its face, not by a CSV.
+    """The clips to cut from one raw video of that many bytes.
 
-    skipped: for each thing that does not become a clip, why.
+    tracked: Whether by its face, not by a CSV. skipped: The reason for each piece that does not become a clip.
     """
 
     source: str
@@ -77,7 +77,7 @@ class CutPlan:
 
 
 class PreparationJournal:
-    """`OUT/journal.jsonl`: a line for every raw video, added before its first clip is made. Any thread may call.
+    """`OUT/journal.jsonl`: a line for each raw video, added before its first clip is made. It is thread-safe.
 
     A clip is finished when its file exists and was last planned as the same cut of the same video.
     Raises InputError for a file that is no journal, and for a manifest that none belongs to.
