@@ -34,7 +34,7 @@ from mtanimate.errors import InputError
 from mtanimate.models.animator import outline_network
 from mtanimate.tensors import read_weights
 from mtanimate.training.checkpointing import _read as read_state
-from mtanimate.training.run import make_animator
+from mtanimate.training.checkpointing import make_animator
 
 # Tensors of torch files, each of which would take gigabytes where it is copied.
 ROW = torch.ones(1000)

@@ -19,7 +19,7 @@ from mtanimate.config import Config, load_file
 from mtanimate.data.cache import read_index
 from mtanimate.data.packing import PackedFaces
 from mtanimate.data.planning import read_metadata
-from mtanimate.data.preparation_journal import Journal as PreparationJournal
+from mtanimate.data.preparation_journal import PreparationJournal
 from mtanimate.errors import InputError
 from mtanimate.evaluation.clip_results import ResultsFolder
 from mtanimate.files import sha256
@@ -28,7 +28,7 @@ from mtanimate.metrics.detectors import OpenPose, StoredFeatures
 from mtanimate.reading import parse_fraction, parse_json, read_table
 from mtanimate.tensors import read_weights
 from mtanimate.training.checkpointing import _read as read_state
-from mtanimate.training.metrics import Journal as TrainingJournal
+from mtanimate.training.metrics import RunLog
 from mtanimate.video import VideoReader, read_image
 from mtanimate.video.footage import is_moving
 
@@ -49,7 +49,8 @@ READERS = {
     "faces.npz": PackedFaces,
     "manifest.json": lambda path: read_manifest(path.parent),
     "index.json": lambda path: read_index(path.parent),
-    "log.jsonl": lambda path: TrainingJournal(path.parent, 5, tensorboard=False),
+    "index.jsonl": lambda path: read_index(path.parent),
+    "log.jsonl": lambda path: RunLog(path.parent, 5, tensorboard=False),
     "journal.jsonl": lambda path: PreparationJournal(path.parent),
     "jobs.csv.report.jsonl": JobReport,
     "settings.json": lambda path: ResultsFolder(path.parent, {}),
@@ -149,7 +150,7 @@ def test_plain_json_stays_as_it_is():
 def test_a_log_goes_on_whatever_its_lines_hold(tmp_path):
     lines = ['{"step": 1}', '{"step": "2"}', HOSTILE["deep"], '{"step": NaN}', "[]", '{"step": 9}', '{"ste']
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    TrainingJournal(tmp_path, 5, tensorboard=False)
+    RunLog(tmp_path, 5, tensorboard=False)
     assert (tmp_path / "log.jsonl").read_text() == lines[0] + "\n"
 
 

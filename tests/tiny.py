@@ -23,7 +23,7 @@ from mtanimate.config import (
 from mtanimate.data.clips import Split, find_clips
 from mtanimate.models.animator import Animator
 from mtanimate.training.distribution import Workers
-from mtanimate.training.metrics import Meter
+from mtanimate.training.metrics import Throughput
 from mtanimate.training.run import Run
 from mtanimate.video import VideoWriter
 
@@ -114,13 +114,13 @@ def train(run):
 
 def take_steps(run, count):
     """The steps' outcomes, without a folder."""
-    run.stepper.trainee.train()
-    batches, meter = run._load(), Meter()
-    return [run._step(batches, meter, stop=False) for _ in range(count)]
+    run.trainer.module.train()
+    batches, throughput = run._load(), Throughput()
+    return [run._step(run._draw(batches, throughput), throughput, stop=False) for _ in range(count)]
 
 
 def weights(run):
-    return {name: tensor.clone() for name, tensor in run.stepper.animator.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in run.trainer.animator.state_dict().items()}
 
 
 def assert_equal(first, second):

@@ -260,7 +260,7 @@ class Smoothed:
         self.losses: dict[str, float] = {}
 
     def rows(self, at: Any) -> list[tuple[str, str]]:
-        """at: a `mtanimate.training.run.Report`."""
+        """at: a `mtanimate.training.run.Progress`."""
         for name, value in at.losses.items():
             if math.isfinite(value):  # a skipped step may have terms that are not
                 self.losses[name] = SMOOTH * self.losses.get(name, value) + (1 - SMOOTH) * value
@@ -270,8 +270,8 @@ class Smoothed:
         rows.append(("waiting for data", f"{at.data_wait:.0%}"))
         rows.append(("time left", str(timedelta(seconds=round(at.seconds_left)))))
         if at.score is not None:
-            ratio = at.score.error / max(at.score.repeating, 1e-9)
-            rows.append(("validation L1", f"{at.score.error:.4f} ({ratio:.2f} of repeating the first frame)"))
+            ratio = at.score.error / max(at.score.first_frame, 1e-9)
+            rows.append(("validation L1", f"{at.score.error:.4f} ({ratio:.2f} of the first-frame baseline)"))
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Facial landmarks in training frames, by MediaPipe's face mesh (Kartynnik et al., 2019)."""
+"""People in training frames: facial landmarks and mattes by MediaPipe, and other backgrounds behind people."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,17 @@ from torch.nn import functional as F
 from mtanimate.faces.mesh import VERTICES, model, starting
 from mtanimate.geometry import sample, transform_points
 
+MATTE = 64  # side of a matte, in pixels
+_SIDE = (0.3, 0.7)  # range of the side of the corner that becomes a background, as a fraction of the picture's side
 _FACES_FOR = "finding landmarks for loss.landmarks, loss.close_up and data.stills"
+_PEOPLE_FOR = "telling people from what is behind them, for data.augmentation.background,"
 
 
 class FaceLandmarks:
-    """Of the most certain face of each picture; each picture stands alone. Raises InputError without MediaPipe."""
+    """Finds the landmarks of the most certain face in each picture, by the face mesh (Kartynnik et al., 2019).
+
+    Pictures are independent of each other. Raises InputError without MediaPipe.
+    """
 
     @staticmethod
     def check() -> None:
@@ -31,12 +37,12 @@ class FaceLandmarks:
             self._mesh.process(np.zeros((128, 128, 3), np.uint8))
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 478, 2), (x, y) in [-1, 1]; not a number where there is no face."""
+        """Landmarks of (N, 3, H, W) in [0, 1]: (N, 478, 2), (x, y) in [-1, 1], NaN where there is no face."""
         frames = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(np.ascontiguousarray(self.meshes(frames)[:, :, :2]))
 
     def meshes(self, frames: np.ndarray) -> np.ndarray:
-        """As `mesh` of each of uint8 (N, H, W, 3): (N, 478, 3) float32; not a number where there is no face."""
+        """`mesh` of each of uint8 (N, H, W, 3): float32 (N, 478, 3), NaN where there is no face."""
         found = np.full((len(frames), VERTICES, 3), np.nan, np.float32)
         for row, frame in zip(found, frames, strict=True):
             mesh = self.mesh(np.ascontiguousarray(frame))
@@ -45,8 +51,15 @@ class FaceLandmarks:
         return found
 
     def mesh(self, frame: np.ndarray) -> np.ndarray | None:
-        """All points of the face in uint8 (H, W, 3), W = H: (478, 3), x and y in [-1, 1], z to the same scale,
-        smaller nearer to the camera; None where there is no face."""
+        """The face mesh of one picture.
+
+        Args:
+            frame: uint8 (H, W, 3), square.
+
+        Returns:
+            (478, 3): x and y in [-1, 1], and z to the same scale, smaller nearer to the camera. None where there is no
+            face.
+        """
         faces = self._mesh.process(frame).multi_face_landmarks
         if not faces:
             return None
@@ -55,13 +68,8 @@ class FaceLandmarks:
         return (2 * size * places - np.array([size, size, 0])) / (size - 1)
 
 
-_PEOPLE_FOR = "telling people from what is behind them, for data.augmentation.background,"
-MATTE = 64  # the side of mattes, in pixels
-SIDE = (0.3, 0.7)  # of the corner that becomes a background, as a fraction of the picture's side
-
-
 class PersonMatte:
-    """How much of each pixel is a person, by MediaPipe's selfie segmentation. Raises InputError without MediaPipe."""
+    """Finds how much of each pixel is a person, by the selfie segmentation. Raises InputError without MediaPipe."""
 
     @staticmethod
     def check() -> None:
@@ -77,7 +85,7 @@ class PersonMatte:
             self._segmentation.process(np.zeros((128, 128, 3), np.uint8))
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 -> (N, 64, 64) uint8, 255 where all is a person."""
+        """Mattes of uint8 (N, 3, H, W): uint8 (N, 64, 64), 255 where everything is a person."""
         frames = pictures.permute(0, 2, 3, 1).numpy()
         mattes = [self._segmentation.process(np.ascontiguousarray(frame)).segmentation_mask for frame in frames]
         return (F.adaptive_avg_pool2d(torch.from_numpy(np.stack(mattes)), MATTE) * 255).round().byte()
@@ -85,11 +93,12 @@ class PersonMatte:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Another place for the people of a pair; stacked, of B pairs.
+    """Another background for the people in a pair; or stacked, of B pairs.
 
-    mattes: how much of each pixel of the raw frames is a person, (2, 64, 64) uint8, or (2, B, 64, 64). picture: another
-    clip's frame, (3, R, R) uint8, or (B, 3, R, R). corner: affine, from the pair's coordinates into the picture's,
-    (2, 3), or (B, 2, 3).
+    Attributes:
+        mattes: uint8 (2, 64, 64), or (2, B, 64, 64): how much of each pixel of the raw frames is a person.
+        picture: uint8 (3, R, R), or (B, 3, R, R): a frame of another clip.
+        corner: (2, 3), or (B, 2, 3): the affine map from the pair's coordinates to the picture's.
     """
 
     mattes: Tensor
@@ -98,13 +107,13 @@ class Backdrop:
 
     @staticmethod
     def draw(mattes: Tensor, picture: Tensor, random: np.random.Generator) -> "Backdrop":
-        """An upper corner of `picture`, enlarged; each way round.
+        """Take an upper corner of `picture`, enlarged, and mirrored half of the time.
 
-        A talking head leaves the upper corners free; what of it does reach into them is as good a background as any.
-        It stands still, also where the clip's own moves.
+        A talking head leaves the upper corners free, and where it reaches into them, it is a good background, too. The
+        background stands still, even if the clip's own moves.
         """
         size = picture.shape[-1]
-        side = round(random.uniform(*SIDE) * size) / size
+        side = round(random.uniform(*_SIDE) * size) / size
         right, mirrored = random.uniform(size=2) < 0.5
         left_to_right = side if right == mirrored else -side
         edge = (side - 1) * size / (size - 1)  # the picture's edge is half a pixel outside of -1 and 1
@@ -113,7 +122,7 @@ class Backdrop:
 
     @staticmethod
     def stack(backdrops: list["Backdrop | None"]) -> "Backdrop | None":
-        """None where no pair has one; else the pairs that have none are all person."""
+        """Stack those of B pairs; pairs without one count as person everywhere. None if no pair has one."""
         found = next((backdrop for backdrop in backdrops if backdrop is not None), None)
         if found is None:
             return None
@@ -126,19 +135,23 @@ class Backdrop:
         )
 
     def each(self, do: Callable[[Tensor], Tensor]) -> "Backdrop":
-        """The same with every tensor changed by `do`."""
+        """The same with `do` applied to every tensor."""
         return Backdrop(do(self.mattes), do(self.picture), do(self.corner))
 
     def behind(self, pictures: Tensor, places: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (2 B, 3, R, R) in [0, 1] of sources, then of driving frames, before the stacked backdrop; and how
-        much of each pixel is a person, (2 B, 1, R, R).
+        """Put the background of B pairs behind the people in them.
 
-        places: (2 B, R, R, 2), where each pixel is in its raw frame; grid: where it is in the pair, which is the same
-        but for stills.
+        Args:
+            pictures: (2 B, 3, R, R) in [0, 1]: the sources, then the driving frames.
+            places: (2 B, R, R, 2): the place of each pixel in its raw frame.
+            grid: The same shape: the place of each pixel in the pair; it differs for stills only.
+
+        Returns:
+            The pictures, and how much of each pixel is a person, (2 B, 1, R, R) in [0, 1].
         """
         count, size = len(self.picture), pictures.shape[-1]
         mattes = self.mattes.flatten(0, 1)[:, None].to(grid.dtype)
-        # -1 and 1 on the edges: there the coarse matte agrees with the picture.
+        # With -1 and 1 on the edges, the coarse matte is aligned with the picture.
         share = sample(mattes, places * ((size - 1) / size), padding="border") / 255
         corner = self.corner.repeat(2, 1, 1)[:, None, None]
         seen = transform_points(corner[..., :2], grid) + corner[..., 2]

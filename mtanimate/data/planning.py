@@ -1,4 +1,4 @@
-"""The field's lists of clips: a CSV that names, for each clip, a raw video, a span of frames and a box."""
+"""Plans which clips are cut from raw videos: by a CSV of a published data set, or by the face in each video."""
 
 import csv
 import math
@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 from mtanimate.data.clips import folders_below, identity_of, is_video, left_out
-from mtanimate.data.preparation_journal import Cut, Plan
-from mtanimate.data.raw_videos import SHORTEST_FRAMES, Sample, find_pieces, look
+from mtanimate.data.preparation_journal import Cut, CutPlan
+from mtanimate.data.raw_videos import SHORTEST_FRAMES, FaceSample, find_pieces, sample_faces
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Box, Square, square_around
 from mtanimate.reading import check_readable, read_table
@@ -22,8 +22,8 @@ _COLUMNS = ("video_id", "start", "end", "bbox", "fps", "width", "height")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One clip. video: the raw file's name without its ending. name: the clip's, as the field names it.
+class ListedClip:
+    """A clip that a CSV lists. video: The raw file's name without its ending. name: The clip's.
 
     start, end: frames at `fps` frames a second, end excluded. box: in pixels of a `width` x `height` picture.
     partition: "train" or "test".
@@ -60,7 +60,7 @@ class Row:
         return square_around(*inside.centre, max(inside.width, inside.height), width, height)
 
 
-def read_metadata(path: Path) -> list[Row]:
+def read_metadata(path: Path) -> list[ListedClip]:
     """The clips that a CSV lists, in its order. Columns: video_id, start, end, bbox, fps, width, height.
 
     `partition` may be missing (train), `person_id` names the person; others are not looked at.
@@ -76,7 +76,7 @@ def read_metadata(path: Path) -> list[Row]:
     return rows
 
 
-def _rows(path: Path, table: "csv.DictReader[str]") -> Iterator[Row]:
+def _rows(path: Path, table: "csv.DictReader[str]") -> Iterator[ListedClip]:
     missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
     if missing:
         raise InputError(f"{path} has no column {', '.join(missing)}: its first line must name {','.join(_COLUMNS)}")
@@ -87,7 +87,7 @@ def _rows(path: Path, table: "csv.DictReader[str]") -> Iterator[Row]:
             raise InputError(f"{path}, line {table.line_num}: {error}: correct or remove the line") from error
 
 
-def _row(cells: dict[str, str]) -> Row:
+def _row(cells: dict[str, str]) -> ListedClip:
     """Raises ValueError that says what is wrong with which cell."""
     video, *rest = cells["video_id"].split("#")
     if not video:
@@ -103,7 +103,7 @@ def _row(cells: dict[str, str]) -> Row:
     # person#video#start#end: a video_id may be video#person, and later lists have the person in a column
     owner = [cells["person_id"]] if cells.get("person_id") else []
     name = "#".join([*owner, *reversed(rest), video, f"{start:06}", f"{end:06}"])
-    return Row(video, name, start, end, _box(cells["bbox"]), _rate(cells["fps"]), width, height, partition)
+    return ListedClip(video, name, start, end, _box(cells["bbox"]), _rate(cells["fps"]), width, height, partition)
 
 
 def _number(cells: dict[str, str], name: str) -> int:
@@ -173,15 +173,15 @@ def clip_names(sources: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def plan_by_face(raw: Path, source: str, name: str, size: int, check: Callable[[], None]) -> Plan:
-    """Follows the largest face. check: called now and then; what it raises ends the work.
+def plan_by_face(raw: Path, source: str, name: str, size: int, check: Callable[[], None]) -> CutPlan:
+    """Plan clips of the largest face. check: Called now and then; an exception from it ends the work.
 
     Raises InputError for a damaged video.
     """
     reader = VideoReader(raw / source)
 
-    def samples() -> Iterator[Sample]:
-        for sample in look(reader):
+    def samples() -> Iterator[FaceSample]:
+        for sample in sample_faces(reader):
             check()
             yield sample
 
@@ -191,11 +191,13 @@ def plan_by_face(raw: Path, source: str, name: str, size: int, check: Callable[[
         file = f"train/{name}__{number:02}.mp4"
         cuts.append(Cut(file, identity_of(name), source, piece.first, piece.end, piece.square, size, reader.fps))
     skipped = [f"a piece with a face is shorter than {SHORTEST_FRAMES} frames"] * too_short
-    return Plan(source, reader.path.stat().st_size, True, cuts, skipped if pieces or skipped else ["no face was found"])
+    return CutPlan(
+        source, reader.path.stat().st_size, True, cuts, skipped if pieces or skipped else ["no face was found"]
+    )
 
 
-def plan_by_rows(raw: Path, source: str, rows: Sequence[Row], size: int) -> Plan:
-    """Takes the clips that a CSV lists for this video. Raises InputError for a damaged video."""
+def plan_by_rows(raw: Path, source: str, rows: Sequence[ListedClip], size: int) -> CutPlan:
+    """Plan the clips that a CSV lists for this video. Raises InputError for a damaged video."""
     reader = VideoReader(raw / source)
     cuts: dict[str, Cut] = {}
     skipped = []
@@ -213,4 +215,4 @@ def plan_by_rows(raw: Path, source: str, rows: Sequence[Row], size: int) -> Plan
             skipped.append("a clip is listed twice")
         else:
             cuts[file] = Cut(file, identity_of(name), source, first, end, square, size, reader.fps)
-    return Plan(source, reader.path.stat().st_size, False, list(cuts.values()), skipped)
+    return CutPlan(source, reader.path.stat().st_size, False, list(cuts.values()), skipped)

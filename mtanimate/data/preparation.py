@@ -1,4 +1,4 @@
-"""Use case `data prepare`: raw videos -> square clips to train on, and a manifest of them."""
+"""The command `data prepare`: cut square clips to train on out of raw videos, and list them in a manifest."""
 
 import os
 import time
@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mtanimate.data.planning import Row, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
-from mtanimate.data.preparation_journal import Cut, Journal, Plan
+from mtanimate.data.planning import ListedClip, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
+from mtanimate.data.preparation_journal import Cut, CutPlan, PreparationJournal
 from mtanimate.data.raw_videos import Cutter
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.faces import detection as faces
@@ -23,8 +23,8 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Result:
-    """written, already_there: clips. skipped: how many clips or videos for each reason."""
+class PreparationResult:
+    """What was prepared. written, already_there: Clips. skipped: How many clips or videos, by reason."""
 
     out: str
     manifest: str
@@ -57,14 +57,21 @@ def prepare(
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Log = lambda line: None,
-) -> Result:
-    """Cuts clips of `size` x `size` pixels out of the videos below `raw`: by a CSV, or else by the face in them.
+) -> PreparationResult:
+    """Cut clips out of raw videos. Clips that an earlier run finished are not made again.
 
-    Clips that an earlier run finished are not made again. A raw video that is missing, damaged or without a
-    face is skipped and named. workers: raw videos at a time, by default one a processor.
-    progress(done, total, note): raw videos. log(line): what is skipped, and why.
-    Raises InputError for folders, options or a CSV that are wrong, and where dlib is needed and missing;
-    MTAnimateError when the disk is full, when another run writes `out`, and when there is no clip in the end.
+    Args:
+        raw: The folder of the raw videos.
+        out: The folder for the clips.
+        metadata: A CSV that lists the clips; without one, the largest face in each video is followed.
+        size: The side of the clips, in pixels; even.
+        workers: How many raw videos are worked on at a time; by default one per processor.
+        progress: Called with the raw videos done, all raw videos, and a note.
+        log: Called with a line for each video or clip that is skipped, with the reason.
+
+    Raises:
+        InputError: Folders, options or the CSV are wrong, or dlib is needed and missing.
+        MTAnimateError: The disk is full, another run writes `out`, or no clip was made.
     """
     started = time.monotonic()
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
@@ -83,7 +90,7 @@ def _prepare(
     started: float,
     progress: Callable[..., None],
     log: Log,
-) -> Result:
+) -> PreparationResult:
     total: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     try:
@@ -96,14 +103,14 @@ def _prepare(
                     log(f"skipped {outcome.video}: {reason}" + (f" ({count} times)" if count > 1 else ""))
                 progress(done, len(jobs), f"{total.total()} clips")
     except BaseException:
-        with suppress(MTAnimateError):  # what went wrong first is what is said
+        with suppress(MTAnimateError):  # the first error is the one to report
             preparation.journal.write_manifest()
         raise
     manifest = preparation.journal.write_manifest()
     if not total.total():
         (reason, _), *_ = skipped.most_common(1)
         raise MTAnimateError(f"no clip came of the {len(jobs)} videos of {preparation.raw}: {reason}")
-    return Result(
+    return PreparationResult(
         out=str(preparation.out),
         manifest=str(manifest),
         videos=len(jobs),
@@ -116,12 +123,12 @@ def _prepare(
 
 @dataclass(frozen=True)
 class _Job:
-    """One raw video: by its face under the name of its clips, or by lines of a CSV; source "" where it is missing."""
+    """One raw video, by its face or by rows of a CSV. name: Of its clips, by face. source: "" where it is missing."""
 
     video: str
     source: str
     name: str = ""
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ListedClip, ...] = ()
 
 
 def _by_face(raw: Path, out: Path, log: Log) -> list[_Job]:
@@ -131,7 +138,7 @@ def _by_face(raw: Path, out: Path, log: Log) -> list[_Job]:
 
 
 def _by_metadata(raw: Path, out: Path, metadata: Path, log: Log) -> list[_Job]:
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[ListedClip]] = {}
     for row in read_metadata(metadata):
         rows.setdefault(row.video, []).append(row)
     found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, log))}
@@ -139,7 +146,7 @@ def _by_metadata(raw: Path, out: Path, metadata: Path, log: Log) -> list[_Job]:
 
 
 def _make_folder(out: Path) -> None:
-    """Also removes what a run that was ended by force left unfinished. The folder is claimed: nobody is writing it."""
+    """Make the folder, and remove what a run that was killed left unfinished. No other run is writing there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for folder in (out, out / "train", out / "test"):
@@ -150,17 +157,17 @@ def _make_folder(out: Path) -> None:
 
 
 class _Preparation:
-    """What all raw videos share."""
+    """What all raw videos have in common."""
 
     def __init__(self, raw: Path, out: Path, size: int) -> None:
         self.raw = raw
         self.out = out
         self.size = size
-        self.journal = Journal(out)
+        self.journal = PreparationJournal(out)
         self._cutter = Cutter()
 
     def outcomes(self, jobs: Sequence[_Job], workers: int) -> Generator[_Outcome, None, None]:
-        """Makes the clips of all raw videos, `workers` at a time, in no order. An exception ends all work at once."""
+        """Make the clips of all raw videos, `workers` at a time, in any order. An exception ends all work at once."""
         with ThreadPoolExecutor(workers) as pool:
             try:
                 for future in as_completed([pool.submit(self._video, job) for job in jobs]):
@@ -171,7 +178,7 @@ class _Preparation:
                 raise
 
     def _video(self, job: _Job) -> _Outcome:
-        """Makes the clips of one raw video that are not there yet."""
+        """Make those clips of one raw video that are not there yet."""
         outcome = _Outcome(job.video)
         if not job.source:
             outcome.skipped = ["the raw video is missing"]
@@ -192,7 +199,7 @@ class _Preparation:
             outcome.skipped.append(str(error).removeprefix(str(path)).strip())
         return outcome
 
-    def _plan(self, job: _Job) -> Plan:
+    def _plan(self, job: _Job) -> CutPlan:
         if job.rows:
             return plan_by_rows(self.raw, job.source, job.rows, self.size)
         check_readable(self.raw / job.source, "video")

@@ -1,4 +1,4 @@
-"""What `data prepare` has decided and made so far, so that a run that was ended at any moment goes on."""
+"""What `data prepare` has planned and made so far, so that a run that was ended at any moment can go on."""
 
 import csv
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _COLUMNS += ["x", "y", "side", "size", "fps", "frames"]
 
 @dataclass(frozen=True)
 class Cut:
-    """One clip to be: frames first ... end - 1 and a square of a raw video.
+    """A clip to cut: frames first to end - 1, and a square, of a raw video.
 
     file: the clip, below the output folder, "train/ann__00.mp4". source: the raw video, below the raw folder.
     size: the clip's side in pixels. fps: frames a second, of the raw video and of the clip.
@@ -61,10 +61,10 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one raw video of that many bytes gives. tracked: by its face, not by a CSV.
+class CutPlan:
+    """The clips to cut from one raw video of that many bytes.
 
-    skipped: for each thing that does not become a clip, why.
+    tracked: Whether by its face, not by a CSV. skipped: The reason for each piece that does not become a clip.
     """
 
     source: str
@@ -74,8 +74,8 @@ class Plan:
     skipped: list[str]
 
 
-class Journal:
-    """`OUT/journal.jsonl`: a line for every raw video, added before its first clip is made. Any thread may call.
+class PreparationJournal:
+    """`OUT/journal.jsonl`: a line for each raw video, added before its first clip is made. It is thread-safe.
 
     A clip is finished when its file exists and was last planned as the same cut of the same video.
     Raises InputError for a file that is no journal, and for a manifest that none belongs to.
@@ -84,25 +84,25 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.out = out
         self._lines, self._manifest = JsonLines(out / "journal.jsonl", "data prepare"), out / "manifest.csv"
-        self._tracked: dict[str, Plan] = {}
+        self._tracked: dict[str, CutPlan] = {}
         self._cuts: dict[str, tuple[Cut, int]] = {}
         self._lock = Lock()
         for plan in self._read():
             self._remember(plan)
 
-    def tracked(self, source: str, source_bytes: int) -> Plan | None:
+    def tracked(self, source: str, source_bytes: int) -> CutPlan | None:
         """What following the face through this raw video gave, unless the file has changed since."""
         plan = self._tracked.get(source)
         return plan if plan and plan.source_bytes == source_bytes else None
 
-    def left(self, plan: Plan) -> list[Cut]:
+    def left(self, plan: CutPlan) -> list[Cut]:
         """The clips of a plan that are not finished."""
         return [cut for cut in plan.cuts if not self._finished(cut, plan.source_bytes)]
 
     def _finished(self, cut: Cut, source_bytes: int) -> bool:
         return self._cuts.get(cut.file) == (cut, source_bytes) and (self.out / cut.file).is_file()
 
-    def add(self, plan: Plan) -> None:
+    def add(self, plan: CutPlan) -> None:
         """Writes a plan down, unless it is known and done. Clips of its names that were cut otherwise go first.
 
         Raises InputError where a file that was not made here has the name of a clip, MTAnimateError when it cannot be
@@ -135,21 +135,21 @@ class Journal:
             raise _unwritable(path, error) from error
         return path
 
-    def _remember(self, plan: Plan) -> None:
+    def _remember(self, plan: CutPlan) -> None:
         if plan.tracked:
             self._tracked[plan.source] = plan
         self._cuts |= {cut.file: (cut, plan.source_bytes) for cut in plan.cuts}
 
-    def _read(self) -> list[Plan]:
+    def _read(self) -> list[CutPlan]:
         if not taken(self._lines.file):
             refuse_foreign("--out", [self._manifest])
             return []
         return self._lines.read(_plan)  # a video whose line is unfinished is planned anew
 
 
-def _plan(line: Any) -> Plan:
+def _plan(line: Any) -> CutPlan:
     source, source_bytes, tracked, rows, skipped = line
-    return Plan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
+    return CutPlan(source, source_bytes, tracked, [Cut.from_row(row) for row in rows], skipped)
 
 
 def _is_manifest(file: Path) -> bool:

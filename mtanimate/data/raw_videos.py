@@ -1,4 +1,4 @@
-"""One face followed through a raw video: the pieces of it that make clips, each with one fixed square."""
+"""Raw videos: a face is followed through one (`find_pieces`), and clips are cut out of it (`Cutter`)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -28,8 +28,8 @@ SCENE_CUT = 36
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What was seen in one frame. faces: the largest first. cut: the whole picture changed since the last sample."""
+class FaceSample:
+    """The faces in one frame, largest first. cut: Whether the whole picture changed since the last sample."""
 
     frame: int
     faces: list[Box]
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames first ... end - 1, and the square that is cut out of all of them."""
+    """Frames first to end - 1 of a video, and the square to cut out of all of them."""
 
     first: int
     end: int
@@ -46,8 +46,8 @@ class Piece:
 
 
 @dataclass
-class _Run:
-    """A face on its way: where it was seen, by frame."""
+class _FaceTrack:
+    """A face that is followed: where it was seen, by frame."""
 
     seen: dict[int, Box]
     end: int
@@ -57,19 +57,19 @@ class _Run:
         return self.seen[max(self.seen)]
 
 
-def look(reader: VideoReader) -> Iterator[Sample]:
+def sample_faces(reader: VideoReader) -> Iterator[FaceSample]:
     """The faces in about five frames a second. Raises InputError for a damaged video, and without dlib."""
     step = sample_step(reader.fps)
     previous = None
     for index, batch in enumerate(reader.batches(1, step=step)):
         small = np.asarray(Image.fromarray(batch[0]).convert("L").resize((32, 32), Image.Resampling.BOX), np.float32)
         cut = previous is not None and float(np.abs(small - previous).mean()) > SCENE_CUT
-        yield Sample(index * step, find_faces(batch[0]), cut)
+        yield FaceSample(index * step, find_faces(batch[0]), cut)
         previous = small
 
 
 def find_pieces(
-    samples: Iterable[Sample], fps: Fraction, frame_count: int, width: int, height: int
+    samples: Iterable[FaceSample], fps: Fraction, frame_count: int, width: int, height: int
 ) -> tuple[list[Piece], int]:
     """The pieces of a video in which one face, the largest, is seen; and how many more are too short.
 
@@ -78,42 +78,42 @@ def find_pieces(
     """
     pieces = []
     too_short = 0
-    for run in _runs(samples, fps, frame_count):
-        first = min(run.seen)
-        length = run.end - first
+    for track in _tracks(samples, fps, frame_count):
+        first = min(track.seen)
+        length = track.end - first
         count = -(-length // round(LONGEST_SECONDS * fps)) if length else 1
         ends = [first + length * number // count for number in range(count + 1)]
         for start, end in pairwise(ends):
             if end - start < SHORTEST_FRAMES:
                 too_short += 1
                 continue
-            boxes = [box for frame, box in run.seen.items() if start <= frame < end]
+            boxes = [box for frame, box in track.seen.items() if start <= frame < end]
             pieces.append(Piece(start, end, face_square(boxes, width, height)))
     return pieces, too_short
 
 
-def _runs(samples: Iterable[Sample], fps: Fraction, frame_count: int) -> Iterator[_Run]:
+def _tracks(samples: Iterable[FaceSample], fps: Fraction, frame_count: int) -> Iterator[_FaceTrack]:
     step = sample_step(fps)
-    run: _Run | None = None
+    track: _FaceTrack | None = None
     for sample in samples:
-        if run and (sample.cut or sample.frame - run.end + 1 - step > LOST_SECONDS * fps):
-            yield run
-            run = None
+        if track and (sample.cut or sample.frame - track.end + 1 - step > LOST_SECONDS * fps):
+            yield track
+            track = None
         if not sample.faces:
             continue
-        face = max(sample.faces, key=run.last.likeness) if run else sample.faces[0]
-        if run and run.last.likeness(face) < SAME_FACE:
-            yield run
-            run, face = None, sample.faces[0]
-        if run is None:
-            run = _Run({}, 0)
-        run.seen[sample.frame] = face
-        # Where a cut lies between two samples is not known: a run ends with the frame it was last seen in.
-        run.end = sample.frame + 1
-    if run:
-        if run.end + step > frame_count:  # seen in the last sample: it goes on to the end
-            run.end = frame_count
-        yield run
+        face = max(sample.faces, key=track.last.likeness) if track else sample.faces[0]
+        if track and track.last.likeness(face) < SAME_FACE:
+            yield track
+            track, face = None, sample.faces[0]
+        if track is None:
+            track = _FaceTrack({}, 0)
+        track.seen[sample.frame] = face
+        # Where a cut lies between two samples is not known: a track ends with the frame it was last seen in.
+        track.end = sample.frame + 1
+    if track:
+        if track.end + step > frame_count:  # seen in the last sample: it goes on to the end
+            track.end = frame_count
+        yield track
 
 
 _FRAMES_AT_A_TIME = 4
@@ -123,11 +123,11 @@ _CLIPS_A_PASS = 32
 
 
 class Stopped(Exception):
-    """The work was called off."""
+    """The work was cancelled."""
 
 
 class Cutter:
-    """Cuts clips in any number of threads, until it is stopped."""
+    """Cuts clips, in any number of threads, until it is stopped."""
 
     def __init__(self) -> None:
         self._stopped = Event()

@@ -1,4 +1,4 @@
-"""The processes of one run: alone, or joined by PyTorch's launcher, torchrun or SLURM."""
+"""The processes of one run: a single one, or several that PyTorch's launcher, torchrun or SLURM started."""
 
 import atexit
 import logging
@@ -21,7 +21,14 @@ from mtanimate.signals import child_environment
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among `count`: the first has rank 0 and writes what a run writes. local: of this machine."""
+    """This process among those of a run.
+
+    Attributes:
+        device: The device it trains on.
+        rank: Its number, from 0. The first one writes the run's files.
+        count: The number of processes.
+        local_count: The number of processes on this machine.
+    """
 
     device: torch.device
     rank: int = 0
@@ -33,20 +40,20 @@ class Workers:
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all workers, on each of them."""
+        """The mean over all workers. Every worker must call this; each gets the result."""
         if self.count == 1:
             return values
         distributed.all_reduce(values)
         return values / self.count
 
     def differentiable_mean(self, values: Tensor) -> Tensor:
-        """As `mean`, and the gradient reaches every worker's own values."""
+        """As `mean`; the gradient flows back to every worker's values."""
         if self.count == 1:
             return values
         return _Sum.apply(values) / self.count
 
     def gather(self, lines: list[str]) -> list[str]:
-        """The lines of all workers, on each of them."""
+        """The lines of all workers. Every worker must call this; each gets the result."""
         if self.count == 1:
             return lines
         gathered: list[list[str]] = [[] for _ in range(self.count)]
@@ -54,13 +61,13 @@ class Workers:
         return [line for each in gathered for line in each]
 
     def wait(self) -> None:
-        """Until all workers are here."""
+        """Wait until all workers are here."""
         if self.count > 1:
             distributed.barrier()
 
 
 class _Sum(torch.autograd.Function):
-    """Over all workers; so is its gradient."""
+    """The sum over all workers. Its gradient is summed, too."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -77,10 +84,17 @@ class _Sum(torch.autograd.Function):
 
 @contextmanager
 def join(device: str) -> Iterator[Workers]:
-    """This process alone, or as one of those that torchrun or SLURM's srun started.
+    """Join the other processes of a run, where torchrun or SLURM's srun started several; leave them at the end.
 
-    device: as `choose_device` takes it; of a kind with several devices each worker gets its own. Raises
-    InputError where it is not there, MTAnimateError where another worker is lost.
+    Args:
+        device: As in `choose_device`. With several GPUs, each worker on a machine gets its own.
+
+    Yields:
+        This process among them.
+
+    Raises:
+        InputError: There is no such device.
+        MTAnimateError: Another worker was lost.
     """
     environment = os.environ if "RANK" in os.environ else _slurm()
     if "RANK" not in environment:
@@ -104,21 +118,14 @@ def join(device: str) -> Iterator[Workers]:
         if not lost:
             raise
         atexit.register(_leave)
-        raise MTAnimateError("another worker of this run ended: what it said tells why") from error
+        raise MTAnimateError("another worker of this run ended: see its own message for the reason") from error
     finally:
         if not lost:
             distributed.destroy_process_group()
 
 
-def _leave() -> None:
-    """End at once, when all has been said: taking down a group that has lost a worker aborts now and then, in C++."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(MTAnimateError.exit_code)
-
-
 def _slurm() -> dict[str, str]:
-    """torchrun's variables from those that srun gives each of a step's several tasks; empty outside of one."""
+    """torchrun's variables, made from SLURM's. Empty unless srun started several tasks."""
     given = os.environ
     if int(given.get("SLURM_STEP_NUM_TASKS", 1)) < 2:
         return {}
@@ -128,36 +135,54 @@ def _slurm() -> dict[str, str]:
         "LOCAL_RANK": given["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": given.get("SLURM_STEP_TASKS_PER_NODE", "1").split("(")[0].split(",")[0],
         "MASTER_ADDR": given.get("MASTER_ADDR") or first_host(given["SLURM_STEP_NODELIST"]),
-        # The same on every node, and another for each job, so that two jobs can share a node.
+        # The same on all nodes, but different for each job, so that two jobs can share a node.
         "MASTER_PORT": given.get("MASTER_PORT") or str(20000 + int(given["SLURM_JOB_ID"]) % 20000),
     }
 
 
 def first_host(nodes: str) -> str:
-    """The first of SLURM's compressed list of hosts: `gpu[07-09,12],cpu1` -> `gpu07`, `r[0-3]n[1-8]` -> `r0n1`."""
+    """The first host of SLURM's compressed list: `gpu[07-09,12],cpu1` -> `gpu07`, `r[0-3]n[1-8]` -> `r0n1`.
+
+    Raises:
+        InputError: The list is empty.
+    """
     first = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).split(",")[0].strip()
     if not first:
         raise InputError(f"SLURM_STEP_NODELIST is '{nodes}': set MASTER_ADDR to the first node's name")
     return first
 
 
-def run_workers(count: int, arguments: list[str]) -> int:
-    """Run `mtanimate ARGUMENTS` in `count` processes by PyTorch's elastic launcher; returns the exit code.
+def _leave() -> None:
+    """End the process at once: taking down a group that has lost a worker sometimes aborts in C++."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(MTAnimateError.exit_code)
 
-    The workers themselves say on stderr what went wrong.
+
+def run_workers(count: int, arguments: list[str]) -> int:
+    """Run `mtanimate ARGUMENTS` in several processes, by PyTorch's elastic launcher.
+
+    The workers write on stderr what went wrong.
+
+    Args:
+        count: The number of processes.
+        arguments: The command's.
+
+    Returns:
+        The exit code.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # The launcher's own log of an ended worker is a page long, and comes after the worker's one line.
+    # When a worker ends, the launcher logs a whole page after the worker's one line.
     logging.disable()
     warnings.filterwarnings("ignore", module="torch.distributed")
     os.environ.update(child_environment())
     try:
         run.run(run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", "mtanimate", *arguments]))
     except ChildFailedError as error:
-        # Those that were left alone end with 1 at nearly the same time: the other code tells why.
+        # Workers that lost another one end with 1 at nearly the same time: the other code is the reason.
         codes = [failure.exitcode for failure in error.failures.values()]
         return max(codes) if min(codes) > 0 else 128 - min(codes)  # below zero: ended by that signal
     except SignalException as error:
@@ -168,7 +193,10 @@ def run_workers(count: int, arguments: list[str]) -> int:
 
 
 def synchronise(network: nn.Module, workers: Workers) -> None:
-    """Every batch normalisation in `network` takes its statistics from all workers; names stay as they are."""
+    """Make every batch normalisation in `network` compute its statistics over all workers.
+
+    The names of parameters and buffers do not change.
+    """
     if workers.count == 1:
         return
     for name, module in network.named_children():
@@ -181,7 +209,7 @@ def synchronise(network: nn.Module, workers: Workers) -> None:
 
 
 class _SyncBatchNorm(nn.BatchNorm2d):
-    """`nn.SyncBatchNorm` for devices that it refuses: it works on GPUs only."""
+    """`nn.SyncBatchNorm` for other devices: PyTorch's own works on GPUs only."""
 
     workers: Workers
 
@@ -198,7 +226,7 @@ class _SyncBatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
-        assert self.num_batches_tracked is not None  # always so here; the types allow more
+        assert self.num_batches_tracked is not None  # for the type checker: never None here
         values = features.float()
         mean = self.workers.differentiable_mean(values.mean(dim=(0, 2, 3)))
         centred = values - mean[:, None, None]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
-from mtanimate.data.clips import find_clips
+from mtanimate.data.clips import find_clips, find_stills
 from mtanimate.data.loading import collate
 from mtanimate.data.pairs import PairDataset
 from mtanimate.data.people import FaceLandmarks
-from mtanimate.data.warps import bent, draw_flow, find_stills, turned
+from mtanimate.data.warps import bent, draw_flow, turned
 from mtanimate.errors import InputError
 from mtanimate.faces import mesh as mediapipe_models
 from mtanimate.faces.detection import square_frames

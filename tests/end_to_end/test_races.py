@@ -18,7 +18,7 @@ from tiny import tiny_config, write_video
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import Config
-from mtanimate.data.cache import Entry, filling
+from mtanimate.data.cache import CacheEntry, open_cache_writer
 from mtanimate.data.clips import find_clips
 from mtanimate.data.people import MATTE
 from mtanimate.evaluation.evaluate import evaluate
@@ -61,9 +61,9 @@ def inputs(media, tmp_path_factory) -> Path:
     for name in ("one", "two"):
         checkpoint = str(folder / "tiny.safetensors")
         evaluate(checkpoint, folder / "clips", metrics="l1", detector="none", out=folder / name, device="cpu")
-    with filling(folder / "cached", 64) as cache:
+    with open_cache_writer(folder / "cached", 64) as cache:
         for clip in find_clips(folder / "clips"):
-            entry = Entry(clip.digest(), clip.path.name, clip.identity, "train", 0, 0, "25")
+            entry = CacheEntry(clip.digest(), clip.path.name, clip.identity, "train", 0, 0, "25")
             entry = cache.add(entry, [moving_disc(6)])
             cache.add_faces(entry, np.zeros((6, VERTICES, 3), np.int16), np.zeros((6, MATTE, MATTE), np.uint8))
     config = tiny_config(steps=2, precision="fp32", checkpoint_every=2, validation_clips=1)
@@ -154,7 +154,7 @@ CASES = {
         there("manifest.csv", "train"),
     ),
     "data cache": Case(
-        ["data", "cache", "clips", "--out", "result", "--resolution", 64], "result", there("index.json")
+        ["data", "cache", "clips", "--out", "result", "--resolution", 64], "result", there("index.jsonl")
     ),
     "data pack": Case(
         ["data", "pack", "clips", "--cache", "cached", "--out", "result", "--size", "1MiB"],

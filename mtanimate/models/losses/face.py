@@ -1,4 +1,4 @@
-"""Terms that know where mouths and eyes are: small in the picture, large to whoever looks at it."""
+"""Losses on facial landmarks, mouths and eyes, which are small in a picture but what people look at."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""Equivariance (Eq. 10, and FOMM's term on the affine matrices) under a random thin-plate-spline transform."""
+"""Losses on motion: equivariance (Eq. 10, and FOMM's term on the affine matrices), masks (Eq. 11, 12) and flow."""
 
 from dataclasses import dataclass
 

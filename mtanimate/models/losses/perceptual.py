@@ -1,4 +1,4 @@
-"""Feature networks for the perceptual loss: VGG-19, and EfficientNet-Lite0 where VGG's file is not at hand."""
+"""The perceptual loss (Eq. 9) and its feature networks: VGG-19, or EfficientNet-Lite0 without VGG's file."""
 
 from pathlib import Path
 
