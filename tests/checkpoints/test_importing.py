@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from foreign import FOMM, MODELS, RELEASE, checkpoint, described, write
-from golden import GOLDEN, close, document, needs_golden, release_checkpoint, tensors
+from golden import checkpoint_file, close, document, fixture, release_checkpoint, tensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -60,16 +60,19 @@ def assert_same(one, other):
 # The fixtures, imported from the files as they are
 
 
+def imported_fixture(name):
+    return import_checkpoint(checkpoint_file(name), name, str(fixture(f"{name}/config.yaml")))
+
+
 def motion(io, name):
     keypoints = io[f"kp_{name}_value"]
     affine = io.get(f"kp_{name}_jacobian", torch.eye(2).expand(*keypoints.shape[:2], 2, 2))
     return Motion(keypoints, affine)
 
 
-@needs_golden
 @pytest.mark.parametrize("name", SMALL)
 def test_an_imported_fixture_gives_the_numbers_of_its_own_tool(name):
-    imported = import_checkpoint(GOLDEN / name / "cpk.pth.tar", name, str(GOLDEN / name / "config.yaml"))
+    imported = imported_fixture(name)
     animator = read_checkpoint(imported.file).animator
     io = tensors(f"{name}/io.npz")
     source, driving = animator.estimate_motion(io["source"]), animator.estimate_motion(io["driving"])
@@ -103,10 +106,9 @@ def check_rendering(io, mode, rendering, encoded):
     close(rendering.prediction, io[f"{mode}_prediction"], atol=1e-4)
 
 
-@needs_golden
 @pytest.mark.parametrize("name", ["fomm_small", "fomm_small_nojac", "fomm_small_singlejac"])
 def test_fomms_pictures_are_within_its_own_tolerance(name):
-    imported = import_checkpoint(GOLDEN / name / "cpk.pth.tar", name, str(GOLDEN / name / "config.yaml"))
+    imported = imported_fixture(name)
     animator = read_checkpoint(imported.file).animator
     io, tolerances = tensors(f"{name}/io.npz"), document(f"{name}/tolerances.json")
     encoded = animator.encode_source(io["source"])
@@ -115,11 +117,10 @@ def test_fomms_pictures_are_within_its_own_tolerance(name):
     torch.testing.assert_close(driven, io["abs_prediction"], atol=atol, rtol=0)
 
 
-@needs_golden
 @pytest.mark.parametrize("name", ["fomm_small", "fomm_small_nojac", "fomm_small_singlejac"])
 def test_in_float64_fomm_is_reproduced_to_the_last_digits(name):
     """What float32 hides, such as another epsilon in a norm, shows here."""
-    imported = import_checkpoint(GOLDEN / name / "cpk.pth.tar", name, str(GOLDEN / name / "config.yaml"))
+    imported = imported_fixture(name)
     animator = read_checkpoint(imported.file).animator.double()
     io, exact = tensors(f"{name}/io.npz"), tensors(f"{name}/io64.npz")
     frames = [int(frame) for frame in exact["frames"]]
@@ -129,12 +130,11 @@ def test_in_float64_fomm_is_reproduced_to_the_last_digits(name):
     close(animator.drive(encoded, driving[frames]), exact["abs_prediction"], atol=1e-9)
 
 
-@needs_golden
 @pytest.mark.parametrize("name", SMALL)
 def test_a_fixture_comes_back_to_the_bit(name, tmp_path):
-    imported = import_checkpoint(GOLDEN / name / "cpk.pth.tar", name, str(GOLDEN / name / "config.yaml"))
+    imported = imported_fixture(name)
     exported = export_checkpoint(name, imported.layout, tmp_path / "back.pth.tar")
-    assert_same(weights(exported.file), weights(GOLDEN / name / "cpk.pth.tar"))
+    assert_same(weights(exported.file), weights(checkpoint_file(name)))
     assert torch.load(exported.file, weights_only=True)["epoch"] == release_checkpoint(name)["epoch"]
 
 
@@ -147,7 +147,6 @@ def full_size(folder, name, parts):
     return path
 
 
-@needs_golden
 @pytest.mark.parametrize("name", ["vox-adv-cpk.pth.tar", "mgif-cpk.pth.tar"])  # vox-cpk's is in test_import_command.py
 def test_the_full_size_layouts_of_fomm(name, tmp_path):
     layout = document("fomm_vox_layout.json")
@@ -170,7 +169,6 @@ def test_the_full_size_layouts_of_fomm(name, tmp_path):
     assert imported.parameters == 45_575_391 + (14_215_368 if "mgif" not in name else 14_215_368 - 36 * (35 * 49 + 1))
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("name", "config", "preset"),
     [

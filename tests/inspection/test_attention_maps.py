@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from golden import close, needs_golden, tensors
+from golden import close, tensors
 from release_models import CONFIGS, release_animator
 from tiny import MODEL, tiny_animator
 
@@ -29,7 +29,6 @@ def pictures(count=2, seed=3):
     return torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
-@needs_golden
 @pytest.mark.parametrize("name", ["mtia_small", "mtia_small_noskip"])
 def test_every_layer_of_the_release_network(name):
     io = tensors(f"{name}/io.npz")
@@ -37,7 +36,6 @@ def test_every_layer_of_the_release_network(name):
     close(probabilities[0], io["attention"][:, 0])
 
 
-@needs_golden
 def test_raw_file_of_the_release_network(tmp_path):
     io = tensors("mtia_small/io.npz")
     write_checkpoint(tmp_path / "c.safetensors", release_animator("mtia_small"), Config(CONFIGS["mtia_small"]), {})

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from golden import close, needs_golden, tensors
+from golden import close, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,7 +142,6 @@ def test_jacobian_equals_automatic_differentiation(seed, strength):
 # Against stored numbers
 
 
-@needs_golden
 @pytest.mark.parametrize("prefix", ["tps_", "affine_"])
 def test_transform(prefix):
     arrays = tensors("transform.npz")
@@ -154,7 +153,6 @@ def test_transform(prefix):
     close(transform.frame(arrays["frame"]), arrays[f"{prefix}frame"])
 
 
-@needs_golden
 def test_equivariance_of_stored_motions():
     arrays = tensors("transform.npz")
     motion, transformed = (

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from golden import close, needs_golden, tensors
+from golden import close, tensors
 from release_models import release_animator
 
 from mtanimate.config import LossConfig
@@ -18,8 +18,6 @@ from mtanimate.models.losses.motion import (
 )
 from mtanimate.models.motion import Motion
 from mtanimate.training.objective import Objective
-
-pytestmark = needs_golden
 
 CASES = ["bg_eval", "nobg_eval", "bg_train"]
 
