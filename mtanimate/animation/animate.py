@@ -148,7 +148,7 @@ def run_job(
         gpu: Decode the driving video on the GPU.
         overwrite: As `job.check` was told.
 
-    The others, and what is raised: see `animate`.
+    For the others, and for what is raised, see `animate`.
     """
     messages = Messages(progress, log)
     inputs = open_inputs(job, settings, messages, gpu=gpu, max_pixels=max_pixels)
@@ -232,7 +232,7 @@ def open_inputs(job: Job, settings: Settings, messages: Messages, *, gpu: bool, 
     source: Footage | np.ndarray
     if is_moving(job.source):
         source = open_footage(job.source, max_pixels=max_pixels)
-    else:  # in full size, since the result is pasted back into it
+    else:
         source = read_image(job.source, messages.warn, max_pixels=max_pixels)
     footage = open_footage(job.driving, gpu=gpu, max_pixels=max_pixels) if job.driving else None
     videos = [video for video in (source, footage) if isinstance(video, Footage)]
@@ -365,15 +365,14 @@ def render(
     overwrite: bool,
 ) -> Written:
     """Drive the source and write the result. Raises MTAnimateError where it cannot be written."""
-    height, width = renderer.height, renderer.width
+    height, width, size = renderer.height, renderer.width, predictor.batch_size
     # Closing `results` must end the threads behind it, so nothing else here holds the batches.
     if settings.compare:
         assert isinstance(inputs.driving, DrivingVideo)  # `job.check` saw to it
         height, width = predictor.resolution, 3 * predictor.resolution
-        size = predictor.batch_size
         results = side_by_side(render_batches(renderer, motion, size), inputs.driving.squares(predictor))
     else:
-        results = (result for _, result in render_batches(renderer, motion, predictor.batch_size))
+        results = (result for _, result in render_batches(renderer, motion, size))
     remark = hard_to_play(out, settings.codec, width, height, motion.fps)
     if remark:
         messages.warn(remark)

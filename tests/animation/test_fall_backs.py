@@ -1,6 +1,7 @@
 """What goes wrong in the middle of an animation: mended and said, or an error of one line; never black frames."""
 
 import json
+import threading
 from dataclasses import replace
 from fractions import Fraction
 
@@ -181,6 +182,18 @@ def test_so_many_frames_are_computed_at_once(batch_size, sizes, media, hooked, t
     hooked("dense_motion", range(100), look)
     perform(media, tmp_path / "a.mkv", batch_size=batch_size)
     assert seen == sizes
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_an_animation_that_fails_leaves_no_thread_behind(compare, media, tmp_path):
+    def stop(done, total, stage):
+        if stage == "animating" and done:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        perform(media, tmp_path / "a.mkv", compare=compare, progress=stop)
+    assert [thread for thread in threading.enumerate() if thread.name == "prefetch"] == []
+    assert caught.value.__traceback__  # which would keep them alive
 
 
 # Many at once
