@@ -106,7 +106,7 @@ def command(
 
 KNOWN: dict[str, Metric] = METRICS | {metric.name: metric for metric in REENACTMENT_METRICS}
 SERIES = {
-    "repeating": "repeating the first frame",
+    "repeating": "first-frame baseline",
     "source": "the source, unmoved",
     "driving": "the driving clip itself",
 }
