@@ -181,7 +181,7 @@ def known_metrics() -> "dict[str, Metric]":
 
 
 SERIES = {
-    "repeating": "repeating the first frame",
+    "repeating": "first-frame baseline",
     "source": "the source, unmoved",
     "driving": "the driving clip itself",
 }
