@@ -29,6 +29,9 @@ _WIDEST = 2.0  # the largest opening of lids, relative to the source's own eye
 _SHUT = 0.03  # an opening, in face coordinates, below which a ratio to it means nothing
 # The weight of lips and lids against that of the pose, when the reference frame is chosen.
 _EXPRESSION = 2.0
+# How far a head moves through the picture freely, and at most, in distances of the outer eye corners. Farther than that,
+# the network draws hair out to a strand between where it was and where it is: few training clips hold such movement.
+_FREELY, _AT_MOST = 0.35, 0.65
 _SCALE = 0.6  # brings distances between faces to the scale of other motions, so that `FAR` holds for both
 
 
@@ -49,6 +52,8 @@ def transfer_face(
         reference: Batch 1.
         adapt_scale: Scale the head's movement by the sizes of the heads, and that of mouth and eyes by theirs.
         strength: Of the whole movement; 0 leaves the source where it is.
+
+    A head that moves farther through the picture than `_AT_MOST` of its size is held back; it still turns as far.
     """
     _, driver_origin = face_frame(driving.keypoints)
     rest_frame, rest_origin = face_frame(reference.keypoints)
@@ -61,9 +66,17 @@ def transfer_face(
     features = _bounded(own, rest, driver, own + moved, strength)
     size = (_size(frame) / _size(rest_frame))[:, None] if adapt_scale else 1.0
     turned = matmul_2x2(scale_affine_change(affine_change(driving, reference)[:, 0], strength), frame)
-    place = origin + (driver_origin - rest_origin) * size * strength
+    place = origin + _held_back((driver_origin - rest_origin) * size * strength, _size(frame))
     keypoints = transform_points(turned[:, None], features) + place[:, None]
     return Motion(keypoints, turned[:, None].expand(-1, keypoints.shape[1], -1, -1), kind="face")
+
+
+def _held_back(step: Tensor, size: Tensor) -> Tensor:
+    """A movement through the picture (B, 2), at most `_AT_MOST` sizes (B or 1,) long."""
+    length = (step.norm(dim=-1) / size)[:, None]
+    rest = _AT_MOST - _FREELY
+    held = _FREELY + rest * torch.tanh((length - _FREELY) / rest)
+    return torch.where(length > _FREELY, step * held / length.clamp_min(_FREELY), step)
 
 
 def face_distances(source: Motion, driving: Motion) -> Tensor:

@@ -229,6 +229,18 @@ def test_a_turned_head_turns_as_a_whole():
     torch.testing.assert_close(turned, affine(0.3) @ torch.linalg.inv(affine()) @ WIDE, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("far", [0.1, 0.5, 1.0, 5.0])
+def test_a_head_moves_as_far_as_the_network_can_show(far):
+    """In sizes of the head: near movement as it is, far movement less, in the same direction, never back."""
+    source, driver = face(affine(size=0.3)), face(affine(size=0.5))
+    moved = transfer_face(source, face(affine(0.2, 0.5), at=(0.1 + 0.3 * far, -0.2 - 0.4 * far)), driver)
+    step = (face_frame(moved.keypoints)[1] - face_frame(source.keypoints)[1])[0] / 0.3
+    assert step.norm() <= 0.65 + 1e-5
+    assert step.norm() == pytest.approx(far, rel=1e-4) or (far > 0.35 and step.norm() > 0.35)
+    torch.testing.assert_close(step / step.norm(), torch.tensor([0.6, -0.8]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(face_frame(moved.keypoints)[0][0], affine(0.2, 0.3), atol=1e-4, rtol=0)
+
+
 def test_a_mouth_opens_by_its_own_width():
     rest = {"v61": (0.05, 0), "v291": (-0.05, 0)}  # the driver's mouth is narrower than the source's
     driver, opened = face(**rest), face(**rest, v14=(0, 0.2))
