@@ -34,7 +34,7 @@ def test_json_stays_what_it_was(text):
     assert json.loads(shown) == {text: text}
 
 
-@pytest.mark.parametrize("say", [put, tell, lambda text: print_json({"name": text})])
+@pytest.mark.parametrize("log", [put, tell, lambda text: print_json({"name": text})])
 def test_a_line_is_one_line_without_orders(log, capsys):
     log(f"{HOSTILE}\nnext\ud800")
     out, err = capsys.readouterr()
