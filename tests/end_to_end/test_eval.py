@@ -343,9 +343,7 @@ def test_the_table(media, clips, whole):
     checkpoint = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", whole["out"]]
     done = run("eval", *checkpoint, "--metrics", METRICS, env=os.environ | {"COLUMNS": "120"})
     assert done.returncode == 0
-    assert all(
-        word in done.stdout for word in ("L1 ↓", "SSIM ↑", "first-frame baseline", "worst L1", "videos.csv")
-    )
+    assert all(word in done.stdout for word in ("L1 ↓", "SSIM ↑", "first-frame baseline", "worst L1", "videos.csv"))
 
 
 @pytest.mark.parametrize(
