@@ -96,7 +96,7 @@ class Checkpointer:
             "date": date.today().isoformat(),
         }
         if score is not None:
-            about |= {"validation_error": f"{score.error:.5f}", "validation_first_frame": f"{score.first_frame:.5f}"}
+            about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.first_frame:.5f}"}
         write_checkpoint(self.path, animator, self.config, about)
         if score is not None and score.error <= self.state.best:
             write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)

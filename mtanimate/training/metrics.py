@@ -180,7 +180,7 @@ class LogEntry:
         entry["samples"] = pairs
         entry |= {"samples_per_second": throughput.pairs_per_second, "data_wait": throughput.data_wait}
         if with_score and self.score is not None:
-            entry |= {"validation_error": self.score.error, "validation_first_frame": self.score.first_frame}
+            entry |= {"validation_error": self.score.error, "validation_repeating": self.score.first_frame}
         self._steps = []
         return entry
 

@@ -140,7 +140,7 @@ def two(folder, launcher, **options) -> list[int]:
 def assert_same_losses(first: Path, second: Path, *, to: int) -> None:
     """All terms and gradient norms, from the first step on."""
     one, other = (
-        [dict(entry, validation_error=0, validation_first_frame=0) for entry in log(run)] for run in (first, second)
+        [dict(entry, validation_error=0, validation_repeating=0) for entry in log(run)] for run in (first, second)
     )
     assert [entry["step"] for entry in other] == list(range(1, to + 1))
     for here, there in zip(one, other, strict=False):
