@@ -29,8 +29,8 @@ _WIDEST = 2.0  # the largest opening of lids, relative to the source's own eye
 _SHUT = 0.03  # an opening, in face coordinates, below which a ratio to it means nothing
 # The weight of lips and lids against that of the pose, when the reference frame is chosen.
 _EXPRESSION = 2.0
-# How far a head moves through the picture freely, and at most, in distances of the outer eye corners. Farther than that,
-# the network draws hair out to a strand between where it was and where it is: few training clips hold such movement.
+# How far a head moves through the picture freely, and at most, in distances of the outer eye corners. Beyond that, the
+# network draws hair out to a strand between where it was and where it is: few training clips hold such movement.
 _FREELY, _AT_MOST = 0.3, 0.5
 _SCALE = 0.6  # brings distances between faces to the scale of other motions, so that `FAR` holds for both
 

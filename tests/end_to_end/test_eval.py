@@ -364,7 +364,7 @@ def test_the_table(media, clips, whole):
         (["--openpose", "/nowhere"], "--openpose /nowhere"),
         (["--compare", "one"], "--compare needs two or more"),
         (["--gpus", "64"], "--gpus 64"),
-        (["extra"], "go with --compare"),
+        (["extra"], "--compare"),
     ],
 )
 def test_wrong_options_are_one_line(options, said, media, clips, tmp_path):

@@ -107,7 +107,7 @@ EVAL = ["eval", "--checkpoint", "./tiny.safetensors", "--dataset", "clips", "--m
 CASES = {
     "animate": Case(animating("--out", "result.mp4"), "result.mp4", frames_of),
     "animate, two names": Case(animating("--out", "clips/../result.mp4"), "result.mp4", frames_of, slow=True),
-    "animate, pictures": Case(animating("--out", "result/"), "result", pictures_in),
+    "animate, pictures": Case(animating("--out", "result/"), "result", pictures_in, slow=True),
     "animate, gif": Case(animating("--out", "result.gif"), "result.gif", frames_of, slow=True),
     "animate, motion": Case(
         animating("--out", "result.mp4", "--save-motion", "result.npz"),
@@ -125,6 +125,7 @@ CASES = {
         drawing("attention", "--layer", 1, "--out", "result.png", "--raw", "result.npz"),
         "result.",
         there("result.npz", "result.png"),
+        slow=True,
     ),
     "export": Case(
         ["export", "--checkpoint", "./tiny.safetensors", "--format", "torch", "--out", "result"],
@@ -136,6 +137,7 @@ CASES = {
         ["checkpoints", "import", "theirs.pth.tar", "--config", "config.yaml"],
         "cache/checkpoints/theirs.safetensors",
         whole_checkpoint,
+        slow=True,
     ),
     "checkpoints export": Case(
         ["checkpoints", "export", "./fomm.safetensors", "--layout", "fomm", "--out", "result.pth.tar"],
@@ -160,6 +162,7 @@ CASES = {
         ["data", "pack", "clips", "--cache", "cached", "--out", "result", "--size", "1MiB"],
         "result",
         there("faces.npz"),
+        slow=True,
     ),
     "train": Case(
         ["train", "--dataset", "train.yaml", "--data", "clips", "--device", "cpu", "--out", "result"],

@@ -182,9 +182,9 @@ def test_graphs_of_another_network_are_said(tmp_path):
     onnx.checker.check_model(model)
     folder = write_folder(tmp_path / "folder", "onnx", model.SerializeToString())
     exported = ExportedNetwork(folder, "onnx", PAPER, read_manifest(folder).files)
-    with pytest.raises(InputError, match="export it again"):
+    with pytest.raises(MTAnimateError, match="export it again"):
         exported.estimate_motion(torch.zeros(1, 3, 64, 64))
-    with pytest.raises(MTAnimateError, match="onnx cannot run"):
+    with pytest.raises(MTAnimateError, match="onnx"):
         exported.encode_source(torch.zeros(1, 3, 64, 64))
 
 

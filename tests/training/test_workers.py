@@ -248,4 +248,4 @@ def test_workers_end_together(tmp_path, videos, settings, to, code):
         assert stderr.count("saved: the same") == 1
         assert torch.load(tmp_path / "run" / "state" / "last.pt", weights_only=True)["step"] == step
     else:
-        assert last == "mtanimate: another worker of this run ended: what it said tells why"
+        assert last.startswith("mtanimate: another worker of this run ended: ")
