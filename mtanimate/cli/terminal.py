@@ -130,6 +130,9 @@ class Group(TyperGroup):
             except SystemExit as ended:
                 # A failure may come from the signal, too: a child may have got it first.
                 raise SystemExit(128 + signals.number if signals.number and ended.code else ended.code) from None
+        if code and signals.number:  # it came between our own functions, and Typer made a code of it
+            tell("mtanimate: interrupted")
+            code = 128 + signals.number
         raise SystemExit(code)
 
 
