@@ -4,7 +4,7 @@
 # And, for an hour: make fuzz   damaged and hostile files, thousands of them (docs/security.md)
 PYTHON ?= python3
 VENV ?= .venv
-BIN = $(VENV)/bin
+BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SEED ?= 1
 CASES ?= 2000
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt

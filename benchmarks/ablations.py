@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--preset", default="taichi")
     parser.add_argument("--only", nargs="+", choices=QUOTED, default=list(QUOTED))
     parser.add_argument("--half", action="store_true", help="train at half the preset's resolution")
-    parser.add_argument("--every", type=int, default=1, help="evaluate one of so many frames")
+    parser.add_argument("--every", type=int, default=1, help="evaluate every N-th frame")
     parser.add_argument("--detector", default="faces", help="as mtanimate eval has it")
     given = sys.argv[1:]
     own, training = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
@@ -59,7 +59,7 @@ def main() -> None:
     sizes = {name: train_and_evaluate(name, options, training) for name in names}
     print(describe())
     size = " at half its resolution" * options.half
-    print(f"preset {options.preset}{size} {' '.join(training)}; one of {options.every} frames measured")
+    print(f"preset {options.preset}{size} {' '.join(training)}; every N-th frame measured, N = {options.every}")
     print_table(compare(names, options.out), sizes)
 
 

@@ -24,9 +24,9 @@ from machine import describe
 from torch import Tensor
 
 from mtanimate.animation.animate import Result, animate
-from mtanimate.animation.cast import Cast
-from mtanimate.models.network import Network
-from mtanimate.models.performer import BATCH_SIZE, Performer
+from mtanimate.inference.engine import PreparedNetwork
+from mtanimate.inference.loading import Network, load_network
+from mtanimate.inference.predictor import BATCH_SIZE, Predictor
 from mtanimate.video import VideoWriter, write_image
 
 
@@ -45,10 +45,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     print(describe())
-    cast = Cast(options.checkpoint, options.device)
-    print(cast.describe())
-    pictures = torch.from_numpy(moving_gradient(options.frames, cast.resolution)).permute(0, 3, 1, 2).contiguous()
-    network = network_alone(cast.animator, cast.precision, pictures, BATCH_SIZE[cast.device.type])
+    loaded = load_network(options.checkpoint, options.device)
+    print(loaded.describe())
+    pictures = torch.from_numpy(moving_gradient(options.frames, loaded.resolution)).permute(0, 3, 1, 2).contiguous()
+    network = network_alone(loaded.network, loaded.precision, pictures, BATCH_SIZE[loaded.device.type])
     clip = moving_gradient(options.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -82,16 +82,18 @@ def file_to_file(source: Path, driving: Path, out: Path, checkpoint: str, device
     return animate(source, driving, out, checkpoint=checkpoint, device=device, overwrite=True)
 
 
-def network_alone(network: Network, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
+def network_alone(
+    network: Network | PreparedNetwork, precision: str, pictures: Tensor, batch: int
+) -> Callable[[], Tensor]:
     """pictures: uint8 (T, 3, R, R), the first of which they drive."""
-    return drive_all(Performer(network, precision, print), pictures, batch)
+    return drive_all(Predictor(network, precision, print), pictures, batch)
 
 
-def drive_all(performer: Performer, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
-    source = performer.encode(pictures[:1])
+def drive_all(predictor: Predictor, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
+    source = predictor.encode(pictures[:1])
 
     def run() -> Tensor:
-        return torch.cat([performer.drive(source, performer.estimate(part)) for part in pictures.split(batch)])
+        return torch.cat([predictor.drive(source, predictor.estimate(part)) for part in pictures.split(batch)])
 
     return run
 

@@ -30,17 +30,18 @@ from machine import describe
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtanimate.animation.cast import Cast
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import ModelConfig, load_preset
 from mtanimate.data.clips import find_clips
 from mtanimate.devices import DTYPES, choose_device, describe_device, has_bf16
+from mtanimate.faces.detection import square_frames
+from mtanimate.inference.cuda_graphs import CapturedNetwork
+from mtanimate.inference.engine import PreparedNetwork
+from mtanimate.inference.loading import Network, load_network
+from mtanimate.inference.predictor import Predictor
+from mtanimate.inference.prefetch import to_frames
 from mtanimate.models.animator import Animator
-from mtanimate.models.cuda_graphs import Recorded
-from mtanimate.models.network import Network
-from mtanimate.models.performer import Performer
-from mtanimate.video.crop import square_frames, to_frames
 from mtanimate.video.footage import open_footage
 
 
@@ -90,12 +91,12 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
     pictures = frames_of(options.clips, network.config.resolution, options.frames)
     print("| way | ms a frame | of the field's | largest difference | PSNR, dB |\n| --- | --- | --- | --- | --- |")
     exact = fields_way(network, pictures)()
-    ways: dict[str, tuple[Network, str]] = {
+    ways: dict[str, tuple[Network | PreparedNetwork, str]] = {
         precision: (copy.deepcopy(network), precision) for precision in precisions(network.device)
     }
     for folder in options.exported:
-        cast = Cast(str(folder.absolute()), allow_code=options.allow_code)
-        ways[f"{cast.precision} by {cast.backend}"] = (cast.animator, cast.precision)
+        loaded = load_network(str(folder.absolute()), allow_code=options.allow_code)
+        ways[f"{loaded.precision} by {loaded.backend}"] = (loaded.network, loaded.precision)
     times = {}
 
     def turns(name: str, ours: Callable[[], Tensor]) -> None:
@@ -126,20 +127,20 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
 
 def launched(network: Animator, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
     """As `network_alone`, without CUDA graphs: kernels are launched one by one."""
-    performer = Performer(copy.deepcopy(network), precision, print)
-    if isinstance(performer.animator, Recorded):
-        performer.animator = performer.animator.animator
-    return drive_all(performer, pictures, batch)
+    predictor = Predictor(copy.deepcopy(network), precision, print)
+    if isinstance(predictor.network, CapturedNetwork):
+        predictor.network = predictor.network.animator
+    return drive_all(predictor, pictures, batch)
 
 
 def compiled(network: Animator, precision: str, pictures: Tensor, batch: int) -> Callable[[], Tensor]:
     """The network's three parts by `torch.compile`, each for the sizes that occur."""
-    performer = Performer(copy.deepcopy(network), precision, print)
-    animator = performer.animator.animator if isinstance(performer.animator, Recorded) else performer.animator
+    predictor = Predictor(copy.deepcopy(network), precision, print)
+    animator = predictor.network.animator if isinstance(predictor.network, CapturedNetwork) else predictor.network
     for part, method in (("motion_estimator", "forward"), ("dense_motion", "forward"), ("generator", "decode")):
         module = getattr(animator, part)
         setattr(module, method, torch.compile(getattr(module, method)))
-    return drive_all(performer, pictures, batch)
+    return drive_all(predictor, pictures, batch)
 
 
 def share_of_peak(network: Animator, precision: str, seconds: float) -> float:
@@ -158,12 +159,12 @@ def share_of_peak(network: Animator, precision: str, seconds: float) -> float:
 
 def latency(network: Animator, precision: str, pictures: Tensor) -> tuple[float, float]:
     """Seconds from a driving frame in the computer's memory to its result there: the median, the 99th percentile."""
-    performer = Performer(copy.deepcopy(network), precision, print)
-    source = performer.encode(pictures[:1])
+    predictor = Predictor(copy.deepcopy(network), precision, print)
+    source = predictor.encode(pictures[:1])
     times = []
     for frame in pictures.split(1) * 4:
         started = time.perf_counter()
-        to_frames(performer.drive(source, performer.estimate(frame)))
+        to_frames(predictor.drive(source, predictor.estimate(frame)))
         times.append(time.perf_counter() - started)
     percentiles = statistics.quantiles(times[len(pictures) :], n=100, method="inclusive")
     return percentiles[49], percentiles[98]

@@ -20,10 +20,9 @@ from mediapipe.python.solutions import face_mesh
 from PIL import Image
 
 from mtanimate.data.clips import Clip, find_clips
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.mesh import FaceMesh
-from mtanimate.metrics.mesh_gestures import GESTURES, following, gestures
-from mtanimate.video.crop import square_frames
+from mtanimate.faces.detection import square_frames
+from mtanimate.metrics.detectors import FaceMesh, Frames
+from mtanimate.metrics.gestures import GESTURES, following, gestures
 
 Look = Callable[[np.ndarray], np.ndarray]
 

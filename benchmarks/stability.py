@@ -17,10 +17,10 @@ from machine import describe
 from torch import Tensor
 
 import mtanimate
-from mtanimate.animation.direction import transferred
+from mtanimate.animation.retargeting import transferred
 from mtanimate.data.clips import find_clips
+from mtanimate.faces.detection import square_frames
 from mtanimate.models.animator import Animator
-from mtanimate.video.crop import square_frames
 from mtanimate.video.image import read_image
 from mtanimate.video.reader import VideoReader
 

@@ -25,22 +25,22 @@ from mtanimate.data.checking import samples_per_second
 from mtanimate.data.clips import Split, split_clips
 from mtanimate.data.pairs import PairDataset
 from mtanimate.devices import choose_device, choose_training_precision
-from mtanimate.training.meter import Meter
+from mtanimate.training.distribution import Workers
+from mtanimate.training.metrics import LogEntry, Throughput
 from mtanimate.training.objective import Phase
-from mtanimate.training.optimisation import make_optimizer
-from mtanimate.training.run import Log, Run
+from mtanimate.training.run import Run
+from mtanimate.training.step import make_optimizer
 from mtanimate.training.train import default_processes
-from mtanimate.training.workers import Workers
 
 
 def bare_step(run: Run) -> Callable[[], None]:
-    trainee, device = run.stepper.trainee, run.workers.device
-    optimizer = make_optimizer(trainee.animator, run.config.training, device)
+    module, device = run.trainer.module, run.workers.device
+    optimizer = make_optimizer(module.animator, run.config.training, device)
     batch = next(run._load()).to(device).augmented()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        terms = trainee(batch, Phase.FULL).terms
+        terms = module(batch, Phase.FULL).terms
         torch.stack(list(terms.values())).sum().backward()
         optimizer.step()
 
@@ -48,10 +48,11 @@ def bare_step(run: Run) -> Callable[[], None]:
 
 
 def whole_step(run: Run) -> Callable[[], None]:
-    journal, meter, log, batches = run._open_folder(), Meter(), Log(run.config.loss), run._load()
+    run_log, throughput, entry, batches = run._open_folder(), Throughput(), LogEntry(run.config.loss), run._load()
 
     def step() -> None:
-        run._record(run._step(batches, meter, stop=False), meter, journal, log)
+        step = run._step(run._draw(batches, throughput), throughput, stop=False)
+        run._record(step, throughput, run_log, entry)
 
     return step
 
@@ -99,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), config, split, here, precision=precision, processes=default_processes(here))
         run.cache()
-        run.stepper.trainee.train()
+        run.trainer.module.train()
         bare, whole = bare_step(run), whole_step(run)
         seconds(bare, 2, here.device), seconds(whole, 2, here.device)
         pairs = []

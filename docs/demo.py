@@ -10,8 +10,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from mtanimate.faces.detection import Square
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
-from mtanimate.video.square import Square
 
 FACE = Square(x=112, y=8, side=224)
 TALK = Square(x=28, y=8, side=112)

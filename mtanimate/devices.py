@@ -1,4 +1,4 @@
-"""Which device and which precision the network runs in."""
+"""The device and the precision that a network runs in."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,11 +13,16 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, training: bool = False) -> torch.device:
-    """`auto` (CUDA, else MPS where it computes what is needed, else the CPU), or what is named.
+def choose_device(name: str, log: Callable[[str], None] = lambda line: None, *, training: bool = False) -> torch.device:
+    """Chooses a device.
 
-    training: gradients are needed, too. say: gets a line where MPS is there and not taken. Raises InputError where what
-    is named is not there, or does not do.
+    Args:
+        name: cpu, cuda, cuda:N, mps, or `auto`: CUDA, else MPS where it computes what is needed, else the CPU.
+        log: gets a line where MPS is there and not used.
+        training: whether gradients are needed.
+
+    Raises:
+        InputError: the device is not there, or does not compute what is needed.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -26,7 +31,7 @@ def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, 
             return torch.device("cpu")
         fault = mps_fault(training)
         if fault:
-            say(f"Apple's GPU is not used: {fault}")
+            log(f"Apple's GPU is not used: {fault}")
         return torch.device("cpu" if fault else "mps")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
@@ -47,8 +52,14 @@ def choose_device(name: str, say: Callable[[str], None] = lambda line: None, *, 
 
 @lru_cache
 def mps_fault(training: bool) -> str:
-    """What Apple's GPU does not compute as the CPU does, of what networks need and PyTorch's versions differ in, as
-    text for people; empty where all is well. training: with gradients."""
+    """Tests what networks need and Apple's GPU computes differently in some versions of PyTorch.
+
+    Args:
+        training: whether gradients are needed.
+
+    Returns:
+        What is wrong, for people; "" where nothing is.
+    """
     for padding in ("zeros", "border", "reflection"):
         for exact in (False, True):
             try:
@@ -56,30 +67,24 @@ def mps_fault(training: bool) -> str:
                 if torch.allclose(there, here, atol=1e-4):
                     continue
                 found = "gives other values than a CPU"
-            except (RuntimeError, TypeError) as error:  # of operators that are missing, too
+            except (RuntimeError, TypeError) as error:  # also for missing operators
                 found = f"fails ({' '.join(str(error).split())[:120]})"
             what = f"grid_sample({padding}{', with gradients' if training else ''})"
             return f"its {what} {found} with PyTorch {torch.__version__}; a newer one may do"
     return ""
 
 
-def _sampled(device: str, padding: str, exact: bool, training: bool) -> torch.Tensor:
-    """A picture read within and without, as networks do; where they train, the gradient. On the CPU."""
-    random = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, 3, 8, 8, generator=random).to(device)
-    grid = (3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5).to(device).requires_grad_(training)
-    with torch.inference_mode(not training), torch.autocast(device, enabled=False):
-        values = F.grid_sample(picture, grid, padding_mode=padding, align_corners=exact)
-    return torch.autograd.grad(values.square().sum(), grid)[0].cpu() if training else values.cpu()
-
-
 def out_of_memory(error: RuntimeError) -> bool:
-    """PyTorch has a type for a GPU without room; Metal's, and that of a library within, are told by their text."""
+    """Whether an error means that a device ran out of memory; Metal and other libraries tell it only by their text."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def choose_precision(name: Precision, device: torch.device) -> str:
-    """`auto`: fp16 on CUDA, fp32 elsewhere. Raises InputError for a pair that does not work."""
+    """Chooses a precision for inference; `auto`: fp16 on CUDA, fp32 elsewhere.
+
+    Raises:
+        InputError: the device cannot use it.
+    """
     if name == "auto":
         return "fp16" if device.type == "cuda" else "fp32"
     if name == "fp16" and device.type == "cpu":
@@ -88,7 +93,11 @@ def choose_precision(name: Precision, device: torch.device) -> str:
 
 
 def choose_training_precision(name: Precision, device: torch.device) -> str:
-    """`auto`: bf16 where the device computes it, fp32 elsewhere. Raises InputError for a pair that does not work."""
+    """Chooses a precision for training; `auto`: bf16 where the device computes it, fp32 elsewhere.
+
+    Raises:
+        InputError: the device cannot use it.
+    """
     if name == "auto":
         return "bf16" if has_bf16(device) else "fp32"
     if name == "fp16" and device.type != "cuda":
@@ -97,7 +106,7 @@ def choose_training_precision(name: Precision, device: torch.device) -> str:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether it computes bfloat16 itself: other CPUs emulate it, slower than float32."""
+    """Whether the device computes bfloat16 in hardware: other CPUs emulate it, slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older PyTorch cannot tell.
@@ -106,7 +115,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def describe_device(device: torch.device) -> str:
-    """For people: `cuda (NVIDIA H100)`, `cpu (2 threads)`."""
+    """The device for people: `cuda (NVIDIA H100)`, `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
@@ -117,3 +126,13 @@ def check_gpus(count: int) -> None:
     there = torch.cuda.device_count()
     if count > there:
         raise InputError(f"--gpus {count}: PyTorch sees {there} here; 'mtanimate doctor' says what is missing")
+
+
+def _sampled(device: str, padding: str, exact: bool, training: bool) -> torch.Tensor:
+    """Samples a picture inside and outside, as networks do; with `training`, the gradient. Returned on the CPU."""
+    random = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 8, 8, generator=random).to(device)
+    grid = (3 * torch.rand(1, 8, 8, 2, generator=random) - 1.5).to(device).requires_grad_(training)
+    with torch.inference_mode(not training), torch.autocast(device, enabled=False):
+        values = F.grid_sample(picture, grid, padding_mode=padding, align_corners=exact)
+    return torch.autograd.grad(values.square().sum(), grid)[0].cpu() if training else values.cpu()

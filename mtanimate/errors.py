@@ -1,7 +1,7 @@
-"""What can go wrong, said to the user.
+"""Errors that are shown to users.
 
-Every message is one line: what is wrong, which file or option, what to do about it.
-The command line prints it and exits with `exit_code`.
+Every message is one line: what is wrong, which file or option, and what to do. The command line prints it and exits
+with `exit_code`.
 """
 
 
@@ -18,7 +18,7 @@ class InputError(MTAnimateError):
 
 
 class OutOfMemory(InputError):
-    """A file needs more memory than there is. That it is damaged nobody knows then: exit code 1."""
+    """A file needs more memory than there is; whether it is damaged is not known. Exit code 1."""
 
     exit_code = 1
 
@@ -29,13 +29,13 @@ class OutOfMemory(InputError):
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Whether an exception, whoever raised it, says that memory ran out."""
+    """Whether an exception, of any library, means that memory ran out."""
     texts = ("allocate memory", "out of memory error")  # of the system and PyTorch; of Pillow
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 class Interrupted(MTAnimateError):
-    """Ctrl-C, SIGTERM or SIGHUP; what was done is saved. Exit code 128 + the signal's number, as shells have it."""
+    """Ctrl-C, SIGTERM or SIGHUP; what was done is saved. Exit code 128 + the signal's number, as in shells."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

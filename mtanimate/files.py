@@ -1,11 +1,13 @@
-"""Files that appear whole or not at all, and never in the place of another unasked; and what is in them, as a number.
+"""Files and folders that are written whole or not at all, and files that grow by one JSON line at a time.
 
-Every output gets its name here. A link is what stands at its name: it is refused, wherever it points, or, where the
-user said to overwrite, replaced itself; what it points to stays.
+Every output gets its name here, and replaces nothing unasked. A symbolic link counts as a file of its own: it is
+refused, wherever it points, or, where the user allowed to overwrite, replaced; its target stays as it is.
 """
 
 import errno
 import hashlib
+import json
+import math
 import os
 import platform
 import re
@@ -16,57 +18,61 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
 
 import platformdirs
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.reading import open_regular
+from mtanimate.reading import open_regular, parse_json, read_bytes
 
-# What may be done to what stands at an output's name: True, the user said to replace it; False, nothing; a function,
-# replace it where this says that we made it, by what is in it.
+# Whether an existing file or folder may be replaced by an output: True, because the user allowed it; False, never; or
+# a function that tells by its content whether this program made it.
 Overwrite = bool | Callable[[Path], bool]
 
 
-# Where nobody has a home: a folder in which nothing is, and nothing can be made.
+# The cache of a user without a home folder: nothing exists in it, and nothing can be created.
 _NOWHERE = Path(os.devnull, "no home: set MTANIMATE_CACHE")
 
 
 def cache_folder() -> Path:
-    """Where what can be had again is kept for this user: MTANIMATE_CACHE, else the system's usual place; a folder that
-    cannot be made for a user without a home (no HOME, no entry in passwd, as in containers)."""
+    """This user's cache: MTANIMATE_CACHE, else the system's usual place.
+
+    A user without a home folder (no HOME, no entry in passwd, as in containers) gets a folder that cannot be created.
+    """
     try:
         return Path(os.environ.get("MTANIMATE_CACHE") or platformdirs.user_cache_dir("mtanimate")).expanduser()
     except RuntimeError:
         return _NOWHERE
 
 
-# Hidden names say whose they are: the machine, the process, and when that started, since numbers come again.
+# Hidden names hold their owner: the machine, the process, and the time it started, since process numbers are reused.
 _OWNED = re.compile(
     r"\.(?P<name>.*)-mtanimate-(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})-(?P<started>\d+)-[0-9a-f]{8}(?P<end>\..*)?",
     re.DOTALL,
 )
 _ASIDE = ".old"
-_LOST = 86400.0  # seconds without a change after which nobody on another machine writes any more
+_LOST = 86400.0  # seconds without a change, after which a file from another machine counts as left behind
 
 
 def hidden_beside(path: Path) -> Path:
-    """A new hidden name in the folder of `path` with its extension: a finished file is renamed at once.
+    """A new hidden name in the folder of `path`, with the same extension. A finished file there only has to be renamed.
 
-    What processes that were killed have left in that folder is cleared before.
+    What killed processes have left in that folder is cleared first.
     """
     clear_leftovers(path.parent)
     return path.with_name(f".{path.stem[:40]}-{_owner()}{path.suffix}")
 
 
 def aside(path: Path) -> Path:
-    """A new hidden name for what stands at `path`, until something else stands there. Where this process is killed
-    before, the next that writes in the folder puts it back."""
+    """A new hidden name for what is at `path`, until its replacement is in place. Where this process is killed before
+    that, the next one that writes in the folder puts it back."""
     return path.with_name(f".{path.name}-{_owner()}{_ASIDE}")
 
 
 def owner_lives(hidden: Path) -> bool:
-    """Whether the process that made up this hidden name still runs, as far as can be told from here; False for names
-    that say no owner. Raises OSError where there is no such file."""
+    """Whether the process that owns this hidden file still runs, as far as can be told; False for a name without an
+    owner. Raises OSError where there is no such file."""
     owned = _OWNED.fullmatch(hidden.name)
     if owned is None:
         return False
@@ -81,7 +87,7 @@ def _owner() -> str:
 
 @cache
 def _machine() -> str:
-    """This machine's, or this container's: within it, numbers of processes mean something."""
+    """An identifier of this machine or container, within which process numbers are unique."""
     with suppress(OSError):
         return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
@@ -98,7 +104,7 @@ def _runs(process: int, started: str) -> bool:
 
 
 def _started(process: int) -> str:
-    """Of a process, as Linux counts, "" for a dead one that nobody has waited for; "0" where it cannot be told."""
+    """When a process started, in Linux's clock ticks; "" for a zombie, "0" where it is unknown."""
     try:
         state, *numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -107,20 +113,20 @@ def _started(process: int) -> str:
 
 
 def half_written(folder: Path) -> list[Path]:
-    """What processes that were killed while they wrote have left in `folder`; or what others are writing there now."""
+    """Hidden files and folders in `folder` that killed processes have left, or that others are writing now."""
     return [file for file in folder.glob(".*-mtanimate-*") if _OWNED.fullmatch(file.name)]
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Once for each folder: what owners who live no more have left there goes, and what they set aside comes back."""
+    """Remove what dead processes have left in a folder and put back what they set aside, once per folder."""
     _clear(os.path.abspath(folder))
 
 
 @cache
 def _clear(folder: str) -> None:
-    with suppress(OSError):  # what cannot be cleared is in nobody's way
+    with suppress(OSError):  # leftovers that cannot be removed do no harm
         for left in half_written(Path(folder)):
-            with suppress(OSError):  # another process clears, too
+            with suppress(OSError):  # another process may be clearing, too
                 if owner_lives(left):
                     continue
                 owned = _OWNED.fullmatch(left.name)
@@ -135,8 +141,7 @@ def _clear(folder: str) -> None:
 
 
 def sha256(*paths: Path) -> str:
-    """The SHA-256 of these files' bytes, one after the other, in hexadecimal. Raises OSError for an unreadable one,
-    InputError for a pipe or a device."""
+    """The hexadecimal SHA-256 of the files' concatenated content. Raises as `open_regular`."""
     digest = hashlib.sha256()
     for path in paths:
         with open_regular(path) as file:
@@ -146,11 +151,11 @@ def sha256(*paths: Path) -> str:
 
 
 class CameMeanwhile(MTAnimateError):
-    """Something came to stand at an output's name while it was made. It stays; the output is given up."""
+    """Something else appeared at an output's name while the output was made. It stays; the output is given up."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} was not written: something else has come to be there since: choose another name or allow to "
+            f"{path} was not written, because something else has appeared there: choose another name or allow to "
             "overwrite it"
         )
 
@@ -160,21 +165,21 @@ def exists_already(path: Path) -> InputError:
 
 
 def taken(path: Path) -> bool:
-    """Whether anything stands there, be it a link to nothing."""
+    """Whether anything is there, even a link without a target."""
     return os.path.lexists(path)
 
 
 def may_replace(path: Path, overwrite: Overwrite) -> bool:
-    """Whether what stands at `path` may be replaced."""
+    """Whether what is at `path` may be replaced."""
     return overwrite(path) if callable(overwrite) else overwrite
 
 
 @contextmanager
 def replacing(path: Path, overwrite: Overwrite = True) -> Iterator[Path]:
-    """Yields a name from `hidden_beside` to write to; then that file, on disk to the last byte, becomes `path`.
+    """Write a file whole or not at all. Yields a hidden name to write to; that file then becomes `path`.
 
-    Where the block fails, `path` stays as it was and nothing is left behind. Raises OSError where it cannot,
-    CameMeanwhile where something stands there by then that may not be replaced.
+    The content is on disk before the file is renamed. Where the block fails, `path` stays as it was and nothing is left
+    behind. Raises as `give_name`.
     """
     partial = hidden_beside(path)
     try:
@@ -185,15 +190,15 @@ def replacing(path: Path, overwrite: Overwrite = True) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the new name, too, survives a power cut; Windows cannot open a folder
+    if os.name == "posix":  # so that the new name, too, survives a power cut; Windows cannot open a folder
         _sync_folder(path.parent)
 
 
 def give_name(partial: Path, path: Path, overwrite: Overwrite) -> None:
-    """A finished file becomes `path`: at once, and only in the place of what may be replaced.
+    """Rename a finished file to `path`, atomically.
 
-    Raises CameMeanwhile where something else is there, however short a time since, OSError where the file cannot be
-    renamed.
+    Raises CameMeanwhile where something is at `path` that may not be replaced, even if it appeared only just now;
+    OSError where the file cannot be renamed.
     """
     if overwrite is True or (overwrite is not False and taken(path) and overwrite(path)):
         os.replace(partial, path)
@@ -205,15 +210,15 @@ def give_name(partial: Path, path: Path, overwrite: Overwrite) -> None:
 
 
 def _give_new_name(partial: Path, path: Path) -> None:
-    """Raises FileExistsError where there is anything of that name."""
+    """Rename without replacing anything. Raises FileExistsError where there is anything of that name."""
     if os.name == "nt":
-        os.rename(partial, path)  # replaces nothing there
+        os.rename(partial, path)  # replaces nothing on Windows
         return
     try:
         os.link(partial, path)  # unlike renaming, it replaces nothing
     except FileExistsError:
         raise
-    except OSError:  # exFAT and many network drives have no second names: an empty file takes the place
+    except OSError:  # exFAT and many network drives have no hard links: an empty file reserves the name
         path.open("x").close()
         try:
             os.replace(partial, path)
@@ -228,7 +233,7 @@ def _sync_folder(path: Path) -> None:
     try:
         os.fsync(folder)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # what network drives say who cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # of network drives
             raise
     finally:
         os.close(folder)
@@ -236,9 +241,10 @@ def _sync_folder(path: Path) -> None:
 
 @contextmanager
 def replacing_folder(path: Path, overwrite: Overwrite) -> Iterator[Path]:
-    """Yields a new hidden folder to write into; then that, every file on disk to its last byte, becomes `path`.
+    """Write a folder whole or not at all. Yields a new hidden folder to write into; it then becomes `path`.
 
-    Where the block fails, what stood there stays and nothing is left behind. Raises as `give_folder_name`.
+    All content is on disk before the folder is renamed. Where the block fails, what was at `path` stays and nothing is
+    left behind. Raises as `give_folder_name`.
     """
     partial = hidden_beside(path)
     partial.mkdir()
@@ -254,9 +260,10 @@ def replacing_folder(path: Path, overwrite: Overwrite) -> Iterator[Path]:
 
 
 def give_folder_name(partial: Path, path: Path, overwrite: Overwrite) -> None:
-    """A finished folder becomes `path`, where nothing is, an empty folder, or what may be replaced, which is removed.
+    """Rename a finished folder to `path`, in the place of nothing, of an empty folder, or of what may be replaced.
 
-    Raises CameMeanwhile where something else is there, however short a time since, OSError where it cannot be renamed.
+    Raises CameMeanwhile where something else is at `path`, even if it appeared only just now; OSError where the folder
+    cannot be renamed.
     """
     old = _moved_away(path, overwrite) if overwrite is not False and taken(path) else None
     try:
@@ -274,7 +281,7 @@ def give_folder_name(partial: Path, path: Path, overwrite: Overwrite) -> None:
 def _give_new_folder_name(partial: Path, path: Path) -> None:
     try:
         with suppress(FileNotFoundError):
-            path.rmdir()  # Windows puts a folder in the place of none, not even an empty one
+            path.rmdir()  # Windows does not let a folder replace even an empty one
         os.rename(partial, path)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
@@ -283,7 +290,10 @@ def _give_new_folder_name(partial: Path, path: Path) -> None:
 
 
 def _moved_away(path: Path, overwrite: Overwrite) -> Path:
-    """Where it is now, as a folder cannot replace a full one. It is looked at there, where nobody adds to it."""
+    """Move what is at `path` to a hidden name, since a folder cannot replace a full one, and return that name.
+
+    Whether it may be replaced is checked there, where nobody adds to it.
+    """
     old = aside(path)
     os.rename(path, old)
     try:
@@ -296,11 +306,93 @@ def _moved_away(path: Path, overwrite: Overwrite) -> Path:
 
 
 def _put_back(old: Path, path: Path) -> None:
-    """Raises MTAnimateError where yet another came to be there: then `old` keeps its hidden name."""
+    """Undo `_moved_away`. Raises MTAnimateError where something else is at `path`: `old` then keeps its hidden name."""
     try:
         if old.is_dir() and not old.is_symlink():
             os.rename(old, path)
         else:
             _give_new_name(old, path)
     except OSError as error:
-        raise MTAnimateError(f"{path}: what stood there is now {old}, for it could not be put back") from error
+        raise MTAnimateError(f"{path}: what was there could not be put back, and is now {old}") from error
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """The JSON text of a value. Numbers that are not finite become null, since JSON has no others."""
+    return json.dumps(_with_nulls(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# How names of files that are not valid text are encoded: as \udce9, which JSON reads back.
+NOT_TEXT = "backslashreplace"
+Entry = TypeVar("Entry")
+
+
+class JsonLines:
+    """A file with one JSON value per line, which grows a line at a time. Any thread may append.
+
+    A process that is killed while it writes leaves the last line unfinished; `read` and `keep` remove that line.
+
+    Args:
+        file: Where the lines are. It need not exist yet.
+        writer: The command that writes such files, for error messages.
+    """
+
+    def __init__(self, file: Path, writer: str) -> None:
+        self.file = file
+        self._writer = writer
+        self._lock = Lock()
+
+    def append(self, value: Any) -> None:
+        """Add a line. Raises OSError where it cannot be written; the file is then as it was before."""
+        line = f"{to_json(value)}\n".encode("utf-8", NOT_TEXT)
+        with self._lock:
+            size = self.file.stat().st_size if self.file.exists() else 0
+            try:
+                with self.file.open("ab") as opened:
+                    opened.write(line)
+            except OSError:
+                if self.file.exists():
+                    os.truncate(self.file, size)
+                raise
+
+    def read(self, parse: Callable[[Any], Entry]) -> list[Entry]:
+        """All entries of an existing file, in the order they were written.
+
+        Args:
+            parse: Turns the value of a line into an entry. It raises KeyError, TypeError or ValueError for a value
+                that this program did not write.
+
+        Raises:
+            InputError: This program did not write the file, or it is not a regular file, or is too large.
+            OSError: The file cannot be read, or its unfinished line cannot be removed.
+        """
+        content = read_bytes(self.file)
+        whole, _, unfinished = content.rpartition(b"\n")
+        try:
+            if unfinished and not whole:  # nothing shows that this program began the line
+                raise ValueError("it has no whole line")
+            entries = [parse(parse_json(line)) for line in whole.splitlines()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.file} was not written by '{self._writer}' ({error}): move it away") from error
+        if unfinished:
+            os.truncate(self.file, len(content) - len(unfinished))
+        return entries
+
+    def keep(self, wanted: Callable[[Any], bool]) -> None:
+        """Rewrite an existing file with only the lines whose values are wanted; lines that are not JSON are dropped."""
+        kept = [line for line in read_bytes(self.file).split(b"\n") if _holds(line, wanted)]
+        with replacing(self.file) as partial:
+            partial.write_bytes(b"".join(line + b"\n" for line in kept))
+
+
+def _holds(line: bytes, wanted: Callable[[Any], bool]) -> bool:
+    with suppress(ValueError):
+        return wanted(parse_json(line))
+    return False

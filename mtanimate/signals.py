@@ -1,4 +1,4 @@
-"""Signals that ask for the end: all are taken as Ctrl-C is, by every command, and none is lost on the way."""
+"""Signals that end a process: every command treats them as Ctrl-C, and none is lost."""
 
 import os
 import signal
@@ -9,16 +9,16 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-# SIGHUP comes where a terminal is closed, SIGBREAK of Ctrl-Break on Windows; each system has its own.
+# SIGHUP: the terminal was closed. SIGBREAK: Ctrl-Break on Windows. Not every system has each of them.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 _PARENT = "MTANIMATE_PARENT"  # in the environment of a command that is to end with the one that started it
-_LONGEST_IMPORT = 30.0  # seconds that a signal waits for
-_AGAIN = 0.05  # seconds until one that came at a bad moment is sent once more
-_GLANCE = 1.0  # seconds between looks at whether the parent lives
+_LONGEST_IMPORT = 30.0  # seconds that a signal waits for an import
+_AGAIN = 0.05  # seconds until a postponed signal is sent again
+_GLANCE = 1.0  # seconds between checks that the parent lives
 
 
 class Ended(KeyboardInterrupt):
-    """A signal asks this process to end. number: the signal's."""
+    """A signal asks this process to end. number: of the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -26,15 +26,18 @@ class Ended(KeyboardInterrupt):
 
 
 def listened_to() -> list[int]:
-    """Those that ask this process for its end. Not one that it was told to ignore: `nohup` says so of SIGHUP."""
+    """The signals that end this process, without those that it was told to ignore (`nohup` ignores SIGHUP)."""
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-class AsCtrlC:
-    """While it is entered, each of these signals raises Ended in the main thread. number: of the first; 0: none yet.
+class SignalsAsInterrupt:
+    """While it is entered, each of these signals raises Ended in the main thread.
 
-    Neither an import nor a callback of a library can swallow it: the one is let be done first, out of the other it is
-    raised once more. Outside of the main thread signals are left alone.
+    No import and no library's callback can swallow it: an import is completed first, and after a callback it is raised
+    again. Outside of the main thread, signals are left alone.
+
+    Attributes:
+        number: of the first signal; 0: none yet.
     """
 
     def __init__(self) -> None:
@@ -43,7 +46,7 @@ class AsCtrlC:
         self._before: dict[int, Any] = {}
         self._hook: Callable[[Any], Any] | None = None
 
-    def __enter__(self) -> "AsCtrlC":
+    def __enter__(self) -> "SignalsAsInterrupt":
         if threading.current_thread() is threading.main_thread():
             for number in listened_to():
                 self._before[number] = signal.signal(number, self._end)
@@ -62,12 +65,12 @@ class AsCtrlC:
         if not self.number:
             self.number, self._since = number, time.monotonic()
         if _importing(frame) and time.monotonic() - self._since < _LONGEST_IMPORT:
-            _send_soon(number)  # imports catch what comes in them, or leave a module half there
+            _send_soon(number)  # imports would swallow it, or leave a module half loaded
             return
         raise Ended(number)
 
     def _not_raised(self, told: Any) -> None:
-        """Of exceptions that Python cannot raise where they come up: in `__del__`, in callbacks of C."""
+        """Handles exceptions that Python cannot raise where they occur: in `__del__`, in callbacks of C."""
         if isinstance(told.exc_value, Ended):
             _send_soon(told.exc_value.number)
         elif self._hook is not None:
@@ -75,9 +78,30 @@ class AsCtrlC:
 
 
 def let_signals_end() -> None:
-    """From now on they end this process at once: Python would show a traceback of Ctrl-C while it takes itself down."""
+    """From now on signals end this process at once: during its shutdown Python would print a traceback for Ctrl-C."""
     for number in listened_to():
         signal.signal(number, signal.SIG_DFL)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a child command that is to end with this process; see `end_with_parent`."""
+    return os.environ | {_PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """In a process with `child_environment`: sends itself SIGTERM when the parent is gone, even if that was killed.
+
+    Windows does not tell whether a parent is gone.
+    """
+    parent = os.environ.pop(_PARENT, "")
+    if parent and os.name == "posix":
+        threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
+
+
+def leave_to_parent(*numbers: int) -> None:
+    """In a child process: ignores signals that a terminal sends to the whole group; the parent ends its children."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _importing(frame: FrameType | None) -> bool:
@@ -95,7 +119,7 @@ def _send_soon(number: int) -> None:
 
 
 def _send(number: int) -> None:
-    """To the main thread, which it wakes from a wait where the system can."""
+    """Sends a signal to the main thread, which wakes it where the system allows that."""
     if hasattr(signal, "pthread_kill"):
         main = threading.main_thread().ident
         assert main is not None
@@ -104,28 +128,7 @@ def _send(number: int) -> None:
         signal.raise_signal(number)
 
 
-def child_environment() -> dict[str, str]:
-    """For another of our commands, that it ends with this process: see `end_with_parent`."""
-    return os.environ | {_PARENT: str(os.getpid())}
-
-
-def end_with_parent() -> None:
-    """Where `child_environment` says so, SIGTERM comes when the parent is gone, even if that was killed.
-
-    Windows does not tell that a parent is gone.
-    """
-    parent = os.environ.pop(_PARENT, "")
-    if parent and os.name == "posix":
-        threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
-
-
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_GLANCE)
     _send(signal.SIGTERM)
-
-
-def leave_to_parent(*numbers: int) -> None:
-    """In a child of this process: signals that a terminal sends to the whole group are the parent's, who ends it."""
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,10 @@
-"""Access to the numerical fixtures beside the checkout; a machine without them skips, saying so."""
+"""Numbers that other tools computed (fixtures/README.md). Two networks' are too large and stand beside the checkout:
+their tests skip on a machine without them, saying so."""
 
 import json
+import lzma
 import re
+import tempfile
 import zlib
 from functools import cache
 from pathlib import Path
@@ -11,25 +14,46 @@ import numpy as np
 import pytest
 import torch
 
+FIXTURES = Path(__file__).parent / "fixtures"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-GOLDEN = SHARED / "golden"
+LARGER = ("mtia_small_noskip/", "fomm_full_recipe.")
+_unpacked = tempfile.TemporaryDirectory(prefix="mtanimate-fixtures-", ignore_cleanup_errors=True)
 
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no numerical fixtures at {GOLDEN}")
+
+def fixture(name: str) -> Path:
+    """A file of fixtures/, or one of the larger ones beside the checkout."""
+    if not name.startswith(LARGER):
+        return FIXTURES / name
+    path = SHARED / "golden" / name
+    if not path.is_file():
+        pytest.skip(f"no {path}: it is too large to be in {FIXTURES}")
+    return path
 
 
 def tensors(name: str) -> dict[str, torch.Tensor]:
     """The arrays of an .npz, as tensors."""
-    with np.load(GOLDEN / name) as file:
+    with np.load(fixture(name)) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fiub"}
 
 
 def document(name: str) -> Any:
-    return json.loads((GOLDEN / name).read_text())
+    return json.loads(fixture(name).read_text("utf-8"))
+
+
+@cache
+def checkpoint_file(name: str) -> Path:
+    """A small network's checkpoint as its own tool wrote it."""
+    if f"{name}/".startswith(LARGER):
+        return fixture(f"{name}/cpk.pth.tar")
+    path = Path(_unpacked.name) / name / "cpk.pth.tar"
+    path.parent.mkdir()
+    path.write_bytes(lzma.decompress(fixture(f"{name}/cpk.pth.tar.xz").read_bytes()))
+    return path
 
 
 @cache
 def release_checkpoint(name: str) -> dict[str, Any]:
-    return torch.load(GOLDEN / name / "cpk.pth.tar", weights_only=True)
+    return torch.load(checkpoint_file(name), weights_only=True)
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5, rtol: float = 1e-5) -> None:

@@ -85,7 +85,7 @@ def _live(out, at_event, limit, double, environment, lines, began, options):
 
     options = {"device": "cpu", **options}
     try:
-        result = train(out=out, report=report, say=lines.put, **options)
+        result = train(out=out, report=report, log=lines.put, **options)
         (Path(out).parent / "result.json").write_text(json.dumps(result), "utf-8")
     except MTAnimateError as error:
         lines.put(str(error))

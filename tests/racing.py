@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 IMPORTED = [
-    *(f"mtanimate.animation.{name}" for name in ("animate", "jobs", "streaming")),
+    *(f"mtanimate.animation.{name}" for name in ("animate", "jobs", "live_streams")),
     *(f"mtanimate.inspection.{name}" for name in ("attention", "inspect")),
-    *(f"mtanimate.checkpoints.{name}" for name in ("importing", "exporting")),
+    "mtanimate.checkpoints.conversion",
     *(f"mtanimate.evaluation.{name}" for name in ("evaluate", "comparison")),
-    *(f"mtanimate.data.{name}" for name in ("preparation.prepare", "caching", "packing")),
+    *(f"mtanimate.data.{name}" for name in ("preparation", "caching", "packing")),
     *("mtanimate.export.export", "mtanimate.training.train", "torch._dynamo", "PIL.PngImagePlugin"),
 ]
 _SERVER = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"

@@ -20,7 +20,6 @@ class Server(ThreadingHTTPServer):
         self.content = content
         self.asked: Counter[str] = Counter()
         self.closing = threading.Event()
-        self.two = threading.Barrier(2)
 
     def url(self, kind: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{kind}"
@@ -60,8 +59,6 @@ class Handler(BaseHTTPRequestHandler):
             while not self.server.closing.wait(0.02):
                 self.wfile.write(b"x")
         else:
-            if kind == "together":
-                self.server.two.wait(30)
             self.answer(content, size)
 
     def answer(self, body: bytes, size: int | None) -> None:

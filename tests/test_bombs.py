@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from tiny import CONFIG, MODEL, tiny_animator
 
-from mtanimate.animation.performance import load_performance
+from mtanimate.animation.motion_sequence import load_motion
 from mtanimate.checkpoints.file import FORMAT, read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.config import (
@@ -29,12 +29,12 @@ from mtanimate.config import (
     to_mapping,
     within_limits,
 )
-from mtanimate.data.packed_faces import PackedFaces
+from mtanimate.data.packing import PackedFaces
 from mtanimate.errors import InputError
-from mtanimate.models.animator import outline
-from mtanimate.models.weights import read_weights
-from mtanimate.training.beginning import make_animator
-from mtanimate.training.state import _read as read_state
+from mtanimate.models.animator import outline_network
+from mtanimate.tensors import read_weights
+from mtanimate.training.checkpointing import _read as read_state
+from mtanimate.training.checkpointing import make_animator
 
 # Tensors of torch files, each of which would take gigabytes where it is copied.
 ROW = torch.ones(1000)
@@ -144,7 +144,7 @@ MANY = replace(MODEL, estimator=MotionTransformerConfig(backbone=HRNetConfig(wid
 def test_a_network_of_too_many_weights_is_refused_before_it_is_built(tmp_path, monkeypatch):
     within_limits(MANY, "it")  # each size is in range
     with pytest.raises(InputError, match="parameters"):
-        outline(MANY)
+        outline_network(MANY)
     with pytest.raises(InputError, match="parameters"):
         make_animator(replace(CONFIG, model=MANY), None)
     metadata = {"format": FORMAT, "config": json.dumps(to_mapping(Config(model=MANY)))}
@@ -206,13 +206,13 @@ MOTION = {
 def test_motion_that_claims_more_than_there_is_is_refused(tmp_path, wrong):
     path = _motion(tmp_path / "a.npz", **wrong)
     with pytest.raises(InputError, match=r"a\.npz"):
-        load_performance(path, "", MODEL)
+        load_motion(path, "", MODEL)
 
 
 def test_motion_as_it_is_written_by_hand_is_read(tmp_path):
     times = ["0", "1/30000", "1/30000", "2", "1001/300", "9"]
-    performance = load_performance(_motion(tmp_path / "a.npz", texts={"times": json.dumps(times)}), "", MODEL)
-    assert (len(performance), performance.lost) == (6, [0])
+    sequence = load_motion(_motion(tmp_path / "a.npz", texts={"times": json.dumps(times)}), "", MODEL)
+    assert (len(sequence), sequence.lost) == (6, [0])
 
 
 def test_faces_that_unpack_to_more_than_their_frames_are_refused(tmp_path):
@@ -238,7 +238,7 @@ folder = Path(sys.argv[3])
 readers = {
     "a.pth": bombs.read_pickle,
     "a.pt": bombs.read_state,
-    "a.npz": lambda path: bombs.load_performance(path, "", bombs.MODEL),
+    "a.npz": lambda path: bombs.load_motion(path, "", bombs.MODEL),
     "a.safetensors": bombs.read_checkpoint,
 }
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

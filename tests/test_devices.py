@@ -6,7 +6,8 @@ from foreign import FOMM
 from tiny import MODEL, tiny_animator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtanimate import devices, diagnosis
+from mtanimate import devices
+from mtanimate import doctor as diagnosis
 from mtanimate.devices import choose_device, mps_fault, out_of_memory
 from mtanimate.errors import InputError
 from mtanimate.metrics.measures import METRICS, measure

@@ -16,21 +16,23 @@ import pytest
 
 from mtanimate.checkpoints.registry import imported
 from mtanimate.files import CameMeanwhile, _clear, half_written, hidden_beside, owner_lives, replacing, replacing_folder
-from mtanimate.metrics.observer import Seen, TruthCache
+from mtanimate.metrics.detector_pool import TruthCache
+from mtanimate.metrics.detectors import Detections
 
 WRITING = """
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mtanimate.files import replacing
 
 tensors = {"weights": torch.zeros(50_000_000)}
 with replacing(Path(sys.argv[1])) as partial:
-    partial.touch()
-    save_file(tensors, partial)
+    with partial.open("wb") as file:
+        for start in range(0, len(data := save(tensors)), 1 << 20):
+            file.write(data[start : start + (1 << 20)])
     sys.stdin.read()
 """
 
@@ -52,7 +54,7 @@ def homeless(monkeypatch):
 def test_without_a_home_nothing_is_cached(homeless, monkeypatch, tmp_path):
     assert imported() == {}
     cache = TruthCache()
-    seen = Seen(np.zeros((2, 5, 2)), None)
+    seen = Detections(np.zeros((2, 5, 2)), None)
     assert cache.get("key", 2) is None
     with pytest.raises(OSError, match="MTANIMATE_CACHE"):
         cache.put("key", seen)
@@ -100,7 +102,7 @@ def written(folder):
 
 
 def test_what_a_killed_process_leaves_is_known_for_it(tmp_path):
-    """Killed while safetensors writes 200 MB, by whatever name it does so, or just after."""
+    """Killed while 200 MB are written, or just after."""
     child = subprocess.Popen([sys.executable, "-c", WRITING, str(tmp_path / "a.safetensors")], stdin=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 60

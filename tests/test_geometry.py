@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from golden import close, needs_golden, tensors
+from golden import close, tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,7 +208,6 @@ def test_a_gradient_flows_after_a_use_in_inference_mode():
     assert image.grad is not None
 
 
-@needs_golden
 @pytest.mark.parametrize("scale", SCALES)
 def test_antialias_downsample(scale):
     arrays = tensors("antialias.npz")

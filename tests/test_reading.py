@@ -9,27 +9,26 @@ from fractions import Fraction
 import pytest
 from tiny import MODEL, tiny_animator
 
-from mtanimate.animation.jobs import Journal as JobsJournal
-from mtanimate.animation.performance import load_performance
+from mtanimate.animation.jobs import JobReport
+from mtanimate.animation.motion_sequence import load_motion
 from mtanimate.animation.settings import Settings
-from mtanimate.backends.manifest import read_manifest
 from mtanimate.checkpoints.configuration import read_configuration
 from mtanimate.checkpoints.file import read_checkpoint, read_config, write_checkpoint
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.config import Config, load_file
 from mtanimate.data.cache import read_index
-from mtanimate.data.packed_faces import PackedFaces
-from mtanimate.data.preparation.journal import Journal as PreparationJournal
-from mtanimate.data.preparation.metadata import read_metadata
+from mtanimate.data.packing import PackedFaces
+from mtanimate.data.planning import read_metadata
+from mtanimate.data.preparation_journal import PreparationJournal
 from mtanimate.errors import InputError
-from mtanimate.evaluation.rows import Rows
+from mtanimate.evaluation.clip_results import ResultsFolder
 from mtanimate.files import sha256
-from mtanimate.metrics.stored import OpenPose, StoredFeatures
-from mtanimate.models.weights import read_weights
-from mtanimate.reading import parse_fraction, parse_json
-from mtanimate.table import read_table
-from mtanimate.training.journal import Journal as TrainingJournal
-from mtanimate.training.state import _read as read_state
+from mtanimate.inference.manifest import read_manifest
+from mtanimate.metrics.detectors import OpenPose, StoredFeatures
+from mtanimate.reading import parse_fraction, parse_json, read_table
+from mtanimate.tensors import read_weights
+from mtanimate.training.checkpointing import _read as read_state
+from mtanimate.training.metrics import RunLog
 from mtanimate.video import VideoReader, read_image
 from mtanimate.video.footage import is_moving
 
@@ -45,15 +44,16 @@ READERS = {
     "a.pth": read_pickle,
     "b.pth": lambda path: read_weights(path, "weights", "get others"),
     "a.safetensors": read_config,
-    "b.safetensors": lambda path: load_performance(path, "", MODEL),
-    "a.npz": lambda path: load_performance(path, "", MODEL),
+    "b.safetensors": lambda path: load_motion(path, "", MODEL),
+    "a.npz": lambda path: load_motion(path, "", MODEL),
     "faces.npz": PackedFaces,
     "manifest.json": lambda path: read_manifest(path.parent),
     "index.json": lambda path: read_index(path.parent),
-    "log.jsonl": lambda path: TrainingJournal(path.parent, 5, tensorboard=False),
+    "index.jsonl": lambda path: read_index(path.parent),
+    "log.jsonl": lambda path: RunLog(path.parent, 5, tensorboard=False),
     "journal.jsonl": lambda path: PreparationJournal(path.parent),
-    "jobs.csv.report.jsonl": JobsJournal,
-    "settings.json": lambda path: Rows(path.parent, {}),
+    "jobs.csv.report.jsonl": JobReport,
+    "settings.json": lambda path: ResultsFolder(path.parent, {}),
     "truth/a/0_keypoints.json": lambda path: OpenPose(path.parents[2]),
     "truth/a.npy": lambda path: StoredFeatures(path.parents[1], None),
     "a.mp4": VideoReader,
@@ -126,8 +126,8 @@ def test_hostile_json_is_refused_in_one_line(tmp_path, text):
     readers = (
         read_manifest,
         read_index,
-        lambda path: JobsJournal(path / "a.report.jsonl"),
-        lambda path: Rows(path, {}),
+        lambda path: JobReport(path / "a.report.jsonl"),
+        lambda path: ResultsFolder(path, {}),
     )
     for read in readers:
         with pytest.raises(InputError) as caught:
@@ -150,7 +150,7 @@ def test_plain_json_stays_as_it_is():
 def test_a_log_goes_on_whatever_its_lines_hold(tmp_path):
     lines = ['{"step": 1}', '{"step": "2"}', HOSTILE["deep"], '{"step": NaN}', "[]", '{"step": 9}', '{"ste']
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    TrainingJournal(tmp_path, 5, tensorboard=False)
+    RunLog(tmp_path, 5, tensorboard=False)
     assert (tmp_path / "log.jsonl").read_text() == lines[0] + "\n"
 
 

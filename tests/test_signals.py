@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mtanimate.signals import ENDING, AsCtrlC, Ended, listened_to
+from mtanimate.signals import ENDING, Ended, SignalsAsInterrupt, listened_to
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes as POSIX has them")
 
@@ -24,7 +24,7 @@ def wait(seconds: float = 5.0) -> None:
 @pytest.mark.parametrize("number", ENDING)
 def test_each_of_them_ends_with_its_number(number):
     before = signal.getsignal(number)
-    with pytest.raises(Ended) as ended, AsCtrlC() as signals:
+    with pytest.raises(Ended) as ended, SignalsAsInterrupt() as signals:
         signal.raise_signal(number)
     assert ended.value.number == signals.number == number
     assert signal.getsignal(number) == before
@@ -35,7 +35,7 @@ def test_what_a_process_is_told_to_ignore_stays_ignored():
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         assert signal.SIGTERM not in listened_to()
-        with AsCtrlC() as signals:
+        with SignalsAsInterrupt() as signals:
             signal.raise_signal(signal.SIGTERM)
             assert signals.number == 0
     finally:
@@ -55,7 +55,7 @@ def test_an_import_is_done_before_the_end(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
     def work() -> None:
-        with AsCtrlC():
+        with SignalsAsInterrupt():
             assert importlib.import_module("begun_by_test").done
             wait()
 
@@ -69,7 +69,7 @@ def test_a_callback_cannot_swallow_it():
             signal.raise_signal(signal.SIGTERM)
 
     def work() -> None:
-        with AsCtrlC():
+        with SignalsAsInterrupt():
             Closing()
             wait()
 
@@ -88,10 +88,10 @@ child.wait()
 """
 CHILD = """
 import os, sys, time
-from mtanimate.signals import AsCtrlC, Ended, end_with_parent
+from mtanimate.signals import SignalsAsInterrupt, Ended, end_with_parent
 end_with_parent()
 assert "MTANIMATE_PARENT" not in os.environ  # it is for this one alone
-with AsCtrlC():
+with SignalsAsInterrupt():
     print("begun", flush=True)
     time.sleep(60)
 """

@@ -22,9 +22,9 @@ from mtanimate.config import (
 )
 from mtanimate.data.clips import Split, find_clips
 from mtanimate.models.animator import Animator
-from mtanimate.training.meter import Meter
+from mtanimate.training.distribution import Workers
+from mtanimate.training.metrics import Throughput
 from mtanimate.training.run import Run
-from mtanimate.training.workers import Workers
 from mtanimate.video import VideoWriter
 
 MODEL = ModelConfig(
@@ -100,10 +100,10 @@ def tiny_config(loss=None, data=None, model=None, **training):
 def make_run(folder, videos, *, init=None, workers=None, said=None, run_precision="fp32", **settings):
     """A run of `tiny_config(**settings)`. said: a list that gets what the run says."""
     config = tiny_config(**settings)
-    say = (lambda line: None) if said is None else said.append
+    log = (lambda line: None) if said is None else said.append
     workers = workers or Workers(torch.device("cpu"))
     split = Split(find_clips(videos), [], "", "")
-    return Run(folder, config, split, workers, precision=run_precision, init=init, say=say)
+    return Run(folder, config, split, workers, precision=run_precision, init=init, log=log)
 
 
 def train(run):
@@ -114,13 +114,13 @@ def train(run):
 
 def take_steps(run, count):
     """The steps' outcomes, without a folder."""
-    run.stepper.trainee.train()
-    batches, meter = run._load(), Meter()
-    return [run._step(batches, meter, stop=False) for _ in range(count)]
+    run.trainer.module.train()
+    batches, throughput = run._load(), Throughput()
+    return [run._step(run._draw(batches, throughput), throughput, stop=False) for _ in range(count)]
 
 
 def weights(run):
-    return {name: tensor.clone() for name, tensor in run.stepper.animator.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in run.trainer.animator.state_dict().items()}
 
 
 def assert_equal(first, second):

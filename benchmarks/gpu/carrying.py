@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mtanimate.models.losses.features import EfficientNetLite0Features
+from mtanimate.models.losses.perceptual import EfficientNetLite0Features
 
 TOP = Path(__file__).parents[2]
 LIMIT = 62  # MiB

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gpu.phase import Phase, portrait_clip
 from mtanimate.devices import has_bf16
+from mtanimate.inference.predictor import Predictor
 from mtanimate.models.animator import Animator
-from mtanimate.models.performer import Performer
 
 # Name -> precision, and whether float32 may be rounded to TF32 in products.
 WAYS = {"fp32": ("fp32", False), "fp32 with TF32": ("fp32", True), "bf16": ("bf16", False), "fp16": ("fp16", False)}
@@ -43,10 +43,10 @@ def compare(
     phase: Phase, network: Animator, precision: str, pictures: Tensor, exact: Tensor, keypoints: Tensor
 ) -> dict[str, Any]:
     """Raises RuntimeError where `precision` gave nonsense, and float32 took over."""
-    performer = Performer(copy.deepcopy(network).to(phase.device), precision, print)
-    difference = (drive_all(performer, pictures, BATCH)().cpu() - exact).abs()
-    trembling = (performer.estimate(pictures).keypoints.cpu() - keypoints) * network.config.resolution / 2
-    if performer.precision != precision:
+    predictor = Predictor(copy.deepcopy(network).to(phase.device), precision, print)
+    difference = (drive_all(predictor, pictures, BATCH)().cpu() - exact).abs()
+    trembling = (predictor.estimate(pictures).keypoints.cpu() - keypoints) * network.config.resolution / 2
+    if predictor.precision != precision:
         raise RuntimeError(f"{precision} gave values that are not finite, or black frames")
     return {
         "psnr_db": round(-10 * difference.square().mean().clamp_min(1e-20).log10().item(), 1),

@@ -23,9 +23,9 @@ from mtanimate.checkpoints.registry import resolve
 from mtanimate.config import load_file, load_preset
 from mtanimate.devices import describe_device
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import square_frames
 from mtanimate.models.animator import Animator
 from mtanimate.video import read_image
-from mtanimate.video.crop import square_frames
 from mtanimate.video.ffmpeg import FFmpeg
 
 PORTRAIT = Path(__file__).parents[2] / "mtanimate" / "pictures" / "portrait.jpg"

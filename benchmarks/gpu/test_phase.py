@@ -14,8 +14,8 @@ from mtanimate.video import write_image
 
 TOP = Path(__file__).parents[2]
 TESTS = (
-    "tests/models/test_cuda_graphs.py",
-    "tests/test_transfer.py",
+    "tests/inference/test_cuda_graphs.py",
+    "tests/inference/test_transfers.py",
     "tests/video/test_reader.py::test_the_gpu_is_never_missed_in_silence",
 )
 STEPS = 20

@@ -1,1 +1,1 @@
-"""Use case `animate`: a source picture and a driving video -> a video."""
+"""The command `animate`: a source picture and a driving video become a video."""

@@ -1,1 +1,1 @@
-"""Names of weights -> files, and files -> networks; nothing in a checkpoint can execute anything."""
+"""Checkpoints: from names to files, and from files to networks. Nothing in a checkpoint can run."""

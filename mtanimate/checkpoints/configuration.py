@@ -1,7 +1,7 @@
-"""The configuration files (YAML) of the tools whose checkpoints are imported and exported."""
+"""The YAML configuration files of the tools whose checkpoints are imported and exported."""
 
 from pathlib import Path
-from reprlib import repr as shown  # of a value that is wrong, the beginning
+from reprlib import repr as shown  # shortens wrong values
 from typing import Any
 
 import yaml
@@ -14,19 +14,18 @@ from mtanimate.config import (
     from_mapping,
     to_mapping,
 )
-from mtanimate.config.yaml_text import MOST_YAML, read_yaml
 from mtanimate.errors import InputError
-from mtanimate.reading import read_text
+from mtanimate.reading import MOST_YAML, read_text, read_yaml
 
 _MISSING = object()
 _HOURGLASS = ("block_expansion", "max_features", "num_blocks")
 _STAGE = ("NUM_MODULES", "NUM_BLOCKS", "NUM_CHANNELS")
-# Of the one that both tools save and build beside the network; its weight in their losses is 0, or it is left out.
+# Both tools build and save a discriminator beside the network; their losses do not use it, or weigh it by 0.
 _DISCRIMINATOR = {"scales": [1], "block_expansion": 32, "max_features": 512, "num_blocks": 4, "sn": True}
 
 
 class _Settings:
-    """Nested mappings read by dotted keys; what is missing is said with the file's name."""
+    """Nested mappings, read by dotted keys; errors name the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,22 +45,27 @@ class _Settings:
         return default if value is _MISSING else value
 
     def refuse(self, key: str, wanted: Any, what: str) -> None:
-        """A setting that the network here has one value of."""
+        """Raises InputError where a setting has another value than `wanted`, the only one that is supported."""
         found = self(key, wanted)
         if found != wanted:
             raise InputError(f"'{self.path}': {key} is {shown(found)}: {what}")
 
 
 def read_configuration(path: Path, layout: str) -> ModelConfig:
-    """The network that the tool's own configuration file describes.
+    """Reads the network from another tool's configuration file.
 
-    Raises InputError for a file that cannot be read, lacks a setting, or asks for what is not there here.
+    Args:
+        path: of the YAML file.
+        layout: `fomm` or `release`.
+
+    Raises:
+        InputError: the file cannot be read, lacks a setting, or asks for something that is not supported.
     """
     settings = _Settings(path)
     settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
     try:
         values = _fomm(settings) if layout == "fomm" else _release(settings)
-    except (IndexError, KeyError, TypeError, ValueError) as error:  # a number where a list is wanted, and the like
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # e.g. a number instead of a list
         raise InputError(f"'{path}' is not such a configuration ({type(error).__name__}: {error})") from error
     values |= {"num_keypoints": settings("model_params.common_params.num_kp"), **_generator(settings, layout)}
     return from_mapping(ModelConfig, values, f"'{path}': model")
@@ -71,7 +75,7 @@ def _fomm(settings: _Settings) -> dict[str, Any]:
     prefix = "model_params.kp_detector_params"
     affine = settings("model_params.common_params.estimate_jacobian", False)
     return {
-        # The file may leave the size out; every published checkpoint's is 256.
+        # The file may omit the size; it is 256 for every published checkpoint.
         "resolution": max(settings("dataset_params.frame_shape", [256, 256, 3])[:2]),
         "estimator": {
             "name": "fomm" if affine else "monkey-net",
@@ -137,7 +141,12 @@ def _generator(settings: _Settings, layout: str) -> dict[str, Any]:
 
 
 def write_configuration(config: ModelConfig, layout: str) -> str:
-    """The YAML that the other tool needs beside the weights."""
+    """The YAML that another tool needs beside the weights.
+
+    Args:
+        config: of the network.
+        layout: `fomm` or `release`.
+    """
     values = _fomm_values(config) if layout == "fomm" else _release_values(config)
     return yaml.safe_dump(values, sort_keys=False)
 

@@ -1,4 +1,4 @@
-"""Published checkpoint files -> `downloads_folder()`: whole and verified before they have their name there."""
+"""Downloading published checkpoints: a file gets its name when it is complete and verified."""
 
 import shutil
 import time
@@ -12,15 +12,53 @@ import requests
 from mtanimate.checkpoints.registry import Entry, by_hand, downloads_folder, fault
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import replacing, sha256
-from mtanimate.places import claim
+from mtanimate.outputs import claim
 
 TIMEOUT = 30.0  # seconds that a server may take to be reached, or say nothing
 WAITS = (1.0, 4.0)  # seconds before an address is tried again
 ELSEWHERE = "make room, or set MTANIMATE_CACHE to a folder elsewhere"
 
 
+def download(
+    entry: Entry,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Downloads the published file of an entry to `downloads_folder()`, unless it is there already.
+
+    Args:
+        entry: of the registry.
+        progress: called with bytes done and in all (None: the server does not say).
+        log: gets each step.
+
+    Returns:
+        The verified file.
+
+    Raises:
+        InputError: there is nothing to download.
+        MTAnimateError: no address provides the file, or it cannot be written.
+    """
+    if entry.file is not None:
+        raise InputError(f"'{entry.name}' ships with the package; nothing to download")
+    if not entry.urls:
+        raise InputError(f"'{entry.name}' has no address to download from: {by_hand(entry)}")
+    path = downloads_folder() / entry.published
+    try:
+        with claim(path):
+            if not _already_there(entry, path, log):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _check_room(entry, path.parent)
+                with replacing(path) as partial:
+                    _fetch(entry, partial, progress, log)
+        if not entry.sha256:
+            log(f"it could not be verified, for no SHA-256 of it is known; it has {sha256(path)}")
+    except OSError as error:
+        raise MTAnimateError(f"cannot write '{path}': {error.strerror or error}; {ELSEWHERE}") from error
+    return path
+
+
 class _Progress:
-    """What pooch takes for a progress bar. It is told of whole blocks, the last one too, and of all at the end."""
+    """A progress bar for pooch, which reports whole blocks, also for the last one, and everything at the end."""
 
     BLOCK = 1 << 20
 
@@ -42,40 +80,11 @@ class _Progress:
         pass
 
 
-def download(
-    entry: Entry,
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda line: None,
-) -> Path:
-    """The published file of `entry`, in `downloads_folder()`: fetched and verified, where it is not there yet.
-
-    progress: called with bytes done and in all (None: the server does not say). Raises InputError where there is
-    nothing to download, MTAnimateError where no address gives the file, or it cannot be written.
-    """
-    if entry.file is not None:
-        raise InputError(f"'{entry.name}' ships with the package; nothing to download")
-    if not entry.urls:
-        raise InputError(f"'{entry.name}' has no address to download from: {by_hand(entry)}")
-    path = downloads_folder() / entry.published
-    try:
-        with claim(path):
-            if not _already_there(entry, path, say):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _check_room(entry, path.parent)
-                with replacing(path) as partial:
-                    _fetch(entry, partial, progress, say)
-        if not entry.sha256:
-            say(f"it could not be verified, for no SHA-256 of it is known; it has {sha256(path)}")
-    except OSError as error:
-        raise MTAnimateError(f"cannot write '{path}': {error.strerror or error}; {ELSEWHERE}") from error
-    return path
-
-
-def _already_there(entry: Entry, path: Path, say: Callable[[str], None]) -> bool:
+def _already_there(entry: Entry, path: Path, log: Callable[[str], None]) -> bool:
     if not path.is_file():
         return False
     wrong = fault(entry, path)
-    say(f"'{path}' is not the published file ({wrong}): fetched again" if wrong else f"'{path}' is there already")
+    log(f"'{path}' is not the published file ({wrong}): fetched again" if wrong else f"'{path}' is there already")
     return not wrong
 
 
@@ -89,13 +98,13 @@ def _check_room(entry: Entry, folder: Path) -> None:
 
 
 def _fetch(
-    entry: Entry, partial: Path, progress: Callable[[int, int | None], None], say: Callable[[str], None]
+    entry: Entry, partial: Path, progress: Callable[[int, int | None], None], log: Callable[[str], None]
 ) -> None:
-    """The first address that gives the file. Raises MTAnimateError with all that went wrong where none does."""
+    """Tries the addresses in order. Raises MTAnimateError with all failures."""
     failures = []
     for url in entry.urls:
-        say(f"fetching {url}")
-        wrong = _fetch_from(url, partial, progress, say) or _foreign(entry, partial)
+        log(f"fetching {url}")
+        wrong = _fetch_from(url, partial, progress, log) or _foreign(entry, partial)
         if not wrong:
             return
         failures.append(f"{url}: {wrong}")
@@ -103,9 +112,9 @@ def _fetch(
 
 
 def _fetch_from(
-    url: str, partial: Path, progress: Callable[[int, int | None], None], say: Callable[[str], None]
+    url: str, partial: Path, progress: Callable[[int, int | None], None], log: Callable[[str], None]
 ) -> str:
-    """Fetch it, trying again what may pass. Empty, or why it did not work. Raises OSError as writing does."""
+    """Fetches from one address, repeating after temporary failures. Returns "" or why it failed; raises OSError."""
     for wait in (*WAITS, None):
         bar = _Progress(progress)
         fetch = pooch.HTTPDownloader(
@@ -121,7 +130,7 @@ def _fetch_from(
             if not _may_pass(error):
                 return reason
         if wait is not None:
-            say(f"{reason}; once more in {wait:.0f} s")
+            log(f"{reason}; once more in {wait:.0f} s")
             time.sleep(wait)
     return reason
 
@@ -141,7 +150,7 @@ def _may_pass(error: requests.RequestException) -> bool:
 
 
 def _foreign(entry: Entry, partial: Path) -> str:
-    """Why this is not the published file; empty where it is, as far as that is known."""
+    """Why this is not the published file; "" where it is, as far as that is known."""
     with partial.open("rb") as file:
         if file.read(64).lstrip().startswith(b"<"):
             return "a web page came instead of the file"

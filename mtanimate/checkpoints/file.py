@@ -1,4 +1,4 @@
-"""A checkpoint file: safetensors, with the configuration, its origin and a checksum in the metadata."""
+"""The checkpoint file: safetensors, with the configuration, the origin and a checksum in its metadata."""
 
 import hashlib
 import json
@@ -16,18 +16,21 @@ from torch import Tensor
 from mtanimate.config import Config, from_checkpoint, to_mapping
 from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
 from mtanimate.files import replacing
-from mtanimate.models.animator import Animator, outline
+from mtanimate.models.animator import Animator, outline_network
 from mtanimate.reading import parse_json
 
 FORMAT = "mtanimate-1"
-KEPT = "kept."  # names of tensors that our network computes by itself and only another tool's layout has
+KEPT = "kept."  # prefix of tensors that our network computes, and only another tool's layout stores
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network in evaluation mode, its configuration, and what is known of its origin.
+    """A checkpoint that was read.
 
-    about: steps, samples, data, licence... as text by name.
+    Attributes:
+        animator: the network, in evaluation mode, without gradients.
+        config: the configuration that it was trained with.
+        about: its origin (steps, samples, data, licence, ...), as text by name.
     """
 
     animator: Animator
@@ -44,9 +47,20 @@ def write_checkpoint(
     kept: dict[str, Tensor] | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Write whole or not at all. half: float16, for shipping. kept: for the way back into another tool's layout.
+    """Writes a checkpoint whole or not at all.
 
-    Raises MTAnimateError where it cannot, InputError where there is a file unless `overwrite`.
+    Args:
+        path: of the file.
+        animator: the network.
+        config: its configuration.
+        about: its origin, by name.
+        half: whether to store float16, for shipping.
+        kept: tensors of another tool's layout that are needed to export it again.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        InputError: the file exists, unless `overwrite`.
+        MTAnimateError: a weight is not finite, or writing failed.
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {
@@ -61,7 +75,7 @@ def write_checkpoint(
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
         with replacing(path, overwrite) as partial:
-            # Not by its save_file: that writes under a name of its own, which would stay where it is killed.
+            # Not by `save_file`, whose temporary file would stay behind if the process is killed.
             partial.write_bytes(save(tensors, metadata))
     except OSError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
@@ -70,7 +84,14 @@ def write_checkpoint(
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 over names, types, shapes and bytes in the order of the names, in hexadecimal. Tensors on the CPU."""
+    """SHA-256 over names, types, shapes and bytes of tensors, in the order of their names.
+
+    Args:
+        tensors: pairs of name and tensor, on the CPU.
+
+    Returns:
+        Hexadecimal digits.
+    """
     sha256 = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -79,12 +100,23 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names of those that hold nan or inf."""
+    """The names of tensors that hold nan or inf."""
     return [name for name, tensor in tensors if not bool(torch.isfinite(tensor).all())]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a checkpoint, without its weights. Raises InputError where `path` is none of ours."""
+    """Reads the metadata of a checkpoint, without its weights.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Texts by name.
+
+    Raises:
+        InputError: the file is missing, broken or no checkpoint of this package.
+        OutOfMemory: it needs more memory than there is.
+    """
     if not path.is_file():
         raise InputError(f"no checkpoint '{path}'")
     try:
@@ -103,7 +135,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _import_it(path: Path) -> str:
-    """What to do with another tool's checkpoint, by the file's first bytes: a zip archive or an old pickle."""
+    """A hint to import the file, if its first bytes are those of a torch file."""
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -115,7 +147,11 @@ def _import_it(path: Path) -> str:
 
 
 def read_config(path: Path) -> Config:
-    """The configuration that a checkpoint carries. Raises InputError where it has none that can be used."""
+    """Reads the configuration that a checkpoint carries.
+
+    Raises:
+        InputError: it has none that can be used.
+    """
     metadata = read_metadata(path)
     try:
         return from_checkpoint(parse_json(metadata["config"]))
@@ -124,13 +160,18 @@ def read_config(path: Path) -> Config:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Build the network that the file describes and load it, in float32, on `device`.
+    """Builds the network that a file describes, and loads it in float32.
 
-    Raises InputError where the file is missing, broken, foreign, or does not fit its own configuration.
+    Args:
+        path: of the file.
+        device: to put the network on.
+
+    Raises:
+        InputError: the file is missing, broken, foreign, not finite, or does not match its own configuration.
     """
     metadata, config = read_metadata(path), read_config(path)
     try:
-        animator = outline(config.model)  # the file brings the numbers
+        animator = outline_network(config.model)  # weights come from the file
     except InputError as error:
         raise InputError(f"'{path}': {error}") from error
     tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith(KEPT)}
@@ -146,13 +187,20 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Everything in the file by its name, `KEPT` ones among it."""
+    """All tensors of a file by name, including those under `KEPT`."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
 
 
 def verify_checkpoint(path: Path) -> str:
-    """Empty where the file is as it was written, else what is wrong. Raises InputError where it cannot be read."""
+    """Compares a file with its own checksum, and loads it.
+
+    Returns:
+        "" where the file is as it was written, else what is wrong.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     metadata = read_metadata(path)
     if "weights_sha256" not in metadata:
         return "it holds no checksum to compare with (written by an older version)"
@@ -163,8 +211,16 @@ def verify_checkpoint(path: Path) -> str:
 
 
 def mismatches(wanted: dict[str, Tensor], found: dict[str, Tensor], most: int = 6) -> str:
-    """Where two state dicts differ in names, shapes and kinds of numbers, in one line: all, or the first `most`; empty:
-    nowhere."""
+    """Lists where two state dicts differ in names, shapes or kinds of numbers.
+
+    Args:
+        wanted: what there should be.
+        found: what there is.
+        most: differences to list.
+
+    Returns:
+        One line; empty where they agree.
+    """
     lines = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     lines += [f"{name} is not known" for name in found.keys() - wanted.keys()]
     for name in wanted.keys() & found.keys():

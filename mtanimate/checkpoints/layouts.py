@@ -1,25 +1,36 @@
-"""The names that other tools give to the same weights, and the tensors that they store and we compute.
+"""Other tools' layouts of the same weights: names, stored constants, and the configuration that shapes reveal.
 
-Numbers stay as they are: a weight goes into a layout and comes back to the bit.
+Numbers are not changed: a weight that goes into a layout comes back bit by bit.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtanimate.config import HeatmapEstimatorConfig, ModelConfig, MotionTransformerConfig
+from mtanimate.config import (
+    BackgroundConfig,
+    DenseMotionConfig,
+    GeneratorConfig,
+    HeatmapEstimatorConfig,
+    HRNetConfig,
+    ModelConfig,
+    MotionTransformerConfig,
+)
+from mtanimate.errors import InputError
 from mtanimate.geometry import antialias_kernel
 from mtanimate.models.motion_transformer import sine_position
 
-# Parts of a checkpoint that hold the network. Whatever else a file has is training's.
+# Parts of a checkpoint that hold the network; all else belongs to training.
 PARTS = ("generator", "kp_detector", "bg_predictor")
-# What shows a layout: an entry that only it has.
+# An entry that only this layout has.
 SIGNATURES = {"release": "kp_detector.transformer.keypoint_token", "fomm": "kp_detector.kp.weight"}
-
 _GENERATOR = [(r"^dense_motion\.", "generator.dense_motion_network.")]
-# (our names, theirs), in turn; inner names of blocks, heads and of the backbone are the same.
+# (our names, theirs), applied in order; names inside of blocks, heads and backbone are the same.
 RENAMES = {
     "fomm": [
         (r"^motion_estimator\.hourglass\.", "kp_detector.predictor."),
@@ -46,17 +57,26 @@ RENAMES = {
 }
 POSITION = "kp_detector.transformer.pos_embedding"
 _THIRDS = ("query", "key", "value")
+Weights = dict[str, Tensor]  # by `part.name`
 
 
 def their_name(name: str, layout: str) -> str:
-    """`part.name` in the layout, for one of ours."""
+    """The layout's name, `part.name`, for one of ours."""
     for pattern, replacement in RENAMES[layout]:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def to_layout(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """Our weights by `part.name`. Queries, keys and values stand in one entry there, tokens have a batch of 1."""
+    """Renames our weights for a layout, in which queries, keys and values share one entry and tokens have a batch of 1.
+
+    Args:
+        state: our state dict.
+        layout: `fomm` or `release`.
+
+    Returns:
+        Weights by `part.name`.
+    """
     thirds: dict[str, list[Tensor]] = {}
     theirs = {}
     for name, tensor in state.items():
@@ -70,7 +90,16 @@ def to_layout(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
 
 def from_layout(theirs: dict[str, Tensor], names: Iterable[str], layout: str) -> dict[str, Tensor]:
-    """The weights of these names of ours, all of which `theirs` (by `part.name`) must have."""
+    """Renames a layout's weights to ours.
+
+    Args:
+        theirs: weights by `part.name`, which must have all that are asked for.
+        names: ours.
+        layout: `fomm` or `release`.
+
+    Returns:
+        Our state dict.
+    """
     ours = {}
     for name in names:
         tensor = theirs[their_name(name, layout)]
@@ -82,7 +111,15 @@ def from_layout(theirs: dict[str, Tensor], names: Iterable[str], layout: str) ->
 
 
 def computed(config: ModelConfig, layout: str) -> dict[str, Tensor]:
-    """What the layout stores besides weights, by `part.name`: blurs before a reduction, the position code."""
+    """What a layout stores beside weights: the blurs before reductions, and the position code.
+
+    Args:
+        config: of the network.
+        layout: `fomm` or `release`.
+
+    Returns:
+        Tensors by `part.name`.
+    """
     kernels = {"generator.dense_motion_network.down.weight": config.dense_motion.scale_factor}
     estimator = config.estimator
     if isinstance(estimator, HeatmapEstimatorConfig):
@@ -96,7 +133,14 @@ def computed(config: ModelConfig, layout: str) -> dict[str, Tensor]:
 
 
 def token_grid(position: Tensor) -> tuple[int, int] | None:
-    """Rows and columns of image tokens whose sine code this (1, N, d) is; None where it is no such code."""
+    """Recognises a sine code.
+
+    Args:
+        position: (1, N, d).
+
+    Returns:
+        Rows and columns of the image tokens; None where it is no sine code.
+    """
     count, dim = position.shape[1:]
     if dim % 4:
         return None
@@ -106,3 +150,168 @@ def token_grid(position: Tensor) -> tuple[int, int] | None:
             if torch.allclose(code, position[0].float(), atol=1e-5):
                 return rows, count // rows
     return None
+
+
+def infer(weights: Weights, layout: str, told: ModelConfig) -> ModelConfig:
+    """Infers a network's configuration from the shapes of its weights.
+
+    Shapes do not reveal, for `fomm`: resolution, temperature, padding and the keypoints' variance; for `release`:
+    heads, skips and the variance.
+
+    Args:
+        weights: by `part.name`.
+        layout: `fomm` or `release`.
+        told: the configuration that provides these settings.
+
+    Raises:
+        InputError: an entry is missing that reveals a setting.
+    """
+    masks = shape(weights, "generator.dense_motion_network.mask.weight")[0]
+    config = replace(
+        told,
+        num_keypoints=masks - 1,
+        dense_motion=_dense_motion(weights, told.dense_motion),
+        generator=_generator(weights, told.generator),
+        background=None,
+    )
+    if layout == "fomm":
+        assert isinstance(told.estimator, HeatmapEstimatorConfig)
+        return replace(config, estimator=_keypoint_detector(weights, told.estimator))
+    assert isinstance(told.estimator, MotionTransformerConfig)
+    estimator = _transformer(weights, told.estimator)
+    return replace(
+        config,
+        resolution=_resolution(weights, estimator.patch_size, told.resolution),
+        estimator=estimator,
+        background=_background(weights, told.background),
+    )
+
+
+def shape(weights: Weights, name: str) -> tuple[int, ...]:
+    """The shape of the entry `part.name`.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if name not in weights:
+        raise InputError(f"the entry {name} is missing: damaged, or an unknown variant of this network")
+    return tuple(weights[name].shape)
+
+
+def _count(weights: Weights, prefix: str) -> int:
+    """The number of numbered modules below a prefix."""
+    numbers = {match[1] for name in weights if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))}
+    return len(numbers)
+
+
+def _scale(weights: Weights, name: str) -> float:
+    """The scale of the reduction that a stored blur (3, 1, k, k) belongs to, k = 4 (1/scale - 1) + 1; 1 without one."""
+    return 1 / ((shape(weights, name)[-1] - 1) // 4 + 1) if name in weights else 1.0
+
+
+def _most(told: int, block_expansion: int, num_blocks: int, deepest: int) -> int:
+    """max_features: `told` where it gives the deepest block its channels, else these channels."""
+    return told if min(told, block_expansion * 2**num_blocks) == deepest else deepest
+
+
+def _hourglass(weights: Weights, prefix: str, told: int) -> dict[str, Any]:
+    blocks = _count(weights, f"{prefix}encoder.down_blocks.")
+    if not blocks:
+        raise InputError(f"no entry {prefix}encoder.down_blocks.0: damaged, or an unknown variant of this network")
+    expansion = shape(weights, f"{prefix}decoder.up_blocks.{blocks - 1}.conv.weight")[0]
+    deepest = shape(weights, f"{prefix}encoder.down_blocks.{blocks - 1}.conv.weight")[0]
+    return {
+        "block_expansion": expansion,
+        "max_features": _most(told, expansion, blocks, deepest),
+        "num_blocks": blocks,
+    }
+
+
+def _dense_motion(weights: Weights, told: DenseMotionConfig) -> DenseMotionConfig:
+    prefix = "generator.dense_motion_network."
+    return replace(
+        told,
+        **_hourglass(weights, f"{prefix}hourglass.", told.max_features),
+        scale_factor=_scale(weights, f"{prefix}down.weight"),
+        occlusion=f"{prefix}occlusion.weight" in weights,
+    )
+
+
+def _generator(weights: Weights, told: GeneratorConfig) -> GeneratorConfig:
+    levels = _count(weights, "generator.down_blocks.")
+    expansion = shape(weights, "generator.first.conv.weight")[0]
+    last = f"generator.down_blocks.{levels - 1}.conv.weight" if levels else "generator.first.conv.weight"
+    return replace(
+        told,
+        block_expansion=expansion,
+        max_features=_most(told.max_features, expansion, levels, shape(weights, last)[0]),
+        num_down_blocks=levels,
+        num_bottleneck_blocks=_count(weights, "generator.bottleneck.r"),
+    )
+
+
+def _keypoint_detector(weights: Weights, told: HeatmapEstimatorConfig) -> HeatmapEstimatorConfig:
+    keypoints = shape(weights, "kp_detector.kp.weight")[0]
+    affine = weights.get("kp_detector.jacobian.weight")
+    return replace(
+        told,
+        name="fomm" if affine is not None else "monkey-net",
+        **_hourglass(weights, "kp_detector.predictor.", told.max_features),
+        scale_factor=_scale(weights, "kp_detector.down.weight"),
+        shared_affine=affine is not None and keypoints > 1 and affine.shape[0] == 4,
+    )
+
+
+def _transformer(weights: Weights, told: MotionTransformerConfig) -> MotionTransformerConfig:
+    prefix = "kp_detector.transformer."
+    dim, patch = shape(weights, f"{prefix}patch_to_embedding.weight")
+    backbone = _backbone(weights)
+    hidden = shape(weights, f"{prefix}transformer.layers.0.1.fn.fn.net.0.weight")[0]
+    return replace(
+        told,
+        variant="release",
+        backbone=backbone,
+        patch_size=isqrt(patch // backbone.widths[0]),
+        dim=dim,
+        layers=_count(weights, f"{prefix}transformer.layers."),
+        mlp_ratio=hidden // dim,
+        attention="unified",
+        position="every_layer",
+        scale_factor=1.0,
+    )
+
+
+def _backbone(weights: Weights) -> HRNetConfig:
+    prefix = "kp_detector.pre_feature."
+    return HRNetConfig(
+        widths=tuple(shape(weights, f"{prefix}stage3.0.branches.{branch}.0.conv1.weight")[0] for branch in range(3)),
+        stem_width=shape(weights, f"{prefix}conv1.weight")[0],
+        layer1_width=shape(weights, f"{prefix}layer1.0.conv1.weight")[0],
+        layer1_blocks=_count(weights, f"{prefix}layer1."),
+        stage2_modules=_count(weights, f"{prefix}stage2."),
+        stage2_blocks=tuple(_count(weights, f"{prefix}stage2.0.branches.{branch}.") for branch in range(2)),
+        stage3_modules=_count(weights, f"{prefix}stage3."),
+        stage3_blocks=tuple(_count(weights, f"{prefix}stage3.0.branches.{branch}.") for branch in range(3)),
+    )
+
+
+def _resolution(weights: Weights, patch_size: int, told: int) -> int:
+    """The picture's longer side: the stored position code shows the grid of patches of the 1/4-size features."""
+    tokens = shape(weights, POSITION)[1]
+    grid = token_grid(weights[POSITION])
+    if grid is not None:
+        return max(grid) * 4 * patch_size
+    if tokens != (told // (4 * patch_size)) ** 2:
+        raise InputError(f"{POSITION} has {tokens} tokens, which are not those of {told} x {told} pixels")
+    return told
+
+
+def _background(weights: Weights, told: BackgroundConfig | None) -> BackgroundConfig | None:
+    blocks = _count(weights, "bg_predictor.encoder.down_blocks.")
+    if not blocks:
+        return None
+    most = told.max_features if told is not None else BackgroundConfig.max_features
+    first, deepest = (
+        shape(weights, f"bg_predictor.encoder.down_blocks.{block}.conv.weight")[0] for block in (0, blocks - 1)
+    )
+    return BackgroundConfig(first // 2, _most(most, first // 2, blocks, deepest), blocks)

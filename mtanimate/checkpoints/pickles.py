@@ -1,4 +1,4 @@
-"""Reading other people's torch files: tensors and plain values, nothing that runs."""
+"""Reading other people's torch files: tensors and plain values, and nothing that runs."""
 
 import pickle
 import re
@@ -14,48 +14,23 @@ from mtanimate.checkpoints.file import read_metadata
 from mtanimate.errors import InputError, OutOfMemory, is_of_memory
 from mtanimate.tensors import check_archive, check_tensors, is_archive
 
-AGAIN = "download it again, and do not unpack it"
-
-
-# A number of NumPy's (an epoch, a best loss) is pickled as a call of two of its functions. These stand in for them:
-# nothing but a number can come of these.
-
-
-class _Kind:
-    """For `numpy.dtype`."""
-
-    def __init__(self, code: str, *flags: object) -> None:
-        if not re.fullmatch(r"[biufc]\d{1,2}", code):
-            raise pickle.UnpicklingError(f"type numpy.{code}")
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = str(state[1])
-
-
-def _number(kind: _Kind, content: bytes) -> Any:
-    """For `numpy.core.multiarray.scalar`: a Python number."""
-    return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
-
-
-def _number_of_numpy_2(kind: _Kind, content: bytes) -> Any:
-    return _number(kind, content)
-
-
-for _stand_in, _module, _name in (
-    (_Kind, "numpy", "dtype"),
-    (_number, "numpy.core.multiarray", "scalar"),
-    (_number_of_numpy_2, "numpy._core.multiarray", "scalar"),
-):
-    _stand_in.__module__, _stand_in.__name__, _stand_in.__qualname__ = _module, _name, _name
-torch.serialization.add_safe_globals([_Kind, _number, _number_of_numpy_2])
+_REMEDY = "download it again, and do not unpack it"
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a file of `torch.save`, of any age; tensors stay on disk until they are used, if the file is
-    a zip archive.
+    """Reads the dictionary in a file of `torch.save`, of any version.
 
-    Raises InputError for a file that is none, is damaged, claims more than it holds, or wants to run something.
+    Tensors of a zip archive stay on disk until they are used.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        InputError: the file is missing, no torch file, damaged, claims more than it holds, or wants to run something.
+        OutOfMemory: it needs more memory than there is.
     """
     if path.is_dir():
         raise InputError(f"'{path}' is a folder: give the checkpoint file itself, which is not to be unpacked")
@@ -65,7 +40,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         start = file.read(16)
     archive = is_archive(path)
     if archive:
-        held = check_archive(path, AGAIN)
+        held = check_archive(path, _REMEDY)
     else:
         _check_no_archive(path, start)
         held = path.stat().st_size
@@ -78,16 +53,50 @@ def read_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         if is_of_memory(error):
             raise OutOfMemory(f"'{path}'") from error
-        raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {AGAIN}") from error
+        raise InputError(f"'{path}' is damaged or no checkpoint ({_first_line(error)}): {_REMEDY}") from error
     if not isinstance(content, dict):
         raise InputError(f"'{path}' holds no checkpoint but a {type(content).__name__}")
     check_tensors(path, content, held)
     return content
 
 
+# A number of NumPy's (an epoch, a best loss) is pickled as a call of two of its functions. These stand in for them:
+# nothing but a number can come of these.
+
+
+class _DType:
+    """Stands in for `numpy.dtype`."""
+
+    def __init__(self, code: str, *flags: object) -> None:
+        if not re.fullmatch(r"[biufc]\d{1,2}", code):
+            raise pickle.UnpicklingError(f"type numpy.{code}")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = str(state[1])
+
+
+def _scalar(kind: _DType, content: bytes) -> Any:
+    """Stands in for `numpy.core.multiarray.scalar`: makes a Python number."""
+    return np.frombuffer(content, np.dtype(kind.order + kind.code), count=1)[0].item()
+
+
+def _scalar_of_numpy_2(kind: _DType, content: bytes) -> Any:
+    return _scalar(kind, content)
+
+
+for _stand_in, _module, _name in (
+    (_DType, "numpy", "dtype"),
+    (_scalar, "numpy.core.multiarray", "scalar"),
+    (_scalar_of_numpy_2, "numpy._core.multiarray", "scalar"),
+):
+    _stand_in.__module__, _stand_in.__name__, _stand_in.__qualname__ = _module, _name, _name
+torch.serialization.add_safe_globals([_DType, _scalar, _scalar_of_numpy_2])
+
+
 def _check_no_archive(path: Path, start: bytes) -> None:
     if not start:
-        raise InputError(f"'{path}' is empty: {AGAIN}")
+        raise InputError(f"'{path}' is empty: {_REMEDY}")
     if start.lstrip().startswith(b"<"):
         raise InputError(f"'{path}' is a web page, not a checkpoint: open its address in a browser and get the file")
     if start[8:9] == b"{":
@@ -96,15 +105,15 @@ def _check_no_archive(path: Path, start: bytes) -> None:
     if tarfile.is_tarfile(path):
         raise InputError(
             f"'{path}' is a tar archive, such as comes of unpacking a .pth.tar and packing it again; in spite of its "
-            f"name a checkpoint is none: {AGAIN}"
+            f"name a checkpoint is none: {_REMEDY}"
         )
 
 
 def _refused(message: str) -> str:
-    """What an unpickler that allows tensors alone says of a file, for people."""
+    """Explains, for people, what an unpickler that only allows tensors says of a file."""
     wanted = re.search(r"(?:GLOBAL|class|function|type)\s+`?([A-Za-z_][\w.]+)", message)
     if wanted is None:
-        return f"is damaged, or no checkpoint: {AGAIN}"
+        return f"is damaged, or no checkpoint: {_REMEDY}"
     return f"was refused: it wants to run {wanted[1]} when it is read, which weights need not; nothing was run"
 
 

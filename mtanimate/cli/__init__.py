@@ -1,8 +1,11 @@
 """The command line: options in, one use case, a printed result. No tensor is touched here."""
 
+from collections.abc import Callable
+
 import typer
 
-from mtanimate.cli import animate, attention, checkpoints, data, doctor, eval, export, inspect, models, train
+from mtanimate.cli import animate, checkpoints, data, eval, figures, information, train
+from mtanimate.cli.options import Command
 from mtanimate.cli.terminal import Group
 from mtanimate.signals import let_signals_end
 
@@ -12,7 +15,6 @@ app = typer.Typer(
     epilog="Example: mtanimate animate --source face.jpg --driving talk.mp4 --out result.mp4",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -34,9 +36,21 @@ def options(
     """Animate a still picture with the motion of a driving video (Motion Transformer, ECCV 2022)."""
 
 
-for module in (animate, train, eval, attention, inspect, export, models, doctor):
-    app.command(module.__name__.rpartition(".")[2], epilog=module.EXAMPLE)(module.command)
-app.command("visualize-attention", hidden=True, epilog=attention.EXAMPLE)(attention.command)
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "animate": (animate.command, animate.EXAMPLE),
+    "train": (train.command, train.EXAMPLE),
+    "eval": (eval.command, eval.EXAMPLE),
+    "export": (checkpoints.export_command, checkpoints.EXPORT_EXAMPLE),
+    "attention": (figures.attention_command, figures.ATTENTION_EXAMPLE),
+    "inspect": (figures.inspect_command, figures.INSPECT_EXAMPLE),
+    "models": (information.models_command, information.MODELS_EXAMPLE),
+    "doctor": (information.doctor_command, information.DOCTOR_EXAMPLE),
+}
+for name, (command, example) in COMMANDS.items():
+    app.command(name, cls=Command, epilog=example)(command)
+app.command("visualize-attention", cls=Command, hidden=True, epilog=figures.ATTENTION_EXAMPLE)(
+    figures.attention_command
+)
 app.add_typer(checkpoints.app)
 app.add_typer(data.app)
 
@@ -46,4 +60,4 @@ def main() -> None:
     try:
         app()
     finally:
-        let_signals_end()  # all is said and done
+        let_signals_end()  # nothing is left to clean up

@@ -1,67 +1,86 @@
-"""`mtanimate checkpoints`: names and files of weights."""
+"""`mtanimate checkpoints`, and `mtanimate export`: checkpoints, from and for other tools too."""
 
 import re
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mtanimate.cli import conversion
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, console, print_json, progress_bar, put, remark, reports_errors
+from mtanimate.cli.options import (
+    DEBUG,
+    FILES,
+    JSON,
+    QUIET,
+    Backend,
+    Command,
+    checkpoint_option,
+    checkpoints_here,
+    known_checkpoints,
+    overwrite_option,
+    published_checkpoints,
+)
+from mtanimate.cli.terminal import Group, console, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
-    from mtanimate.checkpoints.inventory import Listed
+    from mtanimate.checkpoints.registry import CheckpointInfo
+    from mtanimate.export.export import ExportResult
 
-app = typer.Typer(name="checkpoints", help="Names and files of weights.", no_args_is_help=True)
-app.command("import", epilog=conversion.IMPORT_EXAMPLE)(conversion.import_command)
-app.command("export", epilog=conversion.EXPORT_EXAMPLE)(conversion.export_command)
+app = typer.Typer(
+    name="checkpoints", cls=Group, help="List, fetch, verify and convert checkpoints.", no_args_is_help=True
+)
 
 
-@app.command("list", epilog="Example: mtanimate checkpoints list")
+@app.command("list", cls=Command, epilog="Example: mtanimate checkpoints list")
 @reports_errors
 def list_them(json: bool = JSON, quiet: bool = QUIET, debug: bool = DEBUG) -> None:
-    """Checkpoints that ship, were imported, or can be had."""
-    from mtanimate.checkpoints.inventory import listed
-    from mtanimate.checkpoints.registry import default_name
+    """List the checkpoints that ship, were imported, or can be downloaded."""
+    from mtanimate.checkpoints.registry import default_name, list_checkpoints
 
-    default, lines = default_name(), listed()
+    default, lines = default_name(), list_checkpoints()
     if json:
         print_json({"default": default, "checkpoints": [_plain(asdict(line)) for line in lines]})
     elif not quiet:
         _print_table(lines, default)
 
 
-@app.command(epilog="Example: mtanimate checkpoints show default")
+@app.command(cls=Command, epilog="Example: mtanimate checkpoints show default")
 @reports_errors
 def show(
-    name: str = typer.Argument(..., help="A name, or a .safetensors file.", show_default=False),
+    name: str = typer.Argument(
+        ..., help="A name, or a .safetensors file.", show_default=False, autocompletion=known_checkpoints
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """All that is known of a checkpoint."""
-    from mtanimate.checkpoints.inventory import described
+    """Show all that is known about a checkpoint."""
+    from mtanimate.checkpoints.registry import describe_checkpoint
 
-    known = _plain(described(name))
+    known = _plain(describe_checkpoint(name))
     if json:
         print_json(known)
     elif not quiet:
         _print_known(known)
 
 
-@app.command(epilog="Example: mtanimate checkpoints verify default")
+@app.command(cls=Command, epilog="Example: mtanimate checkpoints verify default")
 @reports_errors
 def verify(
     names: list[str] = typer.Argument(
-        None, metavar="[NAME_OR_FILE]...", help="Names or files.", show_default="all on this machine"
+        None,
+        metavar="NAME_OR_FILE",
+        help="Names or files.",
+        show_default="all on this machine",
+        autocompletion=checkpoints_here,
     ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Whether files are what was published, or written. Exit code 1 where one is not."""
-    from mtanimate.checkpoints.inventory import verify as run
+    """Check that files are as they were published or written. The exit code is 1 if one is not."""
+    from mtanimate.checkpoints.registry import verify as run
 
     verdicts = run(names or ())
     if json:
@@ -75,17 +94,19 @@ def verify(
         raise SystemExit(1)
 
 
-@app.command(epilog="Example: mtanimate checkpoints download vox-cpk")
+@app.command(cls=Command, epilog="Example: mtanimate checkpoints download vox-cpk")
 @reports_errors
 def download(
-    name: str = typer.Argument(..., help="A name from the list.", show_default=False),
+    name: str = typer.Argument(
+        ..., help="A name from the list.", show_default=False, autocompletion=published_checkpoints
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Fetch a published file, verify it and import it."""
+    """Download a published file, verify it and import it."""
+    from mtanimate.checkpoints.conversion import import_checkpoint
     from mtanimate.checkpoints.downloading import download as run
-    from mtanimate.checkpoints.importing import import_checkpoint
     from mtanimate.checkpoints.registry import default_name, entries, named_file, unknown
     from mtanimate.files import sha256
 
@@ -99,7 +120,7 @@ def download(
             if total:
                 bar(done // 10**6, total // 10**6)
 
-        path = run(entry, progress=progress, say=remark(quiet))
+        path = run(entry, progress=progress, log=remark(quiet))
     file = named_file(name)
     if not file.is_file():
         file = import_checkpoint(path, name).file
@@ -112,12 +133,97 @@ def download(
             put(str(line))
 
 
+class Layout(str, Enum):
+    fomm = "fomm"
+    release = "release"
+
+
+@app.command("import", cls=Command, epilog="Example: mtanimate checkpoints import vox-cpk.pth.tar")
+@reports_errors
+def import_file(
+    file: Path = typer.Argument(..., help="A checkpoint of FOMM, or of the Motion Transformer's authors."),
+    name: str | None = typer.Option(
+        None, metavar="NAME", help="The name that --checkpoint will take.", show_default="the file's"
+    ),
+    config: str | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Its configuration file (YAML), or the name of the published checkpoint that it is, e.g. vox-cpk.",
+        autocompletion=known_checkpoints,
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a checkpoint of that name."),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Convert a published checkpoint for use here.
+
+    No code in the file is run. The network runs once, to show that it works.
+    """
+    from mtanimate.checkpoints.conversion import import_checkpoint
+
+    log = remark(quiet)
+    imported = import_checkpoint(file, name, config, overwrite)
+    for line in imported.remarks:
+        log(line)
+    if json:
+        print_json(
+            {
+                "name": imported.name,
+                "file": str(imported.file),
+                "layout": imported.layout,
+                "estimator": imported.config.estimator.name,
+                "resolution": imported.config.resolution,
+                "parameters": imported.parameters,
+                "left_out": imported.left_out,
+                "finite": True,
+                "remarks": imported.remarks,
+                "about": imported.about,
+            }
+        )
+    elif not quiet:
+        left_out = f"; left out: {', '.join(imported.left_out)}" if imported.left_out else ""
+        put(
+            f"{imported.name}: {imported.config.estimator.name}, {imported.parameters / 1e6:.1f} M parameters, "
+            f"{imported.config.resolution} x {imported.config.resolution}; its outputs are finite{left_out}"
+        )
+        put(f"licence: {imported.about['licence']}")
+        put(f"use it with --checkpoint {imported.name}")
+
+
+@app.command(
+    "export",
+    cls=Command,
+    epilog="Example: mtanimate checkpoints export vox-cpk --layout fomm --out mine.pth.tar",
+)
+@reports_errors
+def export_layout(
+    checkpoint: str = typer.Argument(..., help="A checkpoint's name or file.", autocompletion=checkpoints_here),
+    layout: Layout = typer.Option(
+        ..., metavar="fomm|release", help="The tool that will read it: FOMM's, or the Motion Transformer authors'."
+    ),
+    out: Path | None = typer.Option(None, metavar="FILE", help="The file to write.", show_default="NAME.pth.tar"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing files."),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Write a checkpoint for another tool, with the configuration file that the tool needs beside it."""
+    from mtanimate.checkpoints.conversion import export_checkpoint
+
+    exported = export_checkpoint(checkpoint, layout.value, out, overwrite)
+    if json:
+        print_json({"out": str(exported.file), "config": str(exported.configuration), "layout": exported.layout})
+    elif not quiet:
+        put(f"{exported.file} and {exported.configuration}")
+
+
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Paths as text."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
-def _print_table(lines: "list[Listed]", default: str) -> None:
+def _print_table(lines: "list[CheckpointInfo]", default: str) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -134,10 +240,78 @@ def _print_table(lines: "list[Listed]", default: str) -> None:
 
 
 def _print_known(known: dict[str, Any]) -> None:
-    """A line a field, what the file itself says last; what is empty is left out."""
+    """A line for each field that is not empty; what the file itself says comes last."""
     about = tuple(f"{key}: {value}" for key, value in sorted(known["about"].items()))
     rows = {key: value for key, value in (known | {"about": about}).items() if value not in (None, "", ())}
     width = max(map(len, rows))
     for key, value in rows.items():
         for index, line in enumerate(value if isinstance(value, tuple) else (value,)):
             put(f"{'' if index else key.replace('_', ' '):{width}}  {line}")
+
+
+EXPORT_EXAMPLE = "Example: mtanimate export --checkpoint default --format onnx --out default-onnx"
+NUMBERS = "Number format"
+
+
+class ExportPrecision(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+@reports_errors
+def export_command(
+    checkpoint: str = checkpoint_option("A checkpoint's name or file."),
+    format: Backend = typer.Option(
+        ...,
+        metavar="torch|onnx|openvino",
+        help="What will run it: PyTorch alone, ONNX Runtime or OpenVINO.",
+        rich_help_panel=FILES,
+    ),
+    out: Path = typer.Option(..., metavar="FOLDER", help="The folder to write.", rich_help_panel=FILES),
+    overwrite: bool = overwrite_option("Replace an exported folder."),
+    precision: ExportPrecision = typer.Option(
+        ExportPrecision.fp32,
+        metavar="fp32|fp16|int8",
+        help="Number format of the network. int8 needs --calibrate.",
+        rich_help_panel=NUMBERS,
+    ),
+    calibrate: list[Path] = typer.Option(
+        [],
+        metavar="FILE",
+        help="A video, a folder of frames or a picture like those to be animated. May be repeated.",
+        rich_help_panel=NUMBERS,
+    ),
+    json: bool = JSON,
+    quiet: bool = QUIET,
+    debug: bool = DEBUG,
+) -> None:
+    """Write a network as graphs that run without this package, and compare their output with PyTorch's."""
+    from mtanimate.export.export import export
+
+    report = export(
+        checkpoint,
+        format.value,
+        out,
+        precision=precision.value,
+        calibrate=calibrate,
+        overwrite=overwrite,
+        log=remark(quiet),
+    )
+    if json:
+        print_json(report.as_dict())
+    elif not quiet:
+        _print_exported(report)
+
+
+def _print_exported(report: "ExportResult") -> None:
+    found = report.differences
+    put(f"{report.out}: {', '.join(report.graphs)}; {report.format}, {report.precision}, {report.bytes / 1e6:.1f} MB")
+    if report.precision == "int8":
+        put(f"int8: {', '.join(report.int8) or 'nothing'}; left in float32: {', '.join(report.float32) or 'nothing'}")
+    psnr = "equal" if found.psnr is None else f"PSNR {found.psnr:.1f} dB at least"
+    put(
+        f"compared with PyTorch in float32 on {found.pairs} {report.frames} pairs: largest difference "
+        f"{found.largest:.2g}, mean {found.mean:.2g}, {psnr}; tolerance: {found.tolerance}"
+    )
+    put(f"use it with --checkpoint {report.out}/" + " --allow-code" * (report.format == "torch"))

@@ -1,4 +1,4 @@
-"""`mtanimate data`: what is done to data sets before training."""
+"""`mtanimate data`: data sets before training."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -7,38 +7,43 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mtanimate.cli.terminal import DEBUG, JSON, QUIET, print_json, progress_bar, put, remark, reports_errors
+from mtanimate.cli.options import DEBUG, JSON, QUIET, Command, presets
+from mtanimate.cli.terminal import Group, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.data.checking import Findings
 
-app = typer.Typer(name="data", help="Make data sets to train on, and look them over.", no_args_is_help=True)
+app = typer.Typer(name="data", cls=Group, help="Make data sets to train on, and check them.", no_args_is_help=True)
 
 
-@app.command(epilog="Example: mtanimate data check videos/")
+@app.command(cls=Command, epilog="Example: mtanimate data check videos/")
 @reports_errors
 def check(
-    folder: Path = typer.Argument(..., help="A folder of videos or of folders of frames.", show_default=False),
-    preset: str = typer.Option("small", help="The settings that the data are for."),
-    workers: int = typer.Option(0, min=0, help="Processes that decode while the loader is measured."),
+    folder: Path = typer.Argument(..., help="A folder of videos, or of folders of frames.", show_default=False),
+    preset: str = typer.Option(
+        "small", metavar="NAME", help="The settings that the data are for.", autocompletion=presets
+    ),
+    workers: int = typer.Option(
+        0, metavar="N", min=0, help="Processes that decode videos while the loading speed is measured."
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Decode every clip, name what is broken or odd, and measure how fast pairs can be drawn.
+    """Decode every clip, name what is broken or odd, and measure how fast pairs of frames can be loaded.
 
-    Exit code 1 where training would skip a clip.
+    The exit code is 1 if training would skip a clip.
     """
     from mtanimate.config import load_preset
     from mtanimate.data.checking import check_dataset
 
     with progress_bar("checking", "clips", quiet) as progress:
         findings = check_dataset(folder.expanduser(), load_preset(preset), processes=workers, progress=progress)
-    say = remark(quiet)
+    log = remark(quiet)
     for line in findings.problems:
-        say(f"broken: {line}")
+        log(f"broken: {line}")
     for line in findings.warnings:
-        say(f"odd: {line}")
+        log(f"odd: {line}")
     if json:
         print_json(asdict(findings))
     elif not quiet:
@@ -47,26 +52,34 @@ def check(
         raise SystemExit(1)
 
 
-@app.command(epilog="Example: mtanimate data prepare raw-videos/ --out clips/")
+@app.command(cls=Command, epilog="Example: mtanimate data prepare raw-videos/ --out clips/")
 @reports_errors
 def prepare(
-    raw: Path = typer.Argument(..., metavar="RAW_FOLDER", help="The folder of the raw videos.", show_default=False),
-    out: Path = typer.Option(..., help="The folder for the clips and their manifest."),
+    raw: Path = typer.Argument(..., metavar="RAW_FOLDER", help="The folder with the raw videos.", show_default=False),
+    out: Path = typer.Option(..., metavar="FOLDER", help="The folder for the clips and their manifest."),
     metadata: Path | None = typer.Option(
-        None, help="A CSV that lists the clips (video_id,start,end,bbox,fps,width,height).", show_default="by the face"
+        None,
+        metavar="FILE",
+        help="A CSV file that lists the clips, with the columns video_id, start, end, bbox, fps, width, height.",
+        show_default="by the face",
     ),
-    size: int = typer.Option(256, min=64, max=16_384, help="Side of the clips, in pixels."),
-    workers: int | None = typer.Option(None, min=1, help="Videos at a time.", show_default="one a processor"),
+    size: int = typer.Option(256, metavar="N", min=64, max=16_384, help="Side of the clips, in pixels."),
+    workers: int | None = typer.Option(
+        None, metavar="N", min=1, help="Videos at a time.", show_default="one for each processor"
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Cut square training clips out of raw videos. The same command goes on where it was stopped."""
-    from mtanimate.data.preparation.prepare import prepare as run
+    """Cut square training clips out of raw videos.
+
+    The same command continues where it was stopped.
+    """
+    from mtanimate.data.preparation import prepare as run
 
     with progress_bar("preparing", "videos", quiet) as progress:
         result = run(
-            raw, out, metadata=metadata, size=size, workers=workers, progress=progress, say=remark(quiet)
+            raw, out, metadata=metadata, size=size, workers=workers, progress=progress, log=remark(quiet)
         )  # fmt: skip
     if json:
         print_json(result.as_dict())
@@ -77,24 +90,27 @@ def prepare(
         )
 
 
-@app.command(epilog="Example: mtanimate data cache videos/ --out cache/")
+@app.command(cls=Command, epilog="Example: mtanimate data cache videos/ --out cache/")
 @reports_errors
 def cache(
-    videos: Path = typer.Argument(..., help="A folder of videos or of folders of frames.", show_default=False),
-    out: Path = typer.Option(..., help="The cache's folder; what it has already is kept."),
+    videos: Path = typer.Argument(..., help="A folder of videos, or of folders of frames.", show_default=False),
+    out: Path = typer.Option(..., metavar="FOLDER", help="The folder of the cache. What it already holds is kept."),
     resolution: int = typer.Option(
-        256, min=64, max=16_384, help="Side of the frames, in pixels: what will be trained at."
+        256, metavar="N", min=64, max=16_384, help="Side of the frames, in pixels, as in training."
     ),
     stills: Path | None = typer.Option(
-        None, help="A folder of pictures, too.", show_default="VIDEOS/stills, beside VIDEOS/train"
+        None,
+        metavar="FOLDER",
+        help="A folder of pictures to add.",
+        show_default="VIDEOS/stills, beside VIDEOS/train",
     ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Decode every clip once, and find faces and people in it once, for training to read from.
+    """Decode every clip and find its faces and people once, so that training can read them.
 
-    The same command goes on where it was stopped, and adds what is new.
+    The same command continues where it was stopped, and adds what is new.
     """
     from mtanimate.data.caching import cache_dataset
 
@@ -102,32 +118,34 @@ def cache(
     with progress_bar("caching", "clips", quiet) as progress:
         result = cache_dataset(
             videos.expanduser(), out.expanduser(), stills=stills, resolution=resolution, progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
         )  # fmt: skip
     if json:
         print_json(result.as_dict())
     elif not quiet:
         put(
             f"{out}: {result.clips} clips and {result.stills} stills, {result.frames} frames of {resolution} x "
-            f"{resolution}, {result.gib:.2f} GiB; {result.new} of them new, {len(result.skipped)} skipped"
+            f"{resolution}, {result.gib:.2f} GiB; {result.new} new, {len(result.skipped)} skipped"
         )
 
 
-@app.command(epilog="Example: mtanimate data pack videos/ --cache cache/ --out pack/ --size 25MiB")
+@app.command(cls=Command, epilog="Example: mtanimate data pack videos/ --cache cache/ --out pack/ --size 25MiB")
 @reports_errors
 def pack(
-    videos: Path = typer.Argument(..., help="The folder that the cache was made of.", show_default=False),
-    cache: Path = typer.Option(..., help="What mtanimate data cache made of it."),
-    out: Path = typer.Option(..., help="A new folder."),
-    size: str = typer.Option(..., help="The most it may take: 25MiB.", show_default=False),
-    stills: Path | None = typer.Option(None, help="A folder of pictures, too, which the cache has."),
+    videos: Path = typer.Argument(..., help="The folder that the cache was made from.", show_default=False),
+    cache: Path = typer.Option(..., metavar="FOLDER", help="The cache that 'mtanimate data cache' made from it."),
+    out: Path = typer.Option(..., metavar="FOLDER", help="A new folder."),
+    size: str = typer.Option(..., metavar="SIZE", help="The most it may take, e.g. 25MiB.", show_default=False),
+    stills: Path | None = typer.Option(
+        None, metavar="FOLDER", help="A folder of pictures to add, which the cache holds."
+    ),
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
-    """Recode a data set so small that it travels: every person, and what moves most, with landmarks and mattes.
+    """Encode a data set small enough to send: every person, the frames that move most, landmarks and mattes.
 
-    `mtanimate data cache` takes those from the pack, and needs no MediaPipe.
+    'mtanimate data cache' takes landmarks and mattes from the pack, and needs no MediaPipe then.
     """
     from mtanimate.data.packing import pack_dataset, parse_size
 
@@ -135,14 +153,14 @@ def pack(
     with progress_bar("packing", "KiB", quiet) as progress:
         result = pack_dataset(
             videos.expanduser(), cache.expanduser(), out.expanduser(), most, stills=stills, progress=progress,
-            say=remark(quiet),
+            log=remark(quiet),
         )  # fmt: skip
     if json:
         print_json(result.as_dict())
     elif not quiet:
         put(
             f"{out}: {result.bytes / 2**20:.2f} MiB; {result.clips} of {result.clips_of} clips, of all {result.people} "
-            f"people, {result.frames} frames, up to {result.length} of a clip; {result.stills} of "
+            f"people, {result.frames} frames, at most {result.length} from a clip; {result.stills} of "
             f"{result.stills_of} stills"
         )
 
@@ -153,5 +171,5 @@ def _print(findings: "Findings") -> None:
     length = timedelta(seconds=round(findings.seconds))
     put(f"{findings.identities} identities, known {findings.known_by}; {findings.frames} frames, {length}")
     put("sizes: " + ", ".join(f"{size} ({count})" for size, count in list(findings.sizes.items())[:8]))
-    put(f"the loader delivers {speed:.1f} samples/s" if speed else "no clip can be trained on")
+    put(f"loading speed: {speed:.1f} samples/s" if speed else "no clip can be trained on")
     put(f"{len(findings.problems)} broken, {len(findings.warnings)} odd")

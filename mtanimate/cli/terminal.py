@@ -1,9 +1,9 @@
-"""What every command shares with the terminal: options, errors, progress, results."""
+"""What commands say on a terminal: results, progress, and errors in one line with an exit code."""
 
+import errno
 import functools
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -12,68 +12,89 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
-from mtanimate.cli.explaining import explained
-from mtanimate.pixels import MAX_PIXELS as _MAX_PIXELS
-from mtanimate.signals import AsCtrlC, end_with_parent
+from mtanimate.cli.options import without_types
+from mtanimate.errors import MTAnimateError, is_of_memory
+from mtanimate.files import to_json
+from mtanimate.signals import SignalsAsInterrupt, end_with_parent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_USAGE = typer.BadParameter.__bases__  # typer has no public name for all errors of options
 
-class Precision(str, Enum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
+# Errors of the system about a path that the user gave, and what to do. All others are failures.
+_OF_PATHS = {
+    errno.ENOENT: "check the name",
+    errno.EACCES: "give yourself the right to read and write it (chmod), or choose another place",
+    errno.EPERM: "give yourself the right to read and write it (chmod), or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of the path is a file: check the name",
+    errno.EISDIR: "name a file in it",
+    errno.ELOOP: "a link points to itself: remove it",
+    errno.EROFS: "choose another place",
+}
+_OF_FAILURES = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "free some space or choose another place",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENOMEM: "close other programs, or use smaller pictures",
+}
 
 
-class Backend(str, Enum):
-    torch = "torch"
-    onnx = "onnx"
-    openvino = "openvino"
+def explained(error: Exception) -> tuple[str, int]:
+    """The message and the exit code for an error: 2 if the input or an option is wrong, 1 if something failed."""
+    if isinstance(error, MTAnimateError):
+        return str(error), error.exit_code
+    if isinstance(error, _USAGE):
+        return error.format_message(), 2  # type: ignore[attr-defined]
+    causes = list(_causes(error))  # libraries wrap the system's errors
+    if any(map(is_of_memory, causes)):
+        return "not enough memory: close other programs, or use smaller pictures or a smaller --batch-size", 1
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return _of_the_system(cause)
+        if isinstance(cause, RuntimeError) and "home directory" in str(cause):
+            return "~ does not lead to a folder (no such user, or HOME is not set): write the path in full", 2
+        if isinstance(cause, RecursionError):
+            return "something is nested too deeply to be read: --debug shows what", 1
+    return f"unexpected {type(error).__name__} ({error}): please report it, with what --debug shows", 1
 
 
-class Mode(str, Enum):
-    relative = "relative"
-    absolute = "absolute"
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
-class Estimator(str, Enum):
-    motion_transformer = "motion-transformer"
-    fomm = "fomm"
-    mraa = "mraa"
-    monkey_net = "monkey-net"
+def _of_the_system(error: OSError) -> tuple[str, int]:
+    where = f"'{error.filename}': " if error.filename else ""
+    what_to_do = _OF_PATHS.get(error.errno or 0) or _OF_FAILURES.get(error.errno or 0, "--debug shows where")
+    return f"{where}{error.strerror}: {what_to_do}", 2 if where and error.errno in _OF_PATHS else 1
 
 
 _LONGEST_LINE = 2000  # characters
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps.")
-QUIET = typer.Option(False, "--quiet", help="No progress, no remarks.")
-JSON = typer.Option(False, "--json", help="One JSON object on stdout, nothing else there.")
-MAX_PIXELS = typer.Option(_MAX_PIXELS, min=1, help="Refuse pictures, and videos' frames, of more.")
-DEBUG = typer.Option(False, "--debug", help="A traceback where something fails.")
-
 
 def reports_errors(command: Command) -> Command:
-    """Errors as one line on stderr: exit 2 for wrong input, 1 for a failure, 128 + the signal for Ctrl-C and its like;
-    0 where whoever read our output went away (`mtanimate models | head -1`).
+    """A decorator that reports errors as one line on stderr.
 
-    With the option `debug` of `command` a traceback is shown before it.
+    The exit code is 2 for wrong input, 1 for a failure, 128 + the signal's number for Ctrl-C and other signals, and 0
+    if the reader of our output has gone (`mtanimate models | head -1`). With the command's option `debug`, a traceback
+    comes first.
     """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **options: Any) -> Any:
         try:
             result = command(*args, **options)
-            if sys.stdout is not None:  # it is closed
+            if sys.stdout is not None:  # None: it is closed
                 sys.stdout.flush()
             return result
         except KeyboardInterrupt as error:
@@ -81,7 +102,7 @@ def reports_errors(command: Command) -> Command:
         except BrokenPipeError:
             _to_nowhere(sys.stdout)
             raise SystemExit(0) from None
-        except SystemExit as ended:  # of ours, or where Typer and Rich met the broken pipe themselves
+        except SystemExit as ended:  # ours, or Typer or Rich met the broken pipe
             if not isinstance(ended.__context__, BrokenPipeError):
                 raise
             _to_nowhere(sys.stdout)
@@ -95,17 +116,23 @@ def reports_errors(command: Command) -> Command:
 
 
 class Group(TyperGroup):
-    """The whole command: what is wrong with its options, too, is said in one line; signals end it as Ctrl-C does."""
+    """A group of commands. Wrong options are reported in one line, too, and signals end it as Ctrl-C does."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_types(super().get_params(ctx))
 
     def main(self, *args: Any, **options: Any) -> Any:
         _prepare_streams()
         end_with_parent()
-        with AsCtrlC() as signals:
+        with SignalsAsInterrupt() as signals:
             try:
                 code = reports_errors(super().main)(*args, **options | {"standalone_mode": False})
             except SystemExit as ended:
-                # A failure that came of the signal, as where a child got it first, is its end, too.
+                # A failure may come from the signal, too: a child may have got it first.
                 raise SystemExit(128 + signals.number if signals.number and ended.code else ended.code) from None
+        if code and signals.number:  # it came between our own functions, and Typer made a code of it
+            tell("mtanimate: interrupted")
+            code = 128 + signals.number
         raise SystemExit(code)
 
 
@@ -113,16 +140,16 @@ def _prepare_streams() -> None:
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: a file that is opened would get its number, and what is printed
+        except OSError:  # closed: the next file opened would get its number, and our output
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (as long as the process), or `print` takes stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (kept open); else `print` would use stdout
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    if message:  # none: another worker says it, or help was shown
+    if message:  # empty: another worker reports it, or help was shown
         tell(f"mtanimate: {' '.join(message.split())}")
     try:
         if sys.stdout is not None:
@@ -133,8 +160,8 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def tell(line: str) -> None:
-    """A line on stderr, its middle left out where it is very long: strangers' files are quoted in it. Where it cannot
-    be written nobody reads it, and the work goes on."""
+    """Prints a line on stderr, without its middle if it is very long: messages quote files of any content. If stderr
+    cannot be written, work goes on without it."""
     try:
         print(_shortened(printable(line)), file=sys.stderr, flush=True)
     except OSError:
@@ -142,30 +169,30 @@ def tell(line: str) -> None:
 
 
 def _shortened(line: str) -> str:
-    """Beginning and end are kept: the end says what to do."""
+    """Keeps the beginning and the end, which says what to do."""
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 500]} ... {line[-400:]}"
 
 
 def _to_nowhere(stream: TextIO) -> None:
-    """What is still to be written to it goes nowhere: Python would try once more, and fail, when it ends."""
+    """Discards what is still buffered: Python would try to write it at exit, and fail."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def printable(text: str) -> str:
-    """Text from anywhere as a terminal may get it: what it would obey, or cannot show, as JSON escapes it."""
+    """Text that is safe to print: control characters, and what cannot be shown, escaped as in JSON."""
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def put(line: str) -> None:
-    """A line of a result, on stdout. All that a command prints goes through here, `tell` or `console`: names and
-    notes come out of strangers' files."""
+    """Prints a line of a result on stdout. All output of commands goes through here, `tell` or `console`, since names
+    and notes in it come from files of unknown origin."""
     print(printable(line))
 
 
 def console(stderr: bool = False) -> "Console":
-    """Rich's, for tables: it shows text as `put` does, and takes nothing in it for markup."""
+    """A Rich console for tables. It escapes text as `put` does, and sees no markup in it."""
     from rich.console import Console
     from rich.text import Text
 
@@ -177,21 +204,13 @@ def console(stderr: bool = False) -> "Console":
 
 
 def print_json(result: dict[str, Any]) -> None:
-    """One object; numbers that are not finite, which JSON has not, become null."""
-    # What is escaped once more is inside of a string, and stays JSON.
-    put(json.dumps(_with_nulls(result), ensure_ascii=False, allow_nan=False))
-
-
-def _with_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_nulls(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_nulls(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Prints one JSON object. Numbers that are not finite become null, as JSON has none."""
+    # `put` escapes characters inside of strings only: the result is still JSON.
+    put(to_json(result))
 
 
 def remark(quiet: bool) -> Callable[[str], None]:
-    """A function that says a line on stderr, or nothing."""
+    """A function that prints a line on stderr, or nothing if `quiet`."""
     return (lambda line: None) if quiet else tell
 
 
@@ -199,7 +218,7 @@ Update = Callable[..., None]
 
 
 def progress_bar(what: str, unit: str, quiet: bool) -> AbstractContextManager[Update]:
-    """Yields update(done, total, note=""): a Rich bar on a terminal, else a plain line every ten seconds."""
+    """Yields update(done, total, note=""), which shows a bar on a terminal, else a plain line every ten seconds."""
     return _shown(quiet, lambda: _rich_bar(what, unit), lambda: _plain_lines(what, unit))
 
 
@@ -257,9 +276,11 @@ def _plain_lines(what: str, unit: str) -> Callable[..., None]:
 
 
 class Stages:
-    """How fast a work of several stages goes, and how long it takes still.
+    """Speed and remaining time of work in several stages.
 
-    shares: about how long each takes beside the others, by their names, in their order. Some may be left out.
+    Args:
+        shares: the stages by name, in order, each with about how long it takes relative to the others. A stage may be
+            left out of the work.
     """
 
     def __init__(self, shares: Mapping[str, float]) -> None:
@@ -267,7 +288,7 @@ class Stages:
         self._stage, self._began = "", 0.0
 
     def at(self, done: int, total: int, stage: str) -> tuple[float, float]:
-        """Units a second in this stage, and seconds left of the whole; both 0 where nothing is done yet."""
+        """Units per second in this stage, and seconds left for all stages; both 0 if nothing is done yet."""
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._began = stage, now
@@ -281,8 +302,8 @@ class Stages:
 
 
 def staged_progress(shares: Mapping[str, float], unit: str, quiet: bool) -> AbstractContextManager[Update]:
-    """Yields update(done, total, stage): a Rich bar a stage on a terminal, else a plain line every ten seconds; with
-    the time left of the whole. shares: as in `Stages`. A stage begins with done = 0."""
+    """Yields update(done, total, stage), which shows a bar for each stage on a terminal, else a plain line every ten
+    seconds, and the time left for all stages. A stage begins with done = 0. shares: as in `Stages`."""
     stages = Stages(shares)
     return _shown(quiet, lambda: _rich_stages(stages, unit), lambda: _plain_stages(stages, unit))
 

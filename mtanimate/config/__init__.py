@@ -1,6 +1,6 @@
-"""Every hyperparameter, as frozen dataclasses; presets are the YAML files beside this one."""
+"""Configuration: every hyperparameter as frozen dataclasses; presets are the YAML files of this package."""
 
-from mtanimate.config.loading import (
+from mtanimate.config.mapping import (
     describe,
     differences,
     flat,

@@ -1,4 +1,4 @@
-"""Settings that are right one by one and do not fit each other: said before a network is built."""
+"""Consistency: settings that are valid one by one and do not fit together, reported before a network is built."""
 
 import math
 
@@ -12,14 +12,21 @@ from mtanimate.config.model import (
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
 
-# Far above any that is of use; a map of so many values takes 1 GiB.
+# Far above any useful size; a map of so many values takes 1 GiB.
 _LARGEST_MAP = 1 << 28
 _MOST_TOKENS = 4096
 _MOST_BLOCKS = 1000
 
 
 def check(config: Config) -> Config:
-    """The same configuration. Raises InputError, naming the settings, where no network can be made of it."""
+    """Checks that settings fit together.
+
+    Returns:
+        The same configuration.
+
+    Raises:
+        InputError: no network can be made of it; the message names the settings.
+    """
     estimator = config.model.estimator
     if isinstance(estimator, MotionTransformerConfig):
         _check_transformer(estimator)
@@ -55,7 +62,7 @@ def _check_transformer(config: MotionTransformerConfig) -> None:
 
 
 def _check_room(config: ModelConfig) -> None:
-    """Settings that are in range one by one can still ask, together, for more than any machine has."""
+    """Settings in range can still ask, together, for more memory than any machine has."""
     estimator, side = config.estimator, config.resolution
     small = side * config.dense_motion.scale_factor
     maps = {
@@ -92,7 +99,7 @@ def _check_room(config: ModelConfig) -> None:
 
 
 def _check_face(config: Config) -> None:
-    """What is made for the points of a face needs tokens that are tied to them."""
+    """What is made for the points of a face needs tied tokens."""
     estimator = config.model.estimator
     tied = isinstance(estimator, MotionTransformerConfig) and estimator.tied == "face"
     if tied and config.model.num_keypoints < FACE_POINTS:
@@ -151,8 +158,11 @@ def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:
 
 
 def check_sizes(config: ModelConfig) -> None:
-    """Each part halves its picture some times; halves must meet again on the way back. Raises InputError where they do
-    not."""
+    """Checks that every part of the network can halve its picture as often as it does.
+
+    Raises:
+        InputError: the resolution is not divisible.
+    """
     parts = {
         "estimator": (config.estimator.scale_factor, _estimator_unit(config.estimator)),
         "dense_motion": (config.dense_motion.scale_factor, 2**config.dense_motion.num_blocks),

@@ -1,17 +1,57 @@
-"""The network's hyperparameters. The defaults are the paper's, at full size."""
+"""Hyperparameters of the network, with the limits of every number; a value out of range is refused by name."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from mtanimate.config.ranges import Blocks, Halvings, Layers, OptionalWidth, Parts, Positive, Reduction, Side, Width
+INFINITE = float("inf")
 
-FACE_POINTS = 34  # of `mtanimate.models.face_points`, which has them
+
+@dataclass(frozen=True)
+class Within:
+    """Limits of a number, both included, except those named in `open`: "low", "high"."""
+
+    low: float
+    high: float = INFINITE
+    open: tuple[str, ...] = ()
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is within the limits."""
+        above = value > self.low if "low" in self.open else value >= self.low
+        return above and (value < self.high if "high" in self.open else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if 'low' in self.open else 'at least'} {self.low:g}"
+        if self.high == INFINITE:
+            return low
+        return f"{low} and {'below' if 'high' in self.open else 'at most'} {self.high:g}"
+
+
+_MOST = 10**18  # for whole numbers without another limit: 64 bits hold it
+Count = Annotated[int, Within(1, _MOST)]
+# Sizes of networks: far above any useful one, and low enough that what a file asks for can be built and inspected.
+Layers = Annotated[int, Within(1, 256)]
+Blocks = Annotated[int, Within(1, 12)]  # each halves the picture
+Halvings = Annotated[int, Within(0, 12)]
+Width = Annotated[int, Within(1, 16_384)]
+OptionalWidth = Annotated[int, Within(0, 16_384)]
+Side = Annotated[int, Within(1, 16_384)]
+Parts = Annotated[int, Within(1, 1_000)]
+Reduction = Annotated[float, Within(1 / 64, 1)]
+Natural = Annotated[int, Within(0, _MOST)]
+Weight = Annotated[float, Within(0, INFINITE, ("high",))]
+Positive = Annotated[float, Within(0, INFINITE, ("low", "high"))]
+Portion = Annotated[float, Within(0, 1, ("low",))]
+Share = Annotated[float, Within(0, 1)]
+Decay = Annotated[float, Within(0, 1, ("high",))]  # of a running mean or a moment: 1 would never forget
+Degrees = Annotated[float, Within(0, 180)]
+
+FACE_POINTS = 34  # the number of points in `mtanimate.models.face_points`
 MotionKind: TypeAlias = Literal["parts", "axes", "face"]
 
 
 @dataclass(frozen=True)
 class HRNetConfig:
-    """HRNet's first three stages; without `widths` only the stem and layer1."""
+    """HRNet's first three stages; without `widths` only stem and layer1."""
 
     widths: tuple[Width, ...] = (32, 64, 128)
     stem_width: Width = 64
@@ -43,16 +83,17 @@ BACKBONES = {
 class MotionTransformerConfig:
     """The paper's estimator.
 
-    variant: `paper` (one token a part, one linear head, logits / sqrt(dim)) or `release` (the published
-        checkpoints: two tokens a part, two normed heads, logits / sqrt(dim / heads)).
-    attention: `unified` (Eq. 7-8) or `separate` (Eq. 5-6).
-    position: the sine code is added to the image tokens before every layer (`unified`), once, or never (Table 4).
-    squash: keep keypoints inside the picture by 2 sigmoid(x) - 1 (the release always does).
-    scale_factor: the picture is reduced by it, anti-aliased, before the backbone.
-    tied: `face`: the first tokens' keypoints are points of a face (`mtanimate.models.face_points`), which
-        loss.token_landmarks teaches them, and every matrix is the skull's.
-    refinement_width: channels of the convolutions on windows at full size, from which the tied points of eyes and mouth
-        are placed anew; 0: none.
+    Attributes:
+        variant: `paper` (one token for each part, one linear head, logits / sqrt(dim)) or `release` (the published
+            checkpoints: two tokens for each part, two normed heads, logits / sqrt(dim / heads)).
+        attention: `unified` (Eq. 7-8) or `separate` (Eq. 5-6).
+        position: the sine code is added to the image tokens before every layer (`unified`), once, or never (Table 4).
+        squash: keep keypoints inside the picture by 2 sigmoid(x) - 1 (the release always does).
+        scale_factor: of the anti-aliased reduction of the picture before the backbone.
+        tied: `face`: the first tokens' keypoints are points of a face (`mtanimate.models.face_points`), trained by
+            loss.token_landmarks, and every matrix is the skull's.
+        refinement_width: channels of the convolutions on windows at full size, by which the tied points of eyes and
+            mouth are refined; 0: none.
     """
 
     name: Literal["motion-transformer"] = "motion-transformer"
@@ -78,15 +119,16 @@ class MotionTransformerConfig:
 
 @dataclass(frozen=True)
 class HeatmapEstimatorConfig:
-    """An estimator that the paper compares itself with: an hourglass on a reduced picture gives each part a heat
-    map, whose mean is the keypoint. The defaults are the published sizes.
+    """The estimators that the paper compares with: an hourglass on a reduced picture gives each part a heat map, whose
+    mean is the keypoint. The defaults are the published sizes.
 
-    name: where the affine matrices come from: `fomm`: regressed; `monkey-net`: there are none, the identity stands
-        in for them; `mraa`: from the heat maps' principal axes.
-    temperature: of the heat maps' softmax.
-    padding: of the heads' 7x7 convolutions; with less than 3 the maps are smaller than the picture, and their rim's
-        pixels count as the picture's.
-    shared_affine: `fomm` alone: one set of four maps for all parts in place of one for each.
+    Attributes:
+        name: where the affine matrices come from: `fomm`: they are regressed; `monkey-net`: there are none, and the
+            identity takes their place; `mraa`: from the heat maps' principal axes.
+        temperature: of the heat maps' softmax.
+        padding: of the heads' 7x7 convolutions; with less than 3 the maps are smaller than the picture, and their
+            outermost pixels count as the picture's.
+        shared_affine: `fomm` only: one set of four maps for all parts instead of one for each.
     """
 
     name: Literal["fomm", "monkey-net", "mraa"] = "fomm"
@@ -109,11 +151,14 @@ EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
 
 @dataclass(frozen=True)
 class DenseMotionConfig:
-    """exact_sampling: a flow of no motion copies the source to the bit, and what lies outside repeats its edge;
-    published networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
-    prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), and come, with
-    flow and occlusion, at twice the hourglass's size (`mtanimate.models.face_motion`); no keypoint_variance is used.
-    residual: the flow also gains what no part moves as, which begins as nothing (needs prior).
+    """The dense motion network.
+
+    Attributes:
+        exact_sampling: a flow without motion copies the source bit by bit, and outside its edge is repeated; published
+            networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
+        prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), at twice the
+            hourglass's size (`mtanimate.models.face_dense_motion`); keypoint_variance is not used then.
+        residual: a learned flow is added to that of the parts; it starts at zero (needs prior).
     """
 
     block_expansion: Width = 64
@@ -129,8 +174,11 @@ class DenseMotionConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """skips: occlusion-gated skip connections; they have no parameters, so only this setting tells.
-    openings: the decoder is told where the driving face's eyes and mouth are open (needs model.dense_motion.prior).
+    """The image generator.
+
+    Attributes:
+        skips: occlusion-gated skip connections; they have no parameters, so that weights do not reveal them.
+        openings: the decoder is told where the driving face's eyes and mouth are open (needs model.dense_motion.prior).
     """
 
     block_expansion: Width = 64
@@ -143,6 +191,8 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class BackgroundConfig:
+    """The encoder of the background predictor."""
+
     block_expansion: Width = 32
     max_features: Width = 1024
     num_blocks: Blocks = 5
@@ -150,7 +200,7 @@ class BackgroundConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The whole network. `resolution`: the side of the square pictures that it was trained on."""
+    """The whole network. `resolution`: the side of the square pictures that it was trained on, in pixels."""
 
     resolution: Side = 256
     num_keypoints: Parts = 10

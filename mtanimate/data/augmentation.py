@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mtanimate.config import AugmentationConfig
-from mtanimate.data.background import Backdrop
-from mtanimate.data.gaze import Glance
-from mtanimate.face_mesh import MIRROR
+from mtanimate.data.people import Backdrop
+from mtanimate.data.warps import Glance
+from mtanimate.faces.mesh import MIRROR
 from mtanimate.geometry import coordinate_grid, inverse_2x2, sample, transform_points
 
 # RGB -> luma and two chroma axes (YIQ): hue turns the chroma plane, saturation scales it.

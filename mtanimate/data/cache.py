@@ -1,8 +1,16 @@
-"""Decoded frames, face meshes and person mattes of clips and stills, by their content: one memory-mapped file a kind.
+"""The cache: decoded frames, face meshes and person mattes of clips and stills, in memory-mapped files.
 
-A cache is a folder: `frames.bin`, uint8 (N, R, R, 3); `landmarks.bin`, int16 (N, 478, 3); `mattes.bin`, uint8
-(N, 64, 64); and `index.json`, which says whose the N frames are. What the index does not name does not count: it is
-replaced, whole, after what it names is on the disk.
+A cache is a folder with these files:
+
+- `frames.bin`: uint8 (N, R, R, 3).
+- `landmarks.bin`: int16 (N, 478, 3), coordinates in fixed point, see `to_fixed_point`.
+- `mattes.bin`: uint8 (N, 64, 64), 255 where everything is a person.
+- `index.jsonl`: which clip each of the N frames belongs to. The first line has the version and the resolution; every
+  other line is a `CacheEntry`, and a later line replaces an earlier one of the same digest.
+
+A line is appended to the index after the data that it names are on the disk. Data that the index does not name do not
+count, and an unfinished last line is ignored, so a process may be killed at any moment. Earlier versions wrote one
+JSON value, `index.json`, anew for every clip; such caches can be read, and get an `index.jsonl` when they are added to.
 """
 
 import json
@@ -17,29 +25,37 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mtanimate.data.background import MATTE
+from mtanimate.data.people import MATTE
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.face_mesh import VERTICES
+from mtanimate.faces.mesh import VERTICES
 from mtanimate.files import replacing, taken
-from mtanimate.places import refuse_foreign
-from mtanimate.reading import parse_fraction, read_json
+from mtanimate.outputs import refuse_foreign
+from mtanimate.reading import parse_fraction, parse_json, read_bytes, read_json
 
-VERSION = 1
-_BEGINNING = b'{\n"version": '  # of an index
+_INDEX, _OLD_INDEX = "index.jsonl", "index.json"
+_BEGINNING = b'{"version": '
+_VERSIONS = {_INDEX: 2, _OLD_INDEX: 1}
 _FILES = ("frames.bin", "landmarks.bin", "mattes.bin")
-_LARGEST = 16_384  # pixels of a side
+_LARGEST = 16_384  # side of a frame, in pixels
 _MOST_FRAMES = 1 << 40
-_FASTEST = 1000  # frames a second
-UNIT = 1 / 8192  # of a coordinate, which landmarks are kept in: a 64th of a pixel of 256
+_FASTEST = 1000  # frames per second
+UNIT = 1 / 8192  # step of the landmarks' fixed point, in coordinates: a 64th of a pixel at 256 pixels
 NO_FACE = np.iinfo(np.int16).min
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A clip, or a still, which is a clip of one frame.
+class CacheEntry:
+    """A clip in a cache, or a still, which is a clip of one frame.
 
-    digest: `Clip.digest`. split: train, test or stills. first, count: which of the cache's frames are its own. rate:
-    frames a second, as a fraction. faces: whether landmarks and mattes are there.
+    Attributes:
+        digest: `Clip.digest` of its content.
+        name: The file's name.
+        identity: The person.
+        split: "train", "test" or "stills".
+        first: The number of its first frame in the cache.
+        count: The number of its frames.
+        rate: Frames per second, as a fraction; "" where there is none.
+        faces: Whether the cache has its landmarks and mattes.
     """
 
     digest: str
@@ -53,12 +69,13 @@ class Entry:
 
 
 class Cache:
-    """To read from. Every process maps the same pages of the files; none is copied when it goes to another process.
+    """A cache to read from.
 
-    Raises InputError where the folder holds no whole cache.
+    All processes map the same pages of its files; none are copied when a `Cache` is passed to another process.
     """
 
     def __init__(self, folder: Path) -> None:
+        """Raises InputError where the folder holds no complete cache."""
         self.folder = folder
         self.resolution, entries = read_index(folder)
         self.entries = {entry.digest: entry for entry in entries}
@@ -68,21 +85,25 @@ class Cache:
                 f"mtanimate data cache VIDEOS --out '{folder}'"
             )
 
-    def frames(self, entry: Entry, numbers: Sequence[int]) -> np.ndarray:
-        """uint8 (n, R, R, 3)."""
+    def frames(self, entry: CacheEntry, numbers: Sequence[int]) -> np.ndarray:
+        """The frames of these numbers in an entry, from 0: uint8 (n, R, R, 3)."""
         return np.asarray(self._frames[[entry.first + number for number in numbers]])
 
-    def meshes(self, entry: Entry, numbers: Sequence[int]) -> np.ndarray:
-        """(n, 478, 3) float32: x and y in coordinates of the picture, z to the same scale; not a number where there is
-        no face."""
+    def meshes(self, entry: CacheEntry, numbers: Sequence[int]) -> np.ndarray:
+        """The face meshes in those frames.
+
+        Returns:
+            float32 (n, 478, 3). x and y are in coordinates of the picture, [-1, 1], and z is to the same scale. All
+            are NaN where there is no face.
+        """
         return from_fixed_point(self.landmarks(entry, numbers))
 
-    def landmarks(self, entry: Entry, numbers: Sequence[int]) -> np.ndarray:
-        """As they are kept: int16 (n, 478, 3)."""
+    def landmarks(self, entry: CacheEntry, numbers: Sequence[int]) -> np.ndarray:
+        """As `meshes`, but in fixed point: int16 (n, 478, 3)."""
         return np.asarray(self._landmarks[[entry.first + number for number in numbers]])
 
-    def mattes(self, entry: Entry, numbers: Sequence[int]) -> np.ndarray:
-        """uint8 (n, 64, 64), 255 where all is a person."""
+    def mattes(self, entry: CacheEntry, numbers: Sequence[int]) -> np.ndarray:
+        """The person mattes of those frames: uint8 (n, 64, 64), 255 where everything is a person."""
         return np.asarray(self._mattes[[entry.first + number for number in numbers]])
 
     @cached_property
@@ -98,94 +119,21 @@ class Cache:
         return _mapped(self.folder / "mattes.bin", np.uint8, (MATTE, MATTE))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the maps, which pickle would read whole."""
+        """Leave out the maps: pickle would read the whole files."""
         return {name: value for name, value in vars(self).items() if not isinstance(value, np.memmap)}
 
 
-class Filling:
-    """A cache that is added to; see `filling`."""
-
-    def __init__(self, folder: Path, resolution: int, entries: list[Entry]) -> None:
-        self.folder, self.resolution = folder, resolution
-        self.entries = {entry.digest: entry for entry in entries}
-
-    @property
-    def bytes(self) -> int:
-        """Taken by frames."""
-        return self._end * self.resolution**2 * 3
-
-    @property
-    def _end(self) -> int:
-        return max((entry.first + entry.count for entry in self.entries.values()), default=0)
-
-    def add(self, entry: Entry, batches: Iterable[np.ndarray]) -> Entry:
-        """Keep the frames, uint8 (B, R, R, 3), of a clip; `entry.first` and `entry.count` are set here.
-
-        What `batches` raises is passed on, and nothing of the clip counts. Raises MTAnimateError on a full disk.
-        """
-        first, count = self._end, 0
-        with self._writing("frames.bin") as file:
-            file.seek(first * self.resolution**2 * 3)
-            for batch in batches:
-                file.write(np.ascontiguousarray(batch).data)
-                count += len(batch)
-        return self._keep(replace(entry, first=first, count=count))
-
-    def add_faces(self, entry: Entry, landmarks: np.ndarray, mattes: np.ndarray) -> Entry:
-        """Keep int16 (count, 478, 3) and uint8 (count, 64, 64) beside an entry's frames. Raises as `add`."""
-        for name, values in (("landmarks.bin", landmarks), ("mattes.bin", mattes)):
-            with self._writing(name) as file:
-                file.seek(entry.first * values[0].nbytes)
-                file.write(np.ascontiguousarray(values).data)
-        return self._keep(replace(entry, faces=True))
-
-    def rename(self, entry: Entry, name: str, identity: str, split: str) -> Entry:
-        """Where the same content has another place by now."""
-        renamed = replace(entry, name=name, identity=identity, split=split)
-        return entry if renamed == entry else self._keep(renamed)
-
-    def read(self, entry: Entry, start: int, stop: int) -> np.ndarray:
-        """Frames start ... stop - 1 of an entry: uint8 (n, R, R, 3)."""
-        shape = (stop - start, self.resolution, self.resolution, 3)
-        size = self.resolution**2 * 3
-        frames = np.fromfile(self.folder / "frames.bin", np.uint8, shape[0] * size, offset=(entry.first + start) * size)
-        return frames.reshape(shape)
-
-    def _keep(self, entry: Entry) -> Entry:
-        self.entries[entry.digest] = entry
-        self.write_index()
-        return entry
-
-    def write_index(self) -> None:
-        content = {
-            "version": VERSION,
-            "resolution": self.resolution,
-            "entries": [asdict(entry) for entry in self.entries.values()],
-        }
-        try:
-            with replacing(self.folder / "index.json", _is_index) as partial:
-                partial.write_text(json.dumps(content, indent=0), "utf-8", newline="\n")
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
-
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[Any]:
-        """One of the files, to write anywhere in; on the disk to the last byte when the block ends."""
-        try:
-            with (self.folder / name).open("rb+") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
-
-
 @contextmanager
-def filling(folder: Path, resolution: int) -> Iterator[Filling]:
-    """A new cache, or one that is there, to add to; nobody else can meanwhile.
+def open_cache_writer(folder: Path, resolution: int) -> Iterator["CacheWriter"]:
+    """Open a cache to add to, or begin one. No other process can add to it meanwhile.
 
-    Raises InputError where one of another resolution is there, or files that are of none; MTAnimateError where
-    another process is filling it, or the folder cannot be written in.
+    Args:
+        folder: The cache; made where it is missing.
+        resolution: The side of its frames, in pixels.
+
+    Raises:
+        InputError: The folder has a cache of another resolution, or files that are not a cache's.
+        MTAnimateError: Another process is adding to it, or the folder cannot be written in.
     """
     lock = FileLock(folder / "lock")
     try:
@@ -203,56 +151,184 @@ def filling(folder: Path, resolution: int) -> Iterator[Filling]:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Raises InputError where there is no index, but a file of a name that a cache would write over.
+    """Raises InputError where there is no index, but a file that a cache would write over.
 
-    An empty lock is there from the first moment on.
+    An empty lock is not foreign: a cache has one from the first moment on.
     """
-    if not taken(folder / "index.json"):
+    if not is_cache(folder):
         lock = folder / "lock"
         refuse_foreign(
             "--out", [folder / name for name in _FILES] + [lock] * (lock.is_file() and lock.stat().st_size > 0)
         )
 
 
-def _open(folder: Path, resolution: int) -> Filling:
-    entries: list[Entry] = []
-    if (folder / "index.json").exists():
+def _open(folder: Path, resolution: int) -> "CacheWriter":
+    entries: list[CacheEntry] = []
+    earlier = taken(folder / _OLD_INDEX) and not taken(folder / _INDEX)
+    if is_cache(folder):
         there, entries = read_index(folder)
         if there != resolution:
             raise InputError(
                 f"the cache '{folder}' is of {there} x {there} pixels, not {resolution} x {resolution}: choose another"
             )
     try:
-        if not (folder / "index.json").exists():  # before all else: what there is without it is not ours
-            Filling(folder, resolution, []).write_index()
+        if not is_cache(folder):  # first of all: without an index, the other files would be foreign
+            CacheWriter(folder, resolution, []).write_index()
         for name in _FILES:
             (folder / name).touch()
-        begun = Filling(folder, resolution, _present(folder, resolution, entries))
-        begun.write_index()  # before anything is written where lost frames were
-        os.truncate(folder / "frames.bin", begun.bytes)  # what was being written when a process ended
+        writer = CacheWriter(folder, resolution, _present(folder, resolution, entries))
+        writer.write_index()  # before anything is written over frames that were lost
+        if earlier:
+            (folder / _OLD_INDEX).unlink()
+        os.truncate(folder / "frames.bin", writer.bytes)  # frames of a clip that was not finished
     except OSError as error:
         raise _unwritable(folder, error) from error
-    return begun
+    return writer
+
+
+class CacheWriter:
+    """Adds clips to a cache; `open_cache_writer` makes one.
+
+    Attributes:
+        entries: All entries by digest.
+    """
+
+    def __init__(self, folder: Path, resolution: int, entries: list[CacheEntry]) -> None:
+        self.folder, self.resolution = folder, resolution
+        self.entries = {entry.digest: entry for entry in entries}
+        self._end = max((entry.first + entry.count for entry in entries), default=0)  # where the next clip begins
+
+    @property
+    def bytes(self) -> int:
+        """The size of all frames."""
+        return self._end * self.resolution**2 * 3
+
+    def add(self, entry: CacheEntry, batches: Iterable[np.ndarray]) -> CacheEntry:
+        """Add a clip's frames.
+
+        Args:
+            entry: The clip; its `first` and `count` are set here.
+            batches: Its frames in order, uint8 (B, R, R, 3). If this raises an exception, nothing of the clip counts.
+
+        Returns:
+            The entry, complete.
+
+        Raises:
+            MTAnimateError: The disk is full.
+        """
+        first, count = self._end, 0
+        with self._writing("frames.bin") as file:
+            file.seek(first * self.resolution**2 * 3)
+            for batch in batches:
+                file.write(np.ascontiguousarray(batch).data)
+                count += len(batch)
+        return self._keep(replace(entry, first=first, count=count))
+
+    def add_faces(self, entry: CacheEntry, landmarks: np.ndarray, mattes: np.ndarray) -> CacheEntry:
+        """Add the landmarks, int16 (count, 478, 3), and mattes, uint8 (count, 64, 64), of an entry that was added.
+
+        Raises:
+            MTAnimateError: The disk is full.
+        """
+        for name, values in (("landmarks.bin", landmarks), ("mattes.bin", mattes)):
+            with self._writing(name) as file:
+                file.seek(entry.first * values[0].nbytes)
+                file.write(np.ascontiguousarray(values).data)
+        return self._keep(replace(entry, faces=True))
+
+    def rename(self, entry: CacheEntry, name: str, identity: str, split: str) -> CacheEntry:
+        """Change the name, identity and split of an entry, whose content has moved."""
+        renamed = replace(entry, name=name, identity=identity, split=split)
+        return entry if renamed == entry else self._keep(renamed)
+
+    def read(self, entry: CacheEntry, start: int, stop: int) -> np.ndarray:
+        """Frames start to stop - 1 of an entry: uint8 (n, R, R, 3)."""
+        shape = (stop - start, self.resolution, self.resolution, 3)
+        size = self.resolution**2 * 3
+        frames = np.fromfile(self.folder / "frames.bin", np.uint8, shape[0] * size, offset=(entry.first + start) * size)
+        return frames.reshape(shape)
+
+    def write_index(self) -> None:
+        """Write the whole index: one line for the cache, then one for each entry."""
+        header = {"version": _VERSIONS[_INDEX], "resolution": self.resolution}
+        lines = [json.dumps(value) + "\n" for value in (header, *map(asdict, self.entries.values()))]
+        try:
+            with replacing(self.folder / _INDEX, _is_index) as partial:
+                partial.write_text("".join(lines), "utf-8", newline="\n")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+    def _keep(self, entry: CacheEntry) -> CacheEntry:
+        """Add a line to the index. The index is not written anew: for many clips that would take hours."""
+        file = self.folder / _INDEX
+        size = file.stat().st_size
+        try:
+            with self._writing(_INDEX) as opened:
+                opened.seek(size)
+                opened.write((json.dumps(asdict(entry)) + "\n").encode())
+        except MTAnimateError:
+            os.truncate(file, size)  # half a line would spoil the next one
+            raise
+        self.entries[entry.digest] = entry
+        self._end = max(self._end, entry.first + entry.count)
+        return entry
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Any]:
+        """Open one of the files to write anywhere in; when the block ends, everything is on the disk."""
+        try:
+            with (self.folder / name).open("rb+") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether there is an index in the folder, of this version or an earlier one."""
+    return taken(folder / _INDEX) or taken(folder / _OLD_INDEX)
 
 
 def _is_index(file: Path) -> bool:
-    """By its beginning: it is written once for every clip."""
+    """Whether a file begins as an index does."""
     with file.open("rb") as opened:
         return opened.read(len(_BEGINNING)) == _BEGINNING
 
 
-def read_index(folder: Path) -> tuple[int, list[Entry]]:
-    """A cache's resolution and entries. Raises InputError where there is none, or one of another version."""
-    file = folder / "index.json"
+def read_index(folder: Path) -> tuple[int, list[CacheEntry]]:
+    """Read a cache's index.
+
+    Returns:
+        The resolution in pixels, and the entries in the order they were added.
+
+    Raises:
+        InputError: There is no index, it is of another version of mtanimate, or it is damaged.
+    """
+    name = _INDEX if taken(folder / _INDEX) else _OLD_INDEX
+    file = folder / name
     if not file.exists():
         raise InputError(f"no cache in '{folder}': make one with mtanimate data cache VIDEOS --out '{folder}'")
     try:
-        content = read_json(file)
-        if content["version"] != VERSION:
+        header, values = _read_lines(file) if name == _INDEX else _read_old(file)
+        if header["version"] != _VERSIONS[name]:
             raise InputError(f"the cache '{folder}' is of another version of mtanimate: make it anew")
-        return _resolution(content), [_entry(entry) for entry in content["entries"]]
+        entries = [_entry(value) for value in values]
+        return _resolution(header), list({entry.digest: entry for entry in entries}.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"'{file}' cannot be read ({error}): make the cache anew") from error
+
+
+def _read_lines(file: Path) -> tuple[Any, list[Any]]:
+    """The first line and the others. The last one is left out if it is unfinished: another process may be at it."""
+    whole, _, _ = read_bytes(file).rpartition(b"\n")
+    header, *values = map(parse_json, whole.split(b"\n"))
+    return header, values
+
+
+def _read_old(file: Path) -> tuple[Any, list[Any]]:
+    content = read_json(file)
+    return content, content["entries"]
 
 
 def _resolution(content: dict[str, Any]) -> int:
@@ -262,31 +338,19 @@ def _resolution(content: dict[str, Any]) -> int:
     return resolution
 
 
-def _entry(values: dict[str, Any]) -> Entry:
-    entry = Entry(**values)
+def _entry(values: dict[str, Any]) -> CacheEntry:
+    entry = CacheEntry(**values)
     if not all(type(number) is int and 0 <= number < _MOST_FRAMES for number in (entry.first, entry.count)):
         raise ValueError(f"frames {entry.first}, {entry.count}")
-    if not all(isinstance(text, str) for text in (entry.digest, entry.name, entry.identity, entry.split)):
+    if not all(isinstance(text, str) for text in (entry.digest, entry.name, entry.identity, entry.split, entry.rate)):
         raise ValueError("names that are no text")
     if entry.rate and not 0 < parse_fraction(entry.rate) <= _FASTEST:
         raise ValueError(f"rate {entry.rate}")
     return entry
 
 
-def to_fixed_point(meshes: np.ndarray) -> np.ndarray:
-    """(..., 478, 3), not a number where there is no face -> int16."""
-    limit = np.iinfo(np.int16).max
-    fixed = np.clip(np.rint(np.nan_to_num(meshes) / UNIT), -limit, limit).astype(np.int16)
-    return np.where(np.isnan(meshes), np.int16(NO_FACE), fixed)
-
-
-def from_fixed_point(landmarks: np.ndarray) -> np.ndarray:
-    """int16 -> float32, not a number where there is no face."""
-    return np.where(landmarks == NO_FACE, np.float32(np.nan), landmarks * np.float32(UNIT))
-
-
-def _present(folder: Path, resolution: int, entries: list[Entry]) -> list[Entry]:
-    """The entries whose frames the file is long enough for; without faces where those files are not."""
+def _present(folder: Path, resolution: int, entries: list[CacheEntry]) -> list[CacheEntry]:
+    """The entries whose frames are all in the file; without faces where those are not in their files."""
 
     def room(name: str, size: int) -> int:
         file = folder / name
@@ -311,3 +375,15 @@ def _unwritable(folder: Path, error: OSError) -> MTAnimateError:
         f"cannot write in the cache '{folder}' ({error.strerror}): make room, or choose another folder; the same "
         "command goes on"
     )
+
+
+def to_fixed_point(meshes: np.ndarray) -> np.ndarray:
+    """Convert (..., 478, 3) coordinates, NaN where there is no face, to int16 in steps of `UNIT`."""
+    limit = np.iinfo(np.int16).max
+    fixed = np.clip(np.rint(np.nan_to_num(meshes) / UNIT), -limit, limit).astype(np.int16)
+    return np.where(np.isnan(meshes), np.int16(NO_FACE), fixed)
+
+
+def from_fixed_point(landmarks: np.ndarray) -> np.ndarray:
+    """The opposite of `to_fixed_point`: int16 to float32."""
+    return np.where(landmarks == NO_FACE, np.float32(np.nan), landmarks * np.float32(UNIT))

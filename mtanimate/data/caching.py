@@ -1,4 +1,4 @@
-"""Use case `data cache`: every clip decoded once, its faces and people found once; see `Cache`."""
+"""The command `data cache`: decode every clip, and find faces and people in it, once; see `mtanimate.data.cache`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -8,26 +8,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtanimate.data.background import PersonMatte
-from mtanimate.data.cache import Entry, Filling, filling, to_fixed_point
-from mtanimate.data.clips import Clip, split_clips
-from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.data.packed_faces import PackedFaces
-from mtanimate.data.stills import find_stills
+from mtanimate.data.cache import CacheEntry, CacheWriter, open_cache_writer, to_fixed_point
+from mtanimate.data.clips import Clip, find_stills, split_clips
+from mtanimate.data.packing import PackedFaces
+from mtanimate.data.people import FaceLandmarks, PersonMatte
 from mtanimate.errors import InputError
-from mtanimate.video.crop import square_frames
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.footage import Footage
+from mtanimate.faces.detection import square_frames
+from mtanimate.video.footage import Footage, FrameFolder
 
 _AT_A_TIME = 32  # frames
 
 
 @dataclass
-class Result:
-    """clips, stills, frames: in the cache by now, of what was asked for; new: clips and stills that were added.
+class CacheResult:
+    """What was cached.
 
-    without_faces: clips and stills without landmarks and mattes. skipped: what could not be read, and why. gib: of all
-    frames in the cache.
+    Attributes:
+        cache: The folder.
+        resolution: The side of the frames, in pixels.
+        clips: The clips of the data set that are in the cache now.
+        stills: The stills of the data set that are in the cache now.
+        frames: The number of their frames.
+        new: The clips and stills that were added.
+        without_faces: The clips and stills without landmarks and mattes.
+        gib: The size of all frames in the cache.
+        skipped: What could not be read, and why.
     """
 
     cache: str
@@ -51,18 +56,26 @@ def cache_dataset(
     stills: Path | None = None,
     resolution: int = 256,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda line: None,
-) -> Result:
-    """Bring every clip below `videos`, and every picture in `stills` (default: `videos`/stills, where that lies
-    beside `videos`/train), into the cache `out`. What it has already is not made again.
+    log: Callable[[str], None] = lambda line: None,
+) -> CacheResult:
+    """Add a data set to a cache. What the cache has already is not decoded again.
 
-    progress(clips and stills done, of all). say: what is skipped or missing. Raises InputError for missing folders and
-    a cache of another resolution, MTAnimateError where the disk is full.
+    Args:
+        videos: The data set.
+        out: The cache; made where it is missing.
+        stills: A folder of pictures; by default `videos`/stills, if it lies beside `videos`/train.
+        resolution: The side of the frames, in pixels.
+        progress: Called with the number of clips and stills done, and of all.
+        log: Called with a line for everything that is skipped or missing.
+
+    Raises:
+        InputError: A folder is missing, or the cache has another resolution.
+        MTAnimateError: The disk is full.
     """
     items = _items(videos, stills)
     find = _Faces(videos / "faces.npz")
-    result = Result(str(out), resolution)
-    with filling(out, resolution) as cache:
+    result = CacheResult(str(out), resolution)
+    with open_cache_writer(out, resolution) as cache:
         before = set(cache.entries)
         for number, (clip, split) in enumerate(items, 1):
             try:
@@ -73,11 +86,11 @@ def cache_dataset(
                 _count(result, entry, new=entry.digest not in before)
             except InputError as error:
                 result.skipped.append(str(error))
-                say(f"skipped: {error}")
+                log(f"skipped: {error}")
             progress(number, len(items))
         result.gib = cache.bytes / 2**30
     if result.without_faces:
-        say(f"{result.without_faces} clips and stills are without landmarks and mattes: {find.missing}")
+        log(f"{result.without_faces} clips and stills are without landmarks and mattes: {find.missing}")
     return result
 
 
@@ -88,11 +101,11 @@ def cache_frames(
     room: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Bring the frames of the first clips, as many as fit into `room` bytes, into the cache `out`.
+    """Add the frames of the first clips to the cache `out`, as many as fit into `room` bytes.
 
-    A clip that cannot be read is left for whoever draws it to name. Raises as `cache_dataset`.
+    A clip that cannot be read is passed over: training names it when it is drawn. Raises as `cache_dataset`.
     """
-    with filling(out, resolution) as cache:
+    with open_cache_writer(out, resolution) as cache:
         for number, clip in enumerate(clips, 1):
             try:
                 digest = _digest(clip)
@@ -106,8 +119,8 @@ def cache_frames(
             progress(number, len(clips))
 
 
-def _put(cache: Filling, clip: Clip, split: str) -> Entry:
-    """The clip's entry, made where the cache has none. Raises InputError where it cannot be read."""
+def _put(cache: CacheWriter, clip: Clip, split: str) -> CacheEntry:
+    """The entry of a clip, which is added where it is missing. Raises InputError where it cannot be read."""
     digest = _digest(clip)
     if digest in cache.entries:
         return cache.rename(cache.entries[digest], clip.path.name, clip.identity, split)
@@ -121,9 +134,9 @@ def _digest(clip: Clip) -> str:
         raise InputError(f"{clip.path} cannot be read ({error.strerror}): check the file") from error
 
 
-def _add(cache: Filling, clip: Clip, split: str, digest: str, footage: Footage) -> Entry:
+def _add(cache: CacheWriter, clip: Clip, split: str, digest: str, footage: Footage) -> CacheEntry:
     rate = "" if isinstance(footage, FrameFolder) else str(footage.fps)
-    entry = Entry(digest, clip.path.name, clip.identity, split, first=0, count=0, rate=rate)
+    entry = CacheEntry(digest, clip.path.name, clip.identity, split, first=0, count=0, rate=rate)
     return cache.add(entry, _squares(footage, cache.resolution))
 
 
@@ -133,7 +146,7 @@ def _squares(footage: Footage, resolution: int) -> Iterator[np.ndarray]:
 
 
 def _items(videos: Path, stills: Path | None) -> list[tuple[Clip, str]]:
-    """Clips and stills, and their splits."""
+    """All clips and stills, each with its split."""
     if stills is None and (videos / "train").is_dir() and (videos / "stills").is_dir():
         stills = videos / "stills"
     split = split_clips(videos, 0.0, 0)
@@ -144,9 +157,10 @@ def _items(videos: Path, stills: Path | None) -> list[tuple[Clip, str]]:
 
 
 class _Faces:
-    """By digest from a packed data set's file, where there is one; else by MediaPipe, where there is one.
+    """Landmarks and mattes from a packed data set, if it is one; else by MediaPipe, if it is installed.
 
-    missing: why some could not be had.
+    Attributes:
+        missing: Why MediaPipe could not be used, or "".
     """
 
     def __init__(self, packed: Path) -> None:
@@ -154,12 +168,12 @@ class _Faces:
         self._found: tuple[FaceLandmarks, PersonMatte] | None = None
         self.missing = ""
 
-    def __call__(self, cache: Filling, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
-        """Of all frames of an entry: landmarks and mattes as a cache keeps them; None where they cannot be had."""
+    def __call__(self, cache: CacheWriter, entry: CacheEntry) -> tuple[np.ndarray, np.ndarray] | None:
+        """The landmarks and mattes of all frames of an entry, as a cache has them; None where there is no way."""
         packed = self._packed(entry.digest, entry.count) if self._packed is not None else None
         return packed or self._find(cache, entry)
 
-    def _find(self, cache: Filling, entry: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+    def _find(self, cache: CacheWriter, entry: CacheEntry) -> tuple[np.ndarray, np.ndarray] | None:
         if self.missing:
             return None
         try:
@@ -176,7 +190,7 @@ class _Faces:
         return np.concatenate(landmarks), np.concatenate(mattes)
 
 
-def _count(result: Result, entry: Entry, *, new: bool) -> None:
+def _count(result: CacheResult, entry: CacheEntry, *, new: bool) -> None:
     result.clips += entry.split != "stills"
     result.stills += entry.split == "stills"
     result.frames += entry.count

@@ -1,4 +1,4 @@
-"""Look a data set over before training: what is broken, what is odd, and how fast it can be read."""
+"""The command `data check`: what is damaged or odd in a data set, and how fast it can be read."""
 
 import os
 import time
@@ -14,15 +14,14 @@ from mtanimate.data.clips import Clip, Split, identity_of, left_out, look_throug
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.footage import Footage
+from mtanimate.video.footage import Footage, FrameFolder
 
 MEASURED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """One clip, every frame of it decoded. problem: why training would skip it, or ""."""
+class ClipFindings:
+    """What was found in one clip. problem: Why training would skip it, or ""."""
 
     clip: Clip
     reader: Footage | None = None
@@ -35,11 +34,20 @@ class Look:
 
 @dataclass
 class Findings:
-    """problems: of clips that training would skip. warnings: of clips that it takes, but perhaps should not.
+    """What was found in a data set.
 
-    sizes: clips by "WIDTHxHEIGHT". seconds: of the videos; folders of frames have no rate and count for none.
-    known_by: by what people are.
-    samples_per_second: pairs of frames, decoded at random positions and augmented; None where no clip is whole.
+    Attributes:
+        train: The number of clips to train on.
+        test: The number of clips that are held out.
+        split: How they were divided.
+        identities: The number of people.
+        known_by: How people are told apart.
+        frames: The number of frames.
+        seconds: The length of all videos; folders of frames have no rate and do not count.
+        sizes: The number of clips by "WIDTHxHEIGHT".
+        problems: A line for each clip that training would skip.
+        warnings: Lines about clips that training uses, but perhaps should not.
+        samples_per_second: Pairs of frames that were decoded and augmented; None where no clip could be read.
     """
 
     train: int
@@ -62,29 +70,35 @@ def check_dataset(
     processes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Findings:
-    """Decode every clip below `folder` once and draw pairs for a few seconds, as training would.
+    """Decode every clip of a data set, and draw pairs for a few seconds, as training would.
 
-    processes: that decode when pairs are drawn; 0: none but this one. progress(clips looked at, clips in all).
-    Raises InputError where the folder is missing or has no clips.
+    Args:
+        folder: The data set.
+        config: The settings to draw pairs by.
+        processes: How many processes decode while pairs are drawn; 0 for this one alone.
+        progress: Called with the number of clips checked, and of all clips.
+
+    Raises:
+        InputError: The folder is missing or has no clips.
     """
     split = split_clips(folder, config.data.test_share, config.training.seed)
     clips = split.train + split.test
-    looks = _look_at(clips, progress)
+    examined = _examine_all(clips, progress)
     people = len({clip.identity for clip in clips})
     findings = Findings(len(split.train), len(split.test), split.how, people, split.known_by)
-    good = [look for look in looks if not look.problem]
-    findings.problems = [look.problem for look in looks if look.problem]
-    findings.frames = sum(look.frames for look in good)
-    findings.seconds = sum(look.seconds for look in good)
-    findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(look.size for look in good).most_common()}
+    good = [found for found in examined if not found.problem]
+    findings.problems = [found.problem for found in examined if found.problem]
+    findings.frames = sum(found.frames for found in good)
+    findings.seconds = sum(found.seconds for found in good)
+    findings.sizes = {f"{w}x{h}": count for (w, h), count in Counter(found.size for found in good).most_common()}
     findings.warnings = [
         *left_out(folder, look_through(folder)[1]),
         *_doubtful(split),
-        *(line for look in good for line in _odd(look, config.model.resolution)),
+        *(line for found in good for line in _odd(found, config.model.resolution)),
         *_duplicates(good),
         *_in_both({clip.identity for clip in split.train}, {clip.identity for clip in split.test}),
     ]
-    readers = {look.clip: look.reader for look in good if look.reader is not None}
+    readers = {found.clip: found.reader for found in good if found.reader is not None}
     train = [clip for clip in split.train if clip in readers]
     if train:
         dataset = PairDataset(train, config)
@@ -94,7 +108,7 @@ def check_dataset(
 
 
 def samples_per_second(dataset: PairDataset, processes: int) -> float:
-    """Pairs a second that the loader delivers when nothing else runs, over a few seconds."""
+    """Pairs per second that the loader delivers when nothing else runs, measured over a few seconds."""
     batches = load_batches(dataset, start=0, processes=processes, pinned=False)
     next(batches)  # processes start
     started, pairs = time.monotonic(), 0
@@ -103,55 +117,57 @@ def samples_per_second(dataset: PairDataset, processes: int) -> float:
     return pairs / (time.monotonic() - started)
 
 
-def _look_at(clips: list[Clip], progress: Callable[[int, int], None]) -> list[Look]:
-    looks: dict[Clip, Look] = {}
+def _examine_all(clips: list[Clip], progress: Callable[[int, int], None]) -> list[ClipFindings]:
+    examined: dict[Clip, ClipFindings] = {}
     stopped = Event()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(look_at, clip, stopped) for clip in clips]
+        futures = [pool.submit(_examine, clip, stopped) for clip in clips]
         try:
             for future in as_completed(futures):
-                look = future.result()
-                looks[look.clip] = look
-                progress(len(looks), len(clips))
+                found = future.result()
+                examined[found.clip] = found
+                progress(len(examined), len(clips))
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [looks[clip] for clip in clips]
+    return [examined[clip] for clip in clips]
 
 
-def look_at(clip: Clip, stopped: Event) -> Look:
-    """stopped: ends it early."""
+def _examine(clip: Clip, stopped: Event) -> ClipFindings:
+    """Decode every frame of a clip. stopped: Ends this early."""
     try:
         reader = clip.open()
         for _ in reader.batches(8):
             if stopped.is_set():
-                return Look(clip)
+                return ClipFindings(clip)
     except InputError as error:
-        return Look(clip, problem=str(error))
+        return ClipFindings(clip, problem=str(error))
     seconds = 0.0 if isinstance(reader, FrameFolder) else float(reader.frame_count / reader.fps)
-    return Look(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), clip.digest())
+    return ClipFindings(clip, reader, reader.frame_count, seconds, (reader.width, reader.height), clip.digest())
 
 
-def _odd(look: Look, resolution: int) -> list[str]:
-    width, height = look.size
+def _odd(found: ClipFindings, resolution: int) -> list[str]:
+    width, height = found.size
     lines = []
     if min(width, height) < resolution:
-        lines.append(f"{look.clip.path} is {width} x {height}: smaller than the {resolution} it is trained at, blurred")
+        lines.append(
+            f"{found.clip.path} is {width} x {height}: smaller than the {resolution} it is trained at, blurred"
+        )
     if width != height:
-        lines.append(f"{look.clip.path} is {width} x {height}: its rims beside the centred square are not used")
+        lines.append(f"{found.clip.path} is {width} x {height}: its rims beside the centred square are not used")
     return lines
 
 
-def _duplicates(looks: list[Look]) -> list[str]:
+def _duplicates(examined: list[ClipFindings]) -> list[str]:
     same = defaultdict(list)
-    for look in looks:
-        same[look.digest].append(str(look.clip.path))
+    for found in examined:
+        same[found.digest].append(str(found.clip.path))
     return [f"{paths[0]} is the same as {', '.join(paths[1:])}" for paths in same.values() if len(paths) > 1]
 
 
 def _doubtful(split: Split) -> list[str]:
-    """Folders by which people are known, or perhaps should be: what nobody but the user can tell."""
+    """Lines about folders that stand for a person, or perhaps should: only the user can tell."""
     homes = defaultdict(list)
     for clip in split.train + split.test:
         if identity_of(clip.path.stem) == clip.path.stem:  # its name says no person

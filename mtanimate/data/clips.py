@@ -1,4 +1,4 @@
-"""Which clips a data set has, whose they are, and which are held out."""
+"""The clips and stills of a data set: where they are, whom they show, and which are held out."""
 
 import os
 from collections import defaultdict
@@ -10,26 +10,25 @@ import numpy as np
 
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
-from mtanimate.video.folder import FrameFolder, is_picture
-from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, open_footage
+from mtanimate.video.footage import VIDEO_SUFFIXES, Footage, FrameFolder, is_picture, open_footage
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video, or a folder of frames, and its subject, by its name or its folder."""
+    """A video or a folder of frames, and the person in it, known by its name or its folder."""
 
     path: Path
     identity: str
 
     def open(self) -> Footage:
-        """Raises InputError where it is broken, or a single frame: nothing moves."""
+        """Open it to read. Raises InputError where it is damaged, or has a single frame, in which nothing moves."""
         reader = open_footage(self.path)
         if reader.frame_count < 2:
             raise InputError(f"{self.path} has {reader.frame_count} frame: a clip needs two, or nothing moves")
         return reader
 
     def digest(self) -> str:
-        """The SHA-256 of what is in it, whatever its name."""
+        """The SHA-256 of its content, whatever its name. Raises OSError where it cannot be read."""
         return sha256(*sorted(self.path.iterdir()) if self.path.is_dir() else [self.path])
 
 
@@ -37,22 +36,28 @@ class Still(Clip):
     """A single picture."""
 
     def open(self) -> Footage:
-        """Of an animation, the first frame. Raises InputError where it is broken."""
+        """Open it to read; of an animation, the first frame. Raises InputError where it is damaged."""
         return FrameFolder(self.path)
 
 
 def identity_of(name: str) -> str:
-    """Whose clip of this name it is: what stands before the first `#`, or without one before the first `__`.
+    """The person in a clip of this name: the part before the first `#`; without one, before the first `__`.
 
-    The field joins person, video and frames by `#`, and its video codes may have `__` in them.
+    Published data sets join person, video and frames by `#`, and their video codes may contain `__`.
     """
     return name.partition("#" if "#" in name else "__")[0]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Clips to train on, clips of other people that are held out, how they were told apart, and by what their people
-    are known."""
+    """A data set, divided.
+
+    Attributes:
+        train: The clips to train on.
+        test: The clips of other people, held out.
+        how: For the user, how they were divided.
+        known_by: For the user, how people are told apart.
+    """
 
     train: list[Clip]
     test: list[Clip]
@@ -75,8 +80,18 @@ def find_clips(folder: Path) -> list[Clip]:
     return _identified({path: path.relative_to(folder) for path in paths})[0]
 
 
+def find_stills(folder: Path) -> list[Still]:
+    """The pictures in a folder, sorted by name. Raises InputError where it is missing or has none."""
+    if not folder.is_dir():
+        raise InputError(f"no folder of stills '{folder}': give a folder of pictures")
+    files = sorted(file for file in folder.iterdir() if is_picture(file))
+    if not files:
+        raise InputError(f"no pictures in the folder of stills '{folder}'")
+    return [Still(file, identity_of(file.stem)) for file in files]
+
+
 def look_through(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The videos and folders of frames at any depth below a folder, and the files that are neither. Both sorted."""
+    """The videos and folders of frames at any depth below a folder, and the files that are neither; both sorted."""
     clips: list[Path] = []
     others: list[Path] = []
     for here, subfolders, files in folders_below(folder):
@@ -88,10 +103,10 @@ def look_through(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[Path], list[Path]]]:
-    """A folder and all below it, with the folders and the files in each; hidden ones left out.
+    """Walk through a folder and all below it: each, with the folders and files in it, without hidden ones.
 
-    Links are followed, and every folder comes once: a link may lead to a folder that it is in. Where there are several
-    ways to one, the way without links counts.
+    Links are followed, but each folder comes only once, as a link may lead to a folder that contains it. A folder that
+    can be reached without links comes by that path.
     """
     seen: set[Path] = set()
     starts = [top]
@@ -108,7 +123,7 @@ def folders_below(top: Path) -> Iterator[tuple[Path, list[Path], list[Path]]]:
 
 
 def left_out(folder: Path, files: Sequence[Path]) -> list[str]:
-    """A line for the user about files in a folder that are not looked at, by their endings; none without such files."""
+    """A line for the user about the files in a folder that are not used, by their endings; none without such files."""
     endings: dict[str, list[Path]] = {}
     for file in files:
         endings.setdefault(file.suffix.lower() or "no ending", []).append(file)
@@ -118,10 +133,13 @@ def left_out(folder: Path, files: Sequence[Path]) -> list[str]:
 
 
 def _identified(places: Mapping[Path, Path]) -> tuple[list[Clip], str]:
-    """The clips at these paths, in that order, and by what their people are known.
+    """The clips at these paths, in that order, and how people are told apart, for the user.
 
-    places: of each path where it is below the data set, or below its folder train or test. Where names that say no
-    person (00001.mp4) occur in several folders, they number a folder's clips: the uppermost folder is the person.
+    Where the same names without a person (00001.mp4) occur in several folders, they number the clips of a folder: the
+    uppermost folder is the person then.
+
+    Args:
+        places: Each path, and where it is below the data set, or below its folder train or test.
     """
     unnamed = [path for path, place in places.items() if len(place.parts) > 1 and identity_of(path.stem) == path.stem]
     homes = defaultdict(set)
@@ -135,16 +153,19 @@ def _identified(places: Mapping[Path, Path]) -> tuple[list[Clip], str]:
 
 
 def split_clips(folder: Path, test_share: float, seed: int) -> Split:
-    """Folders `train` and `test` where there are any, else identities drawn by `seed`.
+    """Divide a data set by its folders `train` and `test`, where there are any; else hold out people at random.
 
-    People are told apart as in `find_clips`, by train and test together.
+    Args:
+        folder: The data set.
+        test_share: The share of people to hold out; of fewer than 1 / (2 test_share) people, none are.
+        seed: Determines which.
 
-    test_share: of the identities to hold out; of fewer than 1 / (2 test_share) identities none is.
-    Raises InputError where there is nothing to train on.
+    Raises:
+        InputError: There are no clips.
     """
     train, test = folder / "train", folder / "test"
     roots = [train if train.is_dir() else folder, *([test] if test.is_dir() else [])]
-    # Of a clip in two of them, the later counts: the folder test inside of the data set.
+    # A clip below both roots belongs to the later one, the folder test.
     places = {clip.path: clip.path.relative_to(root) for root in roots for clip in find_clips(root)}
     clips, known_by = _identified(places)
     if len(roots) > 1 or train.is_dir():

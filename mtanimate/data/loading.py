@@ -1,4 +1,4 @@
-"""From pairs to batches: shuffled epochs, shared out over workers, read ahead by other processes."""
+"""Batches of pairs: shuffled epochs, divided between workers, decoded ahead by other processes."""
 
 import errno
 import traceback
@@ -13,20 +13,27 @@ from torch.utils.data import DataLoader, Sampler, get_worker_info
 from mtanimate.data.augmentation import Recipe, augment
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.models.losses.equivariance import Transform
+from mtanimate.models.losses.motion import Transform
 from mtanimate.signals import ENDING, leave_to_parent
 
-AHEAD = 4  # batches that a reading process prepares
+AHEAD = 4  # batches that a decoding process prepares
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step trains on. source, driving: (B, 3, R, R) in [0, 1]. transform: B of them. landmarks: (2, B, 478, 2),
-    of the sources, then of the driving frames; not a number where there is no face. people: (2, B, 1, R, R), how much
-    of each pixel is a person, of pairs before another background; 1 throughout those before their own, None where all
-    are.
-    clips, skipped: as in `Pair`. faces: the numbers of the sources that have one, and those of the driving frames;
-    None without landmarks.
+    """What a step trains on.
+
+    Attributes:
+        source: (B, 3, R, R) in [0, 1].
+        driving: The same shape.
+        transform: The transforms of the equivariance loss, of B pairs.
+        landmarks: (2, B, 478, 2) in coordinates: of the sources, then of the driving frames; NaN where there is no
+            face. None where no loss needs them.
+        people: (2, B, 1, R, R) in [0, 1]: how much of each pixel is a person. 1 throughout pairs that have their own
+            background; None where all have.
+        clips: As in `Pair`.
+        skipped: As in `Pair`.
+        faces: The indices of the sources that have a face, and those of the driving frames; None without landmarks.
     """
 
     source: Tensor
@@ -41,8 +48,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class RawBatch:
-    """What the loader reads: raw frames (2, B, 3, R, R) uint8, and the recipe that makes pictures of them on the device
-    that trains. The rest as in `Batch`.
+    """What the loader reads: frames, uint8 (2, B, 3, R, R), and the recipe by which the device augments them.
+
+    Everything else is as in `Batch`.
     """
 
     frames: Tensor
@@ -54,7 +62,7 @@ class RawBatch:
     faces: tuple[Tensor, Tensor] | None
 
     def shared(self) -> "RawBatch":
-        """In memory that other processes read. Raises RuntimeError where there is no room."""
+        """Move it to memory that other processes can read. Raises RuntimeError where there is no room."""
         return self._each(Tensor.share_memory_)
 
     def pin_memory(self) -> "RawBatch":
@@ -64,7 +72,7 @@ class RawBatch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def augmented(self) -> Batch:
-        """Pictures laid out channels-last, as convolutions are fastest with."""
+        """Augment the frames. Pictures have the channels-last layout, with which convolutions are fastest."""
         pictures, people = augment(self.frames, self.recipe)
         source, driving = (frames.contiguous(memory_format=torch.channels_last) for frames in pictures)
         return Batch(source, driving, self.transform, self.landmarks, people, self.clips, self.skipped, self.faces)
@@ -82,7 +90,7 @@ def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:
         if isinstance(item, Unreadable):
             return item
         pairs.append(item)
-    # Laid out as they are in files and caches, colours last: copied in one go.
+    # Stacked with colours last, as they are in files and caches: this is a single copy.
     frames = torch.stack([pair.frames.permute(0, 2, 3, 1) for pair in pairs], dim=1).permute(0, 1, 4, 2, 3)
     transform = Transform(
         torch.cat([pair.transform.theta for pair in pairs]),
@@ -98,16 +106,16 @@ def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:
     skipped = [line for pair in pairs for line in pair.skipped]
     recipe = Recipe.stack([pair.recipe for pair in pairs])
     batch = RawBatch(frames, recipe, transform, landmarks, [pair.clip for pair in pairs], skipped, faces)
-    # By itself PyTorch shares it in a thread, where a failure is printed and the batch waited for without end.
+    # PyTorch itself would do this in a thread, where a failure is only printed, and the batch is waited for forever.
     return batch if get_worker_info() is None else batch.shared()
 
 
 class EndlessEpochs(Sampler[list[tuple[int, int]]]):
-    """Batches of (pair number, entry), epoch after epoch, from pair `start` on.
+    """Batches of (number of the pair, entry), epoch after epoch, from pair `start` on.
 
-    Each epoch is a permutation of all entries, `repeats` times over; a batch may reach from one epoch into the
-    next. Pairs n, n + 1, ... of a run's step lie side by side: worker `rank` of `count` takes its stretch, in
-    `parts` batches. So none is left out or taken twice, whatever the number of workers.
+    Each epoch is a permutation of all entries, `repeats` times each; a batch may reach into the next epoch. The pairs
+    of a step have consecutive numbers, of which worker `rank` of `count` takes its share, in `parts` batches. So no
+    pair is left out or taken twice, with any number of workers.
     """
 
     def __init__(
@@ -141,11 +149,19 @@ class EndlessEpochs(Sampler[list[tuple[int, int]]]):
 def load_batches(
     dataset: PairDataset, *, start: int, processes: int, pinned: bool, rank: int = 0, count: int = 1
 ) -> Iterator[RawBatch]:
-    """Batches without end from pair number `start` on, of worker `rank` of `count`.
+    """Endless batches of one worker.
 
-    processes: that decode ahead; 0: decoding happens when a batch is asked for. The batches are the same.
-    Raises InputError where no clip can be read, MTAnimateError where the system ends such a process, or has no shared
-    memory for its batches.
+    Args:
+        dataset: The pairs.
+        start: The number of the first pair.
+        processes: How many processes decode ahead; 0 decodes when a batch is asked for. The batches are the same.
+        pinned: Whether to put batches into pinned memory, from which a GPU copies faster.
+        rank: The number of the worker.
+        count: The number of workers.
+
+    Raises:
+        InputError: No clip can be read.
+        MTAnimateError: The system ended a decoding process, or has no shared memory for its batches.
     """
     training = dataset.config.training
     epochs = EndlessEpochs(
@@ -166,7 +182,7 @@ def load_batches(
         pin_memory=pinned,
         prefetch_factor=AHEAD if processes else None,
         worker_init_fn=_start_process,
-        generator=torch.Generator(),  # it draws a seed at each start; not from the run's generator
+        generator=torch.Generator(),  # a seed is drawn from it at each start, not from the run's generator
     )
     try:
         for batch in loader:
@@ -174,19 +190,19 @@ def load_batches(
                 raise InputError(batch.message)
             yield batch
     except Exception as error:
-        # Its frames hold the loader, whose processes end with it; else they are waited for when this process ends.
+        # The traceback's frames hold the loader. Without it, the loader's processes end now, not with this process.
         traceback.clear_frames(error.__traceback__)
         if "shared memory" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC:
             raise MTAnimateError(
-                "processes that decode hand over by shared memory, which is full: give more (docker run "
+                "shared memory, by which decoding processes pass batches on, is full: give more (docker run "
                 "--shm-size=4g), or lower --workers, down to 0"
             ) from error
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-            raise MTAnimateError("a process that decodes was ended: is memory short? Then lower --workers") from error
+            raise MTAnimateError("a process that decodes was ended: if memory is short, lower --workers") from error
         raise
 
 
 def _start_process(number: int) -> None:
-    """One thread each; and signals that are sent to the whole group end the run by way of the main process."""
+    """Use one thread, and leave signals that are sent to the whole process group to the main process."""
     torch.set_num_threads(1)
     leave_to_parent(*ENDING)

@@ -1,48 +1,128 @@
-"""Rows -> the figures of an evaluation, as `--json` prints them."""
+"""Means and medians over videos, with their confidence intervals."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from mtanimate.evaluation.rows import Row
-from mtanimate.evaluation.statistics import interval, mean, median, median_interval
+import numpy as np
+
+from mtanimate.evaluation.clip_results import ClipResult
+from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import Metric, added
-from mtanimate.metrics.mesh_gestures import GESTURES
+
+RESAMPLES = 10_000
+METHOD = (
+    f"95 % percentile bootstrap, {RESAMPLES} resamples of identities with all their videos (videos of one person are "
+    "not independent), seed 0"
+)
+
+PAIRS_METHOD = (
+    f"95 % percentile bootstrap, {RESAMPLES} resamples of all people, sources and drivers, seed 0: a pair counts as "
+    "often as its source was drawn times as often as its driver was (pairs that share a person are not independent)"
+)
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are not None; None where there is none."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """The median of the values that are not None; None where there is none."""
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None
+
+
+def interval(values: Sequence[float | None], identities: Sequence[str]) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of `mean`, resampled as METHOD says.
+
+    Args:
+        values: One value per video; None does not count.
+        identities: One identity per video.
+
+    Returns:
+        The lower and the upper bound; None for fewer than two identities.
+    """
+    there = [(value, identity) for value, identity in zip(values, identities, strict=True) if value is not None]
+    names = sorted({identity for _, identity in there})
+    if len(names) < 2:
+        return None
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    for value, identity in there:
+        sums[names.index(identity)] += value
+        counts[names.index(identity)] += 1
+    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def median_interval(values: Sequence[float | None], pairs: Sequence[tuple[str, str]]) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of `median`, resampled as PAIRS_METHOD says (Owen, The pigeonhole bootstrap, 2007).
+
+    Args:
+        values: One value per pair; None does not count.
+        pairs: Source and driver of each pair.
+
+    Returns:
+        The lower and the upper bound; None for fewer than two different pairs.
+    """
+    there = sorted((value, pair) for value, pair in zip(values, pairs, strict=True) if value is not None)
+    if len({pair for _, pair in there}) < 2:
+        return None
+    ranked = np.array([value for value, _ in there])
+    names = sorted({name for _, pair in there for name in pair})
+    sources, drivers = ([names.index(pair[role]) for _, pair in there] for role in (0, 1))
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    counts = (drawn[:, sources] * drawn[:, drivers]).cumsum(axis=1)
+    counts = counts[counts[:, -1] > 0]  # resamples in which a pair is left
+    half = counts[:, -1:] / 2
+    medians = (ranked[(counts >= half).argmax(axis=1)] + ranked[(counts > half).argmax(axis=1)]) / 2
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return float(low), float(high)
+
 
 WORST = 3
 
 
-def summarise(rows: Sequence[Row], metrics: Sequence[Metric], reasons: dict[str, str]) -> dict[str, Any]:
-    """rows: of one evaluation, at least one. reasons: why a metric was not measured, by its name.
+def summarise(clips: Sequence[ClipResult], metrics: Sequence[Metric], reasons: dict[str, str]) -> dict[str, Any]:
+    """The figures of an evaluation, as `result.json` has them.
 
-    `metrics` are means over videos, each counting alike; `over_frames` pools the frames of all videos, as the
-    field's scripts do. A figure that there is not is None, and `reasons` says why.
+    `metrics` are means over videos, in which every video counts alike; `over_frames` pools the frames of all videos,
+    as the field's scripts do. A figure that could not be measured is None, and `reasons` says why.
+
+    Args:
+        clips: The results of its clips, at least one.
+        metrics: What was measured.
+        reasons: Why a metric was not measured, by its name.
     """
-    generated, *others = rows[0].series
-    result: dict[str, Any] = {"videos": len(rows), "frames": sum(row.frames for row in rows)}
-    result |= figures(rows, generated, metrics)
+    generated, *others = clips[0].series
+    result: dict[str, Any] = {"videos": len(clips), "frames": sum(clip.frames for clip in clips)}
+    result |= figures(clips, generated, metrics)
     for series in others:
-        result[series] = figures(rows, series, metrics)
-    result["worst"] = {metric.name: worst(rows, generated, metric) for metric in metrics}
+        result[series] = figures(clips, series, metrics)
+    result["worst"] = {metric.name: worst(clips, generated, metric) for metric in metrics}
     result["without_subject"] = {
-        series: sum(row.without_subject[series] for row in rows) for series in rows[0].without_subject
+        series: sum(clip.without_subject[series] for clip in clips) for series in clips[0].without_subject
     }
-    if rows[0].gestures:
-        result["gestures"] = gestures(rows)
+    if clips[0].gestures:
+        result["gestures"] = gestures(clips)
     empty = [metric.name for metric in metrics if result["metrics"][metric.name] is None]
     result["reasons"] = {name: reasons.get(name, _why_empty(name)) for name in empty}
-    seconds = {what: sum(row.seconds[what] for row in rows) for what in rows[0].seconds}
+    seconds = {what: sum(clip.seconds[what] for clip in clips) for what in clips[0].seconds}
     result["milliseconds_per_frame"] = {what: 1000 * spent / result["frames"] for what, spent in seconds.items()}
     return result
 
 
-def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """Of one series: the mean and the median over videos of each metric, the mean's interval, and the figure over all
+def figures(clips: Sequence[ClipResult], series: str, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """Of each metric in one series: the mean and the median over videos, the mean's interval, and the figure over all
     frames together."""
-    values = {metric.name: [row.value(series, metric) for row in rows] for metric in metrics}
-    identities = [row.identity for row in rows]
+    values = {metric.name: [clip.value(series, metric) for clip in clips] for metric in metrics}
+    identities = [clip.identity for clip in clips]
     pooled: dict = {}
-    for row in rows:
-        pooled = added(pooled, row.series[series])
+    for clip in clips:
+        pooled = added(pooled, clip.series[series])
     return {
         "metrics": {name: mean(each) for name, each in values.items()},
         "medians": {name: median(each) for name, each in values.items()},
@@ -51,13 +131,16 @@ def figures(rows: Sequence[Row], series: str, metrics: Sequence[Metric]) -> dict
     }
 
 
-def gestures(rows: Sequence[Row]) -> dict[str, Any]:
-    """Of each gesture: the medians, over the pairs that count and are seen, of correlation and gain, with intervals;
-    how many such pairs there are, and how many count, but cannot be seen."""
-    people = [(row.source, row.identity) for row in rows]
+def gestures(clips: Sequence[ClipResult]) -> dict[str, Any]:
+    """Of each gesture: the medians of correlation and gain over pairs, with intervals.
+
+    `pairs` is how many pairs the medians are over. `missing` is how many more have a driver that makes the gesture, but
+    a generated face in which it cannot be seen.
+    """
+    people = [(clip.source, clip.identity) for clip in clips]
     found: dict[str, Any] = {}
     for name in GESTURES:
-        each = [row.gestures[name] for row in rows]
+        each = [clip.gestures[name] for clip in clips]
         correlations, gains = [one["correlation"] for one in each], [one["gain"] for one in each]
         pairs = sum(gain is not None for gain in gains)
         found[name] = {
@@ -69,9 +152,9 @@ def gestures(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def worst(rows: Sequence[Row], series: str, metric: Metric) -> list[dict[str, Any]]:
-    """The videos with the worst figures of this metric, the worst first."""
-    there = [(value, row.name) for row in rows if (value := row.value(series, metric)) is not None]
+def worst(clips: Sequence[ClipResult], series: str, metric: Metric) -> list[dict[str, Any]]:
+    """The videos that the metric rates worst, the worst first."""
+    there = [(value, clip.name) for clip in clips if (value := clip.value(series, metric)) is not None]
     there.sort(reverse=metric.better == "lower")
     return [{"video": name, "value": value} for value, name in there[:WORST]]
 

@@ -1,1 +1,1 @@
-"""Use case `export`: a trained network -> graphs that run without this package's classes, compared with PyTorch."""
+"""The command `mtanimate export`: networks as programs that run without this package."""

@@ -1,4 +1,4 @@
-"""The walk of an export: checkpoint -> programs -> files -> run and compared -> the folder."""
+"""The command `mtanimate export`: traces, converts and writes a network, and compares it with PyTorch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,27 +8,30 @@ from typing import Any
 
 from torch import Tensor
 
-from mtanimate.backends.exported import Exported
-from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import Manifest, digests, foreign_in
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.export.comparison import Differences, compare
-from mtanimate.export.formats import check_format, save_models, save_programs, to_onnx
-from mtanimate.export.frames import calibration_frames, synthetic_frames
-from mtanimate.export.programs import trace
-from mtanimate.export.quantising import quantised
+from mtanimate.export.parity import Differences, calibration_frames, compare, synthetic_frames
+from mtanimate.export.programs import check_format, save_models, save_programs, to_onnx, trace
+from mtanimate.export.quantisation import quantise_models
 from mtanimate.files import replacing_folder, sha256, taken
+from mtanimate.inference.backends import ExportedNetwork
+from mtanimate.inference.manifest import Manifest, digests, foreign_in, graphs_of
 from mtanimate.models.animator import Animator
-from mtanimate.places import check_not_input, claim
-from mtanimate.video.files import check_folder
+from mtanimate.outputs import check_folder, check_not_input, claim
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was written, as `--json` prints it. int8: the parts of the network that are; float32: of those that could
-    be, the ones that are not. frames: what it was compared with: calibration, or synthetic."""
+class ExportResult:
+    """What was written, as `--json` prints it.
+
+    Attributes:
+        bytes: of all files.
+        differences: from PyTorch.
+        frames: what it was compared on: `calibration` or `synthetic`.
+        int8: parts of the network in int8.
+        float32: parts that could be in int8 and are not.
+    """
 
     out: str
     format: str
@@ -54,14 +57,23 @@ def export(
     precision: str = "fp32",
     calibrate: Sequence[Path] = (),
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> Report:
-    """Write a checkpoint's network as graphs in `format` (torch, onnx, openvino) into the folder `out`, run them, and
-    compare what they give with PyTorch.
+    log: Callable[[str], None] = lambda line: None,
+) -> ExportResult:
+    """Writes a checkpoint's network as graphs, runs them, and compares the results with PyTorch.
 
-    precision: fp32, fp16 or int8, which needs `calibrate`: videos, folders of frames, pictures. say: gets each step.
-    Raises InputError for a wrong file or option, MTAnimateError where the network cannot be exported, is further from
-    PyTorch than the tolerance, or cannot be written, or another run writes it; then `out` is as it was.
+    Args:
+        checkpoint: a name or a file.
+        format: torch, onnx or openvino.
+        out: the folder.
+        precision: fp32, fp16 or int8, which needs `calibrate`.
+        calibrate: videos, folders of frames, pictures.
+        overwrite: whether an exported folder may be replaced.
+        log: gets each step.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: the network cannot be exported, differs from PyTorch by more than the tolerance, cannot be
+            written, or another run is writing it; then `out` is unchanged.
     """
     started = time.monotonic()
     out = Path(out).expanduser()
@@ -77,10 +89,12 @@ def export(
         groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
         try:
             with replacing_folder(out, _is_export if overwrite else False) as folder:
-                written = _write(animator, format, precision, groups, folder, say)
-                say("comparing with PyTorch")
+                written = _write(animator, format, precision, groups, folder, log)
+                log("comparing with PyTorch")
                 files = digests(folder)
-                differences = compare(animator, Exported(folder, format, animator.config, files), groups, precision)
+                differences = compare(
+                    animator, ExportedNetwork(folder, format, animator.config, files), groups, precision
+                )
                 if not differences.within:
                     raise MTAnimateError(_too_far(differences))
                 Manifest(
@@ -95,7 +109,7 @@ def export(
                 ).write(folder)
         except OSError as error:
             raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another") from error
-        return Report(
+        return ExportResult(
             out=str(out),
             format=format,
             precision=precision,
@@ -111,7 +125,7 @@ def export(
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Raises InputError unless a folder can be written there. Of what exists, only an exported folder is replaced."""
+    """Raises InputError unless the folder can be written. Only an exported folder is ever replaced."""
     check_folder(out)
     if not taken(out):
         return
@@ -141,12 +155,12 @@ def _write(
     precision: str,
     groups: Sequence[Tensor],
     folder: Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> _Written:
     graphs = graphs_of(animator.config)
     traced = {}
     for graph in graphs:
-        say(f"tracing {graph.name}")
+        log(f"tracing {graph.name}")
         traced[graph.name] = trace(animator, graph)
     shapes = {name: each.shapes for name, each in traced.items()}
     if format == "torch":
@@ -156,10 +170,10 @@ def _write(
     int8: list[str] = []
     float32: list[str] = []
     for graph in graphs:
-        say(f"converting {graph.name}")
+        log(f"converting {graph.name}")
         models[graph.name] = to_onnx(traced[graph.name].program, graph)
     if precision == "int8":
-        models, int8, float32 = quantised(animator, models, groups, say)
+        models, int8, float32 = quantise_models(animator, models, groups, log)
     save_models(models, format, precision == "fp16", folder)
     return _Written(shapes, int8, float32)
 

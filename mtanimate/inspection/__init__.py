@@ -1,1 +1,1 @@
-"""Use cases `attention` and `inspect`: what the network saw, as figures."""
+"""The commands `inspect`, `attention` and `models`: what a network computes, as figures and numbers."""

@@ -1,4 +1,4 @@
-"""The walk of `mtanimate inspect`: a source and what drives it -> every step from keypoints to the result."""
+"""The command `mtanimate inspect`: every step from keypoints to the result, as a figure or a video."""
 
 import time
 from collections.abc import Callable
@@ -13,15 +13,14 @@ from torch import Tensor
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.devices import choose_device
-from mtanimate.drawing.scene_sheet import scene_sheet
-from mtanimate.drawing.scenes import scene_pictures
 from mtanimate.errors import InputError
 from mtanimate.geometry import resize
-from mtanimate.inspection.output import check_figure, is_video, write_figure, write_video
+from mtanimate.inference.engine import prepare
+from mtanimate.inspection.scene import scene_pictures, scene_sheet
+from mtanimate.inspection.sheets import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
 from mtanimate.models.animator import Animator
-from mtanimate.models.engine import prepare
-from mtanimate.places import claim
+from mtanimate.outputs import claim
 
 TITLE = "Motion and its result, drawn by mtanimate"
 COMMENT = "The result is AI-generated: a picture animated with the motion of another video"
@@ -29,8 +28,8 @@ _SMALLEST = 256  # pixels of a picture in the figure: titles and legend need the
 
 
 @dataclass
-class Result:
-    """What was made, as `--json` prints it. frame: of the driving video, where it is one figure."""
+class InspectionResult:
+    """What was written, as `--json` prints it. frame: its number in the driving video, for a single figure."""
 
     out: str
     pictures: list[str]
@@ -57,43 +56,54 @@ def inspect(
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[..., None] = lambda done, total, note="": None,
-    say: Callable[[str], None] = lambda line: None,
-) -> Result:
-    """Keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
+    log: Callable[[str], None] = lambda line: None,
+) -> InspectionResult:
+    """Draws keypoints, local affine frames, masks, flow, occlusion, warped source and result, for every estimator.
 
-    subject: with source and driving. frame: of the driving video, from 0; None: the middle one. out: .png, .svg, .pdf,
-    or a video of all frames. The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
+    The driver's pose is taken over (absolute transfer), so that all pictures show one motion.
 
-    Raises InputError for a wrong file or option, MTAnimateError where writing fails or another run writes `out`.
+    Args:
+        subject: source and driving.
+        frame: number in the driving video, from 0; None: the middle one.
+        out: .png, .svg, .pdf, or a video of all frames.
+        checkpoint: a name or a file.
+        device: see `choose_device`.
+        overwrite: whether an existing file may be replaced.
+        progress: called with frames done and in all.
+        log: gets each message.
+
+    Raises:
+        InputError: a wrong file or option.
+        MTAnimateError: writing failed, or another run is writing `out`.
     """
     out = Path(out).expanduser()
     with claim(out):
         check_figure(out, overwrite, subject, checkpoint)
         if frame is not None and is_video(out):
             raise InputError(f"--frame {frame} is one figure, and {out} a video of all frames: give one of them")
-        file, target = resolve(checkpoint), choose_device(device, say)
+        file, target = resolve(checkpoint), choose_device(device, log)
         config = read_config(file).model
         warnings: list[str] = []
 
         def warn(line: str) -> None:
             warnings.append(line)
-            say(f"warning: {line}")
+            log(f"warning: {line}")
 
-        pair = subject.open(config.resolution, warn)
-        number = pair.length // 2 if frame is None else frame
-        if number >= pair.length:
-            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {pair.length - 1}")
+        inputs = subject.open(config.resolution, warn)
+        number = inputs.length // 2 if frame is None else frame
+        if number >= inputs.length:
+            raise InputError(f"--frame {number}: the frames of {subject.driving} are 0 to {inputs.length - 1}")
         started = time.monotonic()
-        painter = ScenePainter(read_checkpoint(file, target).animator, pair.source)
+        painter = ScenePainter(read_checkpoint(file, target).animator, inputs.source)
         if is_video(out):
-            write_video(out, painter.sheet, pair, painter.paint, TITLE, COMMENT, overwrite, progress)
+            write_video(out, painter.sheet, inputs, painter.paint, TITLE, COMMENT, overwrite, progress)
         else:
-            (pictures,) = painter.paint(pair.frame(number))
+            (pictures,) = painter.paint(inputs.frame(number))
             write_figure(out, painter.sheet, pictures, TITLE, COMMENT, overwrite)
-        return Result(
+        return InspectionResult(
             out=str(out),
             pictures=painter.titles,
-            frames=pair.length if is_video(out) else 1,
+            frames=inputs.length if is_video(out) else 1,
             frame=None if is_video(out) else number,
             width=painter.sheet.width,
             height=painter.sheet.height,
@@ -106,7 +116,12 @@ def inspect(
 
 
 class ScenePainter:
-    """Draws what a network makes of a source, uint8 (1, 3, R, R), and of frames that drive it."""
+    """Draws what a network makes of driving frames.
+
+    Args:
+        animator: the network.
+        source: uint8 (1, 3, R, R).
+    """
 
     def __init__(self, animator: Animator, source: Tensor) -> None:
         self.animator = prepare(animator, "fp32")
@@ -121,7 +136,7 @@ class ScenePainter:
 
     @torch.inference_mode()
     def paint(self, frames: Tensor) -> list[list[np.ndarray]]:
-        """uint8 (B, 3, R, R) -> for each frame the sheet's pictures."""
+        """Draws the sheet's pictures for each of the frames, uint8 (B, 3, R, R)."""
         driving = as_image(frames, self.animator.device)
         motion = self.animator.estimate_motion(driving)
         background = self.animator.predict_background(self.source.picture, driving)

@@ -1,4 +1,4 @@
-"""What a figure is about: a picture by itself, or a source and the video that drives it, as the network sees them."""
+"""What a figure shows: one picture, or a source and its driving video, cropped and resized for the network."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from mtanimate.errors import InputError
-from mtanimate.pixels import MAX_PIXELS
+from mtanimate.faces.detection import resize_frames
+from mtanimate.faces.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import read_image
-from mtanimate.video.crop import resize_frames
-from mtanimate.video.folder import is_picture
-from mtanimate.video.footage import Footage, open_footage
-from mtanimate.video.framing import Framing, frame_driving, frame_source, parse_crop, parse_face
+from mtanimate.video.footage import Footage, is_picture, open_footage
 from mtanimate.video.image import is_animated
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Given = str | Path | None
 
 PORTRAIT = Path(str(files("mtanimate") / "pictures" / "portrait.jpg"))
@@ -29,10 +28,14 @@ BATCH = 4  # frames computed at once
 
 @dataclass(frozen=True)
 class Subject:
-    """image: a picture that is its own driving; without any picture, the portrait that ships.
+    """The pictures of a figure, as the user names them.
 
-    crop, driving_crop, face: framing, as the options of `animate` of these names say. max_pixels: of a picture, and of
-    a frame.
+    Attributes:
+        image: a picture that is source and driving at once; without any picture, the portrait that ships.
+        source: a picture.
+        driving: a picture or a video.
+        crop: as the option of `animate`; `driving_crop` and `face` too.
+        max_pixels: the most pixels of a picture or a frame.
     """
 
     image: Path | None = None
@@ -45,14 +48,18 @@ class Subject:
 
     @classmethod
     def of(cls, image: Given = None, source: Given = None, driving: Given = None, **options: Any) -> "Subject":
-        """Paths may begin with `~`. Raises InputError for files and framing that do not fit each other."""
+        """Makes a subject of paths, which may begin with `~`.
+
+        Raises:
+            InputError: files or crops do not fit each other.
+        """
         paths = [None if path is None else Path(path).expanduser() for path in (image, source, driving)]
         subject = cls(paths[0], paths[1], paths[2], **options)
         subject.check()
         return subject
 
     def check(self) -> None:
-        """Raises InputError as `of`."""
+        """Raises InputError where files or crops do not fit each other."""
         if self.image and (self.source or self.driving):
             raise InputError("--image is its own source and driving: give it, or --source with --driving")
         for given, missing in (("source", "driving"), ("driving", "source")):
@@ -67,39 +74,50 @@ class Subject:
 
     @property
     def is_driven(self) -> bool:
-        """By a video."""
+        """Whether it is driven by a video."""
         return self.driving is not None and (not is_picture(self.driving) or is_animated(self.driving))
 
     @property
     def files(self) -> list[Path]:
-        """All that were given."""
+        """All files that were given."""
         return [path for path in (self.image, self.source, self.driving) if path is not None]
 
     @property
     def credit(self) -> str:
         return "" if self.image or self.source else CREDIT
 
-    def open(self, resolution: int, say: Say) -> "Pair":
-        """For a network of this resolution. The driving square is that of `animate`, one for all frames.
+    def open(self, resolution: int, log: Log) -> "FigureInputs":
+        """Reads and crops the pictures; the driving square is that of `animate`, one for all frames.
 
-        say gets warnings. Raises InputError for a broken file, or a crop or a face that is not there.
+        Args:
+            resolution: of the network, in pixels.
+            log: gets warnings.
+
+        Raises:
+            InputError: a broken file, or a crop or face that is not there.
         """
-        picture = read_image(self.image or self.source or PORTRAIT, say, max_pixels=self.max_pixels)
-        # The portrait is framed already, and needs no dlib.
+        picture = read_image(self.image or self.source or PORTRAIT, log, max_pixels=self.max_pixels)
+        # The portrait is cropped already, so that it needs no face detection.
         crop = parse_crop(self.crop if self.image or self.source else "none")
-        (square,) = frame_source(picture, crop, parse_face(self.face), say)
+        (square,) = frame_source(picture, crop, parse_face(self.face), log)
         source = resize_frames(square.cut(picture[None]), resolution)
         if self.driving is None:
-            return Pair(source)
+            return FigureInputs(source)
         footage = open_footage(self.driving, max_pixels=self.max_pixels)
         numbers = range(footage.frame_count)
-        framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, say)
-        return Pair(source, footage, framing)
+        framing = frame_driving(footage, numbers, parse_crop(self.driving_crop, "--driving-crop"), False, log)
+        return FigureInputs(source, footage, framing)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A source, uint8 (1, 3, R, R), and what drives it: a video and the square cut out of it, or the source itself."""
+class FigureInputs:
+    """A source, and what drives it.
+
+    Attributes:
+        source: uint8 (1, 3, R, R).
+        footage: the driving video; None: the source drives itself.
+        framing: the square that is cut out of the video.
+    """
 
     source: Tensor
     footage: Footage | None = None
@@ -115,17 +133,17 @@ class Pair:
 
     @property
     def times(self) -> list[Fraction] | None:
-        """When each frame is shown, where the rate varies."""
+        """When each frame is shown, in seconds, where the rate varies; else None."""
         return self.footage.times if self.footage and self.footage.variable else None
 
     def frame(self, number: int) -> Tensor:
-        """uint8 (1, 3, R, R)."""
+        """A driving frame by number, uint8 (1, 3, R, R)."""
         if self.footage is None or self.framing is None:
             return self.source
         return self.framing.squares(self.footage.frames([number]), range(number, number + 1), self.source.shape[-1])
 
     def batches(self) -> Iterator[Tensor]:
-        """All frames of the video in order: uint8 (B, 3, R, R), B up to `BATCH`."""
+        """All driving frames in order: uint8 (B, 3, R, R), B up to `BATCH`."""
         assert self.footage is not None
         assert self.framing is not None
         done = 0
@@ -135,5 +153,5 @@ class Pair:
 
 
 def as_image(frames: Tensor, device: torch.device) -> Tensor:
-    """uint8 (B, 3, R, R) -> [0, 1] on the device."""
+    """Converts uint8 (B, 3, R, R) to float in [0, 1] on the device."""
     return (frames.to(device).float() / 255).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The whole network: encode a source once, drive it many times."""
+"""The whole network of Figure 1: encode a source once, animate it by many driving frames."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError
-from mtanimate.models.background import BackgroundPredictor
+from mtanimate.models.background_predictor import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
-from mtanimate.models.face_motion import FaceMotionNetwork
+from mtanimate.models.face_dense_motion import FaceDenseMotionNetwork
 from mtanimate.models.generator import Generator
 from mtanimate.models.keypoint_detector import KeypointDetector
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import MotionTransformer
 from mtanimate.models.region_predictor import RegionPredictor
 
-# Pictures in, Motion out: what `model.estimator.name` chooses from.
+# The motion estimators by `model.estimator.name`: from pictures to Motion.
 ESTIMATORS: dict[str, type[nn.Module]] = {
     "motion-transformer": MotionTransformer,
     "fomm": KeypointDetector,
@@ -27,9 +27,13 @@ ESTIMATORS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """What of the source does not depend on the driving frame.
+    """Everything that is computed from the source alone, and so only once.
 
-    picture (B, 3, H, W); reduced (B, 3, h, w) for the masks; features of the generator's encoder; motion.
+    Attributes:
+        picture: (B, 3, H, W) in [0, 1].
+        reduced: (B, 3, h, w), the picture at the size of the dense motion network.
+        features: of the generator's encoder, full size first: (B, C, H, W), (B, C', H/2, W/2), ...
+        motion: of the source.
     """
 
     picture: Tensor
@@ -38,7 +42,14 @@ class EncodedSource:
     motion: Motion
 
     def expand(self, batch: int) -> "EncodedSource":
-        """The same source for `batch` driving frames, without a copy."""
+        """Repeats the source for `batch` driving frames, as views without a copy.
+
+        Args:
+            batch: the number of driving frames B.
+
+        Returns:
+            The same source, picture and features with batch size B.
+        """
         if len(self.picture) == batch:
             return self
         features = [feature.expand(batch, -1, -1, -1) for feature in self.features]
@@ -47,17 +58,32 @@ class EncodedSource:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A driven picture (B, 3, H, W) in [0, 1] and how it came about."""
+    """An animated picture and the dense motion that it was made with.
+
+    Attributes:
+        prediction: (B, 3, H, W) in [0, 1].
+        motion: masks, flow and occlusion.
+    """
 
     prediction: Tensor
     motion: DenseMotion
 
 
-_MOST_PARAMETERS = 1_000_000_000  # 4 GB; the paper's networks have a tenth
+_MOST_PARAMETERS = 1_000_000_000  # 4 GB; the paper's networks have a tenth of that
 
 
-def outline(config: ModelConfig) -> "Animator":
-    """The network without its numbers, which a file brings. Raises InputError where there would be too many."""
+def outline_network(config: ModelConfig) -> "Animator":
+    """Builds the network on the meta device: shapes without weights, which a checkpoint then provides.
+
+    Args:
+        config: of the network.
+
+    Returns:
+        The network without weights.
+
+    Raises:
+        InputError: it would have more parameters than any checkpoint that is read.
+    """
     with torch.device("meta"):
         animator = Animator(config)
     count = sum(tensor.numel() for tensor in animator.state_dict().values())
@@ -67,61 +93,95 @@ def outline(config: ModelConfig) -> "Animator":
 
 
 class Animator(nn.Module):
-    """Motion estimator, dense motion, generator and, where configured, the background predictor.
+    """Motion estimator, dense motion network, generator and, where configured, background predictor.
 
-    Pictures are (B, 3, H, W) float RGB in [0, 1]; H and W must be divisible by what the configuration's
-    patches and hourglasses need (the configured resolution is).
+    Pictures are (B, 3, H, W), float, RGB, in [0, 1]. H and W must be divisible by what patches and hourglasses of the
+    configuration need; the configured resolution is.
+
+    Args:
+        config: sizes and variants of all parts.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.motion_estimator = ESTIMATORS[config.estimator.name](config.estimator, config.num_keypoints)
-        self.dense_motion: DenseMotionNetwork | FaceMotionNetwork
+        self.dense_motion: DenseMotionNetwork | FaceDenseMotionNetwork
         if config.dense_motion.prior:
-            self.dense_motion = FaceMotionNetwork(config.dense_motion)
+            self.dense_motion = FaceDenseMotionNetwork(config.dense_motion)
         else:
             self.dense_motion = DenseMotionNetwork(config.dense_motion, config.num_keypoints)
         self.generator = Generator(config.generator)
         self.background_predictor = BackgroundPredictor(config.background) if config.background else None
 
     def estimate_motion(self, frames: Tensor) -> Motion:
-        """The motion of each picture."""
+        """Estimates the motion of each picture, (B, 3, H, W) in [0, 1]."""
         return self.motion_estimator(frames)
 
     def encode_source(self, picture: Tensor, motion: Motion | None = None) -> EncodedSource:
-        """Everything that the source gives once and for all; `motion` where it is known already."""
+        """Computes everything that depends on the source alone.
+
+        Args:
+            picture: (B, 3, H, W) in [0, 1].
+            motion: of the picture, where it is known already.
+
+        Returns:
+            The encoded source, for `drive` and `render`.
+        """
         if motion is None:
             motion = self.estimate_motion(picture)
         reduced = self.dense_motion.reduce(picture)
         return EncodedSource(picture, reduced, self.generator.encode(picture), motion)
 
     def drive(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Tensor:
-        """The source (batch 1 or B) moved as `motion` (batch B) says: (B, 3, H, W) in [0, 1].
+        """Animates the source.
 
-        background: (B, 3, 3) from the background predictor; without it the background stands still.
+        Args:
+            source: encoded, of batch size 1 or B.
+            motion: of B driving frames.
+            background: (B, 3, 3) from `predict_background`; None leaves the background where it is.
+
+        Returns:
+            Pictures (B, 3, H, W) in [0, 1].
         """
         return self.render(source, motion, background).prediction
 
     def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
-        """As `drive`, with masks, flow and occlusion."""
+        """As `drive`; returns masks, flow and occlusion beside the pictures."""
         source = source.expand(len(motion))
         dense = self.dense_motion(source.reduced, source.motion, motion, background)
         return Rendering(self.generator.decode(source.features, source.picture, dense), dense)
 
     def warp_source(self, source: Tensor, source_motion: Motion, motion: Motion) -> tuple[Tensor, DenseMotion]:
-        """The motion half alone: source pixels moved by the dense flow, no generator. Both batch B."""
+        """Warps the source's pixels by the dense flow, without the generator.
+
+        Args:
+            source: (B, 3, H, W) in [0, 1].
+            source_motion: of the source, batch size B.
+            motion: of the driving frames, batch size B.
+
+        Returns:
+            The warped source (B, 3, H, W) and the dense motion.
+        """
         dense = self.dense_motion(self.dense_motion.reduce(source), source_motion, motion)
         return dense.warp(source), dense
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
-        """(B, 3, 3) where the network has a background predictor, else None."""
+        """Predicts the motion of the background, if the network has a background predictor.
+
+        Args:
+            source: (1 or B, 3, H, W) in [0, 1].
+            driving: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, 3, 3), from driving to source coordinates, or None.
+        """
         if self.background_predictor is None:
             return None
         return self.background_predictor(source.expand_as(driving), driving)
 
     def channels_last(self) -> "Animator":
-        """The same network, its weights laid out as convolutions are fastest with."""
+        """Lays the weights out channels last, which is fastest for convolutions; returns the same network."""
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property

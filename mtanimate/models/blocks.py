@@ -1,4 +1,4 @@
-"""The convolution blocks that the field's networks are made of (Monkey-Net, FOMM, MRAA and the paper)."""
+"""Convolution blocks that the networks of this field share (Monkey-Net, FOMM, MRAA and the paper)."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class SameBlock(nn.Module):
-    """conv 7x7, batch norm, ReLU."""
+    """Convolution 7x7, batch norm, ReLU: (B, inputs, H, W) -> (B, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class SameBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """conv 3x3, batch norm, ReLU, average-pool: half the size."""
+    """Convolution 3x3, batch norm, ReLU, average pooling: (B, inputs, H, W) -> (B, outputs, H/2, W/2)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """nearest x2, conv 3x3, batch norm, ReLU: twice the size."""
+    """Nearest upsampling, convolution 3x3, batch norm, ReLU: (B, inputs, H, W) -> (B, outputs, 2H, 2W)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class UpBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation: batch norm, ReLU, conv 3x3, twice; plus the input."""
+    """Pre-activation residual block: batch norm, ReLU and convolution 3x3, twice, plus the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -59,12 +59,19 @@ class ResidualBlock(nn.Module):
 
 
 def level_channels(block_expansion: int, max_features: int, level: int) -> int:
-    """Channels at `level` (0 = full size) of an encoder: doubled at each level, up to `max_features`."""
+    """Channels of an encoder's features at `level` (0: full size): doubled at each level, at most `max_features`."""
     return min(max_features, block_expansion * 2**level)
 
 
 class Encoder(nn.Module):
-    """`num_blocks` DownBlocks. Input (B, `inputs`, H, W); yields the maps at 1/2, 1/4, ... of that size."""
+    """`num_blocks` DownBlocks in a row.
+
+    Args:
+        inputs: channels of the input.
+        block_expansion: channels at full size; see `level_channels`.
+        max_features: the most channels of a level.
+        num_blocks: how often the size is halved.
+    """
 
     def __init__(self, inputs: int, block_expansion: int, max_features: int, num_blocks: int) -> None:
         super().__init__()
@@ -75,13 +82,14 @@ class Encoder(nn.Module):
         self.out_channels = channels[-1]
 
     def forward(self, x: Tensor) -> Iterator[Tensor]:
+        """Yields the features of (B, inputs, H, W) at 1/2, 1/4, ... of its size."""
         for block in self.down_blocks:
             x = block(x)
             yield x
 
 
 class Decoder(nn.Module):
-    """Back to full size; after each block the encoder's map of that size is appended."""
+    """`num_blocks` UpBlocks; after each, the encoder's features of its size are appended. Arguments as `Encoder`."""
 
     def __init__(self, inputs: int, block_expansion: int, max_features: int, num_blocks: int) -> None:
         super().__init__()
@@ -94,7 +102,7 @@ class Decoder(nn.Module):
         self.out_channels = block_expansion + inputs
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """`maps`: the hourglass input and the encoder's maps, largest first."""
+        """Decodes `maps`, the hourglass's input and the encoder's features, largest first: (B, out_channels, H, W)."""
         x = maps[-1]
         for block, skip in zip(self.up_blocks, maps[-2::-1], strict=True):
             x = torch.cat([block(x), skip], dim=1)
@@ -102,9 +110,9 @@ class Decoder(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """U-Net of `num_blocks` levels: (B, inputs, H, W) -> (B, block_expansion + inputs, H, W).
+    """A U-Net of `num_blocks` levels: (B, inputs, H, W) -> (B, block_expansion + inputs, H, W).
 
-    H and W must be divisible by 2**num_blocks.
+    H and W must be divisible by 2**num_blocks. Arguments as `Encoder`.
     """
 
     def __init__(self, inputs: int, block_expansion: int, max_features: int, num_blocks: int) -> None:

@@ -1,7 +1,7 @@
-"""The points of a face that motion tokens may be tied to, and the frame that its skull gives them.
+"""The points of a face that motion tokens are tied to, the frame of its skull, and the openings of eyes and mouth.
 
-A face's own coordinates: the origin lies between the eyes, the outer eye corners are 1 apart, x to the picture's
-right, y down. Places are medians over faces that look into the camera.
+Face coordinates: the origin lies between the eyes, the outer eye corners are 1 apart, x points to the picture's right,
+y down. Positions are medians over faces that look into the camera.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtanimate.geometry import CPU
 
-# Vertex of MediaPipe's refined face mesh (Kartynnik et al., 2019) -> place, part by part. "Right" is the subject's.
+# Vertex of MediaPipe's refined face mesh (Kartynnik et al., 2019) -> position, part by part. "Right" is the subject's.
 MOUTH = {
     13: (0.0, 0.735),
     14: (0.0, 0.822),
@@ -49,28 +49,100 @@ SKULL = {
 PLACES = MOUTH | RIGHT_EYE | LEFT_EYE | RIGHT_BROW | LEFT_BROW | JAW | SKULL
 VERTICES = list(PLACES)
 COUNT = len(VERTICES)
-# What does not move against the skull: nothing of lips, lids, brows and jaw; nor the nose's tip, which stands out.
+# Vertices that do not move against the skull: none of lips, lids, brows and jaw, nor the protruding tip of the nose.
 RIGID = (33, 133, 263, 362, 168, 10, 234, 454)
+# Right eye, left eye, mouth: corner, middles of the upper and the lower edge, other corner, from left to right in the
+# picture.
+OPENINGS = ((33, 159, 145, 133), (362, 386, 374, 263), (61, 13, 14, 291))
+_OPENINGS = len(OPENINGS)
+OPENING_MAPS = 6  # channels of `mtanimate.models.dense_motion.DenseMotion.openings`
+_NARROWEST = 0.03  # least distance from corner to middle, in face coordinates: less means a profile, or an error
+_EDGE = 0.02  # `inside` rises from 0 at an edge to 1 at this depth, in face coordinates
 
 
-def indices(vertices: Iterable[int]) -> list[int]:
-    """The tokens that are tied to these vertices."""
+def token_indices(vertices: Iterable[int]) -> list[int]:
+    """The indices of the tokens that are tied to these vertices of the face mesh, in the same order."""
     return [VERTICES.index(vertex) for vertex in vertices]
 
 
 @lru_cache
-def places(device: torch.device = CPU) -> Tensor:
-    """Where each point lies in a face's own coordinates: (COUNT, 2)."""
-    with torch.inference_mode(False):  # kept for all callers: training cannot use an inference tensor
+def canonical_points(device: torch.device = CPU) -> Tensor:
+    """The position of each point on a face that looks into the camera: (COUNT, 2) in face coordinates, cached."""
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
         return torch.tensor(list(PLACES.values()), device=CPU).to(device)
+
+
+def face_frame(points: Tensor, vertices: tuple[int, ...] = RIGID) -> tuple[Tensor, Tensor]:
+    """Fits the affine map from face coordinates to the picture, by least squares.
+
+    Args:
+        points: (B, COUNT or more, 2), (x, y) in [-1, 1], the tied keypoints first.
+        vertices: of the mesh that are fitted; by default those that do not move against the skull.
+
+    Returns:
+        The matrix (B, 2, 2), and the position of the origin (B, 2).
+    """
+    matrix, origin = _solver(vertices, points.device)
+    tied = points[:, :COUNT]
+    return (tied[..., None] * matrix[:, None]).sum(dim=1), (tied * origin).sum(dim=1)
+
+
+class Openings:
+    """The openings of eyes and mouth, between lids and between lips.
+
+    An edge is a parabola on each side of its middle, where it is level: within 0.005 of the mesh's lids and inner lips,
+    in distances of the outer eye corners.
+
+    Args:
+        points: tied keypoints (B, K, 2), in the axes and the scale of the face.
+
+    Attributes:
+        gaps: (B, 3), the height of each opening: right eye, left eye, mouth.
+    """
+
+    def __init__(self, points: Tensor) -> None:
+        left, middle, right = points.index_select(1, _edges(points.device)).unflatten(1, (3, -1)).unbind(dim=1)
+        self._middle = middle[..., None]  # (B, 6, 2, 1): upper and lower edge of each opening
+        self.gaps = middle[:, 1::2, 1] - middle[:, ::2, 1]  # (B, 3): height of each opening
+        reach = torch.stack([left - middle, right - middle])
+        across = torch.stack([reach[0, ..., 0].clamp_max(-_NARROWEST), reach[1, ..., 0].clamp_min(_NARROWEST)])
+        self._per_reach, self._drop = 1 / across[..., None], reach[..., 1, None]  # (2, B, 6, 1)
+
+    def depths(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """How far positions lie below the upper and above the lower edge of each opening.
+
+        Beyond a corner both edges continue at the corner's height.
+
+        Args:
+            places: (B, h, w, 2), as `points`.
+
+        Returns:
+            Two tensors (B, 3, h, w): below the upper edge, and above the lower one.
+        """
+        x, y = places.flatten(1, 2).transpose(1, 2)[:, :, None].unbind(dim=1)  # (B, 1, h w)
+        beside = x - self._middle[:, :, 0]
+        left, right = (beside * per_reach for per_reach in self._per_reach)
+        drop = torch.where(beside < 0, self._drop[0], self._drop[1])
+        heights = self._middle[:, :, 1] + drop * torch.maximum(left, right).clamp_max(1).square()
+        below = (y - heights).unflatten(1, (_OPENINGS, 2)).unflatten(3, places.shape[1:3])
+        return below[:, :, 0], -below[:, :, 1]
+
+    def inside(self, places: Tensor) -> Tensor:
+        """How much positions (B, h, w, 2) belong to each opening: (B, 3, h, w) in [0, 1]."""
+        return inside(*self.depths(places))
+
+
+def inside(below_upper: Tensor, above_lower: Tensor) -> Tensor:
+    """Turns `Openings.depths` into a weight: 0 on the edges and outside, 1 well inside."""
+    return (torch.minimum(below_upper, above_lower) / _EDGE).clamp(0, 1)
 
 
 @lru_cache
 def _solver(vertices: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What matrix and origin of `face_frame` are linear combinations of points with: (COUNT, 2), (COUNT, 1)."""
+    """The weights by which `face_frame` combines points linearly to matrix and origin: (COUNT, 2), (COUNT, 1)."""
     with torch.inference_mode(False):
-        chosen = indices(vertices)
-        known = places()[chosen].double()
+        chosen = token_indices(vertices)
+        known = canonical_points()[chosen].double()
         middle = known.mean(dim=0)
         matrix = torch.zeros(COUNT, 2, dtype=torch.float64, device=CPU)
         matrix[chosen] = (known - middle) @ torch.linalg.inv((known - middle).T @ (known - middle))
@@ -80,12 +152,13 @@ def _solver(vertices: tuple[int, ...], device: torch.device) -> tuple[Tensor, Te
         return matrix.float().to(device), origin.float().to(device)
 
 
-def face_frame(points: Tensor, vertices: tuple[int, ...] = RIGID) -> tuple[Tensor, Tensor]:
-    """From a face's own coordinates to the picture: the affine map that fits these vertices' places best (least
-    squares).
+@lru_cache
+def _edges(device: torch.device = CPU) -> Tensor:
+    """Indices of the tokens of left corners, middles and right corners of all edges: (3 * 6,).
 
-    points: (B, COUNT or more, 2), the tied ones first. Returns the matrix (B, 2, 2) and the origin's place (B, 2).
+    They are kept on the device: a list of numbers would be copied there at each use.
     """
-    matrix, origin = _solver(vertices, points.device)
-    tied = points[:, :COUNT]
-    return (tied[..., None] * matrix[:, None]).sum(dim=1), (tied * origin).sum(dim=1)
+    edges = [(left, middle, right) for left, *middles, right in OPENINGS for middle in middles]
+    with torch.inference_mode(False):  # cached for all callers; training cannot use inference tensors
+        tokens = [token for vertices in zip(*edges, strict=True) for token in token_indices(vertices)]
+        return torch.tensor(tokens, device=CPU).to(device)

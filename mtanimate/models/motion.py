@@ -1,4 +1,4 @@
-"""The motion of one picture: K keypoints and K affine matrices (section 3.1), and its transfer."""
+"""The motion of a picture, K keypoints and affine matrices (section 3.1), and how it is transferred (Eq. 1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,10 +15,12 @@ from mtanimate.geometry import inverse_2x2, matmul_2x2, transform_points
 class Motion:
     """What a motion estimator says of a batch of pictures.
 
-    keypoints: (B, K, 2), the paper's t^k as (x, y) in [-1, 1].
-    affine: (B, K, 2, 2), the paper's A^k: from the latent reference frame to the picture, near keypoint k.
-    kind: `axes`: the matrices are principal axes (MRAA), which point both ways: A and -A say the same. `face`: the
-    first keypoints are a face's points (`mtanimate.models.face_points`), and every matrix is its skull's.
+    Attributes:
+        keypoints: (B, K, 2), the paper's t^k, (x, y) in [-1, 1].
+        affine: (B, K, 2, 2), the paper's A^k: from the latent reference frame to the picture, near keypoint k.
+        kind: what the matrices are. `parts`: free. `axes`: principal axes (MRAA), where A and -A mean the same. `face`:
+            the first keypoints are points of a face (`mtanimate.models.face_points`), and every matrix is that of its
+            skull.
     """
 
     keypoints: Tensor
@@ -32,7 +34,7 @@ class Motion:
         return self._each(lambda tensor: tensor[index])
 
     def roll(self, shift: int) -> "Motion":
-        """The batch turned by `shift` places."""
+        """Rolls the batch by `shift` places."""
         return self._each(lambda tensor: tensor.roll(shift, dims=0))
 
     def detach(self) -> "Motion":
@@ -46,16 +48,16 @@ class Motion:
 
     @staticmethod
     def cat(motions: "list[Motion]") -> "Motion":
-        """One batch after the other."""
+        """Concatenates motions of one kind along the batch."""
         affine = torch.cat([motion.affine for motion in motions])
         return replace(motions[0], keypoints=torch.cat([motion.keypoints for motion in motions]), affine=affine)
 
-    def finite(self) -> Tensor:
-        """Of each picture whether all of its numbers are: bool (B,)."""
+    def is_finite(self) -> Tensor:
+        """Whether all numbers of each picture are finite: bool (B,)."""
         return torch.cat([self.keypoints.flatten(1), self.affine.flatten(1)], dim=1).isfinite().all(dim=1)
 
-    def unwound(self) -> "Motion":
-        """Frames in the order of time: where matrices are known up to sign, each as its predecessor has it."""
+    def with_continuous_signs(self) -> "Motion":
+        """Chooses the signs of `axes` so that each matrix is near that of the frame before; frames in order of time."""
         if self.kind != "axes" or len(self) < 2:
             return self
         turned = _half_turn(matmul_2x2(self.affine[1:], inverse_2x2(self.affine[:-1])))
@@ -63,33 +65,46 @@ class Motion:
         return replace(self, affine=self.affine * signs)
 
 
-def change(first: Motion, second: Motion) -> Tensor:
-    """A_1 A_2^-1 of each part, from the second picture to the first: (B, K, 2, 2); batches as they broadcast.
+def affine_change(first: Motion, second: Motion) -> Tensor:
+    """The change of each part's frame from the second picture to the first, A_1 A_2^-1 (Eq. 1).
 
-    Where matrices are known up to sign, the product that turns by less than a quarter.
+    Where matrices are known up to sign, the product that turns by less than a quarter turn is chosen.
+
+    Args:
+        first: batch size B or 1.
+        second: batch size B or 1.
+
+    Returns:
+        (B, K, 2, 2).
     """
     product = matmul_2x2(first.affine, inverse_2x2(second.affine))
     return product * _half_turn(product) if first.kind == "axes" else product
 
 
 def _half_turn(matrix: Tensor) -> Tensor:
-    """-1 where (..., 2, 2) is nearer to the half turn -I than to I, else 1: (..., 1, 1)."""
+    """-1 where a matrix (..., 2, 2) is nearer to the half turn -I than to I, else 1: (..., 1, 1)."""
     trace = matrix[..., 0, 0] + matrix[..., 1, 1]
     return torch.where(trace < 0, -1.0, 1.0).to(matrix)[..., None, None]
 
 
 def sparse_motions(source: Motion, driving: Motion, grid: Tensor) -> Tensor:
-    """Eq. 1 for every part: where in the source to read each driving coordinate.
+    """The motion of each part (Eq. 1): A_S A_D^-1 (z - t_D) + t_S for each driving coordinate z.
 
-    source and driving have batch B (or source 1); `grid` is (h, w, 2). Returns (B, K, h, w, 2).
+    Args:
+        source: batch size B or 1.
+        driving: batch size B.
+        grid: (h, w, 2), driving coordinates (x, y) in [-1, 1].
+
+    Returns:
+        (B, K, h, w, 2): the source coordinate to read.
     """
-    matrix = change(source, driving)
+    matrix = affine_change(source, driving)
     offset = grid[None, None] - driving.keypoints[:, :, None, None]
     return transform_points(matrix[:, :, None, None], offset) + source.keypoints[:, :, None, None]
 
 
 def convex_hull_area(points: np.ndarray) -> float:
-    """Area of the convex hull of (N, 2) points: Andrew's monotone chain, then the shoelace formula."""
+    """Area of the convex hull of points (N, 2), by Andrew's monotone chain and the shoelace formula."""
     ordered = sorted(map(tuple, points.astype(np.float64)))
 
     def half(points: list) -> list:
@@ -110,9 +125,14 @@ def _cross(o: tuple, a: tuple, b: tuple) -> float:
 
 
 def movement_scale(source: Motion, reference: Motion) -> float:
-    """How much larger the source's subject is than the driver's: the ratio of the hulls' square roots.
+    """How much larger the source's subject is than the driver's: the ratio of the square roots of the hulls' areas.
 
-    1 where either's keypoints lie on one line, up to rounding: no size can be read off them.
+    Args:
+        source: motion of the source; its first picture counts.
+        reference: motion of the driver's reference frame; its first picture counts.
+
+    Returns:
+        The scale; 1 where the keypoints of either lie on a line and have no size.
     """
     source_area, reference_area = (
         convex_hull_area(motion.keypoints[0].detach().cpu().double().numpy()) for motion in (source, reference)
@@ -125,19 +145,27 @@ def movement_scale(source: Motion, reference: Motion) -> float:
 def transfer_relative(
     source: Motion, driving: Motion, reference: Motion, scale: float = 1.0, strength: float = 1.0
 ) -> Motion:
-    """The source's motion after the movement that leads from `reference` to `driving`.
+    """Relative motion transfer: applies the movement from `reference` to `driving` to the source.
 
-    source has batch 1 or B, reference 1, driving B. `scale` multiplies the keypoints' movement, `strength` that and
-    the matrices' change: 0 leaves the source where it is.
-    (Absolute transfer needs no function: the driving motion is used as it is.)
+    Absolute transfer needs no function: the driving motion is used as it is.
+
+    Args:
+        source: batch size 1 or B.
+        driving: batch size B.
+        reference: batch size 1.
+        scale: factor of the keypoints' movement; see `movement_scale`.
+        strength: factor of all movement; 0 leaves the source where it is.
+
+    Returns:
+        The motion to animate the source by, batch size B.
     """
     keypoints = source.keypoints + (driving.keypoints - reference.keypoints) * (scale * strength)
-    turn = strengthened(change(driving, reference), strength)
+    turn = scale_affine_change(affine_change(driving, reference), strength)
     return Motion(keypoints, matmul_2x2(turn, source.affine), source.kind)
 
 
-def strengthened(turn: Tensor, strength: float) -> Tensor:
-    """A change of matrices (..., 2, 2), so much of it."""
+def scale_affine_change(turn: Tensor, strength: float) -> Tensor:
+    """Interpolates from the identity to a change of matrices (..., 2, 2) by `strength` (1: the whole change)."""
     if strength == 1:
         return turn
     still = torch.eye(2, dtype=turn.dtype, device=turn.device)

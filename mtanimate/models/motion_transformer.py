@@ -1,4 +1,4 @@
-"""The Motion Transformer: a picture in, K keypoints and affine matrices out (section 3.2, Fig. 1)."""
+"""The motion estimator of the paper: a picture in, K keypoints and affine matrices out (section 3.2, Fig. 1)."""
 
 import math
 from functools import lru_cache
@@ -11,12 +11,18 @@ from mtanimate.config import MotionTransformerConfig
 from mtanimate.geometry import CPU, antialias_downsample
 from mtanimate.models.face_points import face_frame
 from mtanimate.models.hrnet import HRNet
+from mtanimate.models.keypoint_refinement import KeypointRefinement
 from mtanimate.models.motion import Motion
-from mtanimate.models.refinement import Refinement
 
 
 class MultiHeadAttention(nn.Module):
-    """Eq. 3-4. `logit_dim`: the logits are divided by its square root."""
+    """Multi-head attention (Eq. 3-4).
+
+    Args:
+        dim: components d of a token.
+        heads: the number of heads.
+        logit_dim: logits are divided by its square root.
+    """
 
     def __init__(self, dim: int, heads: int, logit_dim: int) -> None:
         super().__init__()
@@ -28,16 +34,22 @@ class MultiHeadAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, context: Tensor, maps: list[Tensor] | None = None) -> Tensor:
-        """queries (B, Q, d) look at context (B, N, d): (B, Q, d).
+        """Lets queries attend to a context.
 
-        The probabilities (B, heads, Q, N) are appended to `maps` where a list is given: the only reason
-        to compute them one by one.
+        Args:
+            queries: (B, Q, d).
+            context: (B, N, d).
+            maps: a list that the probabilities (B, heads, Q, N) are appended to; None uses fused attention, without
+                them.
+
+        Returns:
+            (B, Q, d).
         """
         query, key, value = (
             layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, tokens in ((self.query, queries), (self.key, context), (self.value, context))
         )
-        # On a CPU the fused attention is slow backwards: written out, the estimator trains a fifth faster.
+        # On a CPU, fused attention has a slow backward pass: written out, the estimator trains a fifth faster.
         slow = query.device.type == "cpu" and query.requires_grad
         if maps is None and not slow:
             attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
@@ -50,12 +62,14 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
+    """Two linear layers with a GELU between; the hidden one has `ratio` * `dim` components."""
+
     def __init__(self, dim: int, ratio: int) -> None:
         super().__init__(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
 
 
 class UnifiedLayer(nn.Module):
-    """Eq. 7-8: motion and image tokens attend to all tokens, in one pre-norm layer."""
+    """Unified attention (Eq. 7-8): motion and image tokens attend to all tokens, in one pre-norm layer."""
 
     def __init__(self, dim: int, heads: int, logit_dim: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -65,7 +79,16 @@ class UnifiedLayer(nn.Module):
         self.mlp = FeedForward(dim, mlp_ratio)
 
     def forward(self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """(B, M, d) and (B, N, d) -> the same; probabilities (B, heads, M + N, M + N) into `maps`."""
+        """Updates both kinds of tokens.
+
+        Args:
+            motion: (B, M, d).
+            image: (B, N, d).
+            maps: a list that the probabilities (B, heads, M + N, M + N) are appended to.
+
+        Returns:
+            The updated motion and image tokens.
+        """
         tokens = torch.cat([motion, image], dim=1)
         normed = self.attention_norm(tokens)
         tokens = tokens + self.attention(normed, normed, maps)
@@ -74,7 +97,7 @@ class UnifiedLayer(nn.Module):
 
 
 class SeparateLayer(nn.Module):
-    """Eq. 5-6: motion tokens attend to each other and to the image tokens; those stay as they are."""
+    """Separate attention (Eq. 5-6): motion tokens attend to each other and to image tokens, which stay as they are."""
 
     def __init__(self, dim: int, heads: int, logit_dim: int, mlp_ratio: int) -> None:
         super().__init__()
@@ -86,9 +109,9 @@ class SeparateLayer(nn.Module):
         self.mlp = FeedForward(dim, mlp_ratio)
 
     def forward(self, motion: Tensor, image: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """As UnifiedLayer; `maps` gets the rows of the motion tokens alone: (B, heads, M, M + N).
+        """As `UnifiedLayer.forward`; only motion tokens have rows in `maps`: (B, heads, M, M + N).
 
-        Each of the two attentions sums to 1 by itself; their rows are halved so that a row sums to 1.
+        Each of the two attentions sums to 1; both are halved, so that a row sums to 1.
         """
         normed = self.motion_norm(motion)
         own: list[Tensor] | None = None if maps is None else []
@@ -103,7 +126,12 @@ class SeparateLayer(nn.Module):
 
 
 class MotionTransformer(nn.Module):
-    """The estimator of the paper, and of its release (see `MotionTransformerConfig.variant`)."""
+    """The motion estimator, in the variants of the paper and of its release (`MotionTransformerConfig.variant`).
+
+    Args:
+        config: sizes and variants.
+        num_keypoints: the number of parts K.
+    """
 
     def __init__(self, config: MotionTransformerConfig, num_keypoints: int) -> None:
         super().__init__()
@@ -122,14 +150,19 @@ class MotionTransformer(nn.Module):
             self.affine_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4))
         else:
             self.head = nn.Linear(dim, 6)
-        self.refinement = Refinement(dim, config.refinement_width) if config.refinement_width else None
+        self.refinement = KeypointRefinement(dim, config.refinement_width) if config.refinement_width else None
         self._initialise()
 
     def forward(self, image: Tensor, attention: list[Tensor] | None = None) -> Motion:
-        """(B, 3, H, W) in [0, 1] -> the picture's motion.
+        """Estimates the motion of each picture.
 
-        A list given as `attention` is filled with each layer's probabilities, (B, heads, M + N, M + N),
-        rows = queries, motion tokens first, then the N image tokens row by row.
+        Args:
+            image: (B, 3, H, W) in [0, 1].
+            attention: a list that each layer's probabilities (B, heads, M + N, M + N) are appended to; rows are
+                queries, motion tokens come first, then the N image tokens row by row.
+
+        Returns:
+            Keypoints and affine matrices.
         """
         features = self.backbone(antialias_downsample(image, self.config.scale_factor))
         tokens, position = self.embed(features)
@@ -142,7 +175,7 @@ class MotionTransformer(nn.Module):
         return self._as_face(image, motion, found) if self.config.tied == "face" else found
 
     def _as_face(self, image: Tensor, tokens: Tensor, found: Motion) -> Motion:
-        """Tied keypoints, read anew where there are windows, and the skull's matrix for every part."""
+        """Refines keypoints, where configured, and gives every part the matrix of the skull."""
         keypoints = found.keypoints
         if self.refinement is not None:
             keypoints = self.refinement(image, tokens, keypoints)
@@ -150,7 +183,14 @@ class MotionTransformer(nn.Module):
         return Motion(keypoints, matrix[:, None].expand(-1, keypoints.shape[1], -1, -1), kind="face")
 
     def embed(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone features (B, C, h, w) -> patch embeddings (B, N, d) and their position code (N, d)."""
+        """Cuts features into patches and embeds them.
+
+        Args:
+            features: (B, C, h, w), of the backbone.
+
+        Returns:
+            Image tokens (B, N, d) and their position code (N, d).
+        """
         size = self.config.patch_size
         rows, columns = features.shape[2] // size, features.shape[3] // size
         # A token is flattened as (row in patch, column in patch, channel), channel fastest.
@@ -172,10 +212,11 @@ class MotionTransformer(nn.Module):
         return Motion(keypoints, affine)
 
     def _initialise(self) -> None:
-        """Tokens normal (0.02); linear layers too in the release, else Xavier, with which what is in the
-        picture reaches the motion tokens from the start. A starts at the identity, keypoints spread (`paper`).
+        """Draws tokens from a normal distribution (0.02); linear layers too in the release, else by Xavier, with which
+        the content of the picture reaches the motion tokens from the start. A starts as the identity; in `paper`,
+        keypoints start spread over the picture.
         """
-        if self.motion_tokens.is_meta:  # no values yet; PyTorch would import for seconds to draw none
+        if self.motion_tokens.is_meta:  # nothing to initialise, and PyTorch's imports for it take seconds
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -199,10 +240,10 @@ class MotionTransformer(nn.Module):
             self._spread_keypoints()
 
     def _spread_keypoints(self) -> None:
-        """Give each motion token, in the plane that the head reads t from, a point on a sunflower.
+        """Gives each motion token a point of a sunflower in the plane that the head reads t from.
 
-        One linear head serves all tokens, so only the tokens can tell the parts apart; with a head that
-        starts at zero all keypoints start, and long stay, on one spot. The layers in between add noise to it.
+        One linear head serves all tokens, so only tokens can tell parts apart: with a head that starts at zero, all
+        keypoints would start, and long stay, in one place. The layers in between add noise to it.
         """
         points = sunflower(self.num_keypoints)
         if self.config.squash:
@@ -214,7 +255,15 @@ class MotionTransformer(nn.Module):
 
 
 def sunflower(count: int, radius: float = 0.7) -> Tensor:
-    """`count` points spread evenly over a disc about the picture's centre: (count, 2)."""
+    """Spreads `count` points evenly over a disc about the picture's centre.
+
+    Args:
+        count: the number of points.
+        radius: of the disc, in coordinates.
+
+    Returns:
+        (count, 2), (x, y) in [-1, 1].
+    """
     index = torch.arange(count) + 0.5
     distance = radius * torch.sqrt(index / count)
     angle = index * math.pi * (3 - math.sqrt(5))
@@ -223,9 +272,18 @@ def sunflower(count: int, radius: float = 0.7) -> Tensor:
 
 @lru_cache
 def sine_position(rows: int, columns: int, dim: int, device: torch.device = CPU) -> Tensor:
-    """The fixed 2-D sine code of image tokens, row by row: (rows * columns, dim), float32.
+    """The fixed 2-D sine code of image tokens, row by row.
 
     The first half of the components codes the row, the second the column; sine and cosine alternate.
+
+    Args:
+        rows: of image tokens.
+        columns: of image tokens.
+        dim: components of a token, divisible by 4.
+        device: of the result, which is cached.
+
+    Returns:
+        (rows * columns, dim), float32.
     """
     half = dim // 2
     component = torch.arange(half, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""`train`: everything checked, then one run."""
+"""The command `train`: check everything, then run."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,12 +17,10 @@ from mtanimate.config import Config, describe, load_file, load_preset, override,
 from mtanimate.data.clips import Split, left_out, look_through, split_clips
 from mtanimate.devices import choose_training_precision, describe_device
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.training.claim import claim
-from mtanimate.training.run import Report, Run
-from mtanimate.training.workers import Workers, join
+from mtanimate.training.distribution import Workers, join
+from mtanimate.training.run import Progress, Run, claim
 
-# What each estimator takes along: the loss on the matrices (FOMM's, with its weight there) is for a head that
-# regresses them.
+# The settings of each estimator. The loss on the affine matrices, with FOMM's weight, is for heads that regress them.
 ESTIMATORS = {
     "motion-transformer": ["model.estimator.name=motion-transformer"],
     "fomm": ["model.estimator.name=fomm", "loss.equivariance_affine=10"],
@@ -32,9 +30,17 @@ ESTIMATORS = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be trained, on what, and where; found and checked before any device is touched. left_out: for the
-    user, which files among the videos are none."""
+class TrainingPlan:
+    """What to train, found and checked before any device is used.
+
+    Attributes:
+        config: The settings.
+        split: The clips.
+        left_out: A line for the user about files among the videos that are no videos, if any.
+        folder: The run's folder.
+        resume: The state to go on from; None for the folder's last one, if any.
+        init: The checkpoint to begin with, if any.
+    """
 
     config: Config
     split: Split
@@ -44,23 +50,28 @@ class Plan:
     init: Path | None
 
 
-def plan(
+class ConfigChoice(NamedTuple):
+    """The settings of a run. name: the run's; videos: the folder that they come from; init: the checkpoint that it
+    starts from."""
+
+    name: str
+    config: Config
+    videos: Path
+    init: Path | None
+
+
+def choose_config(
     dataset: str | Path,
     *,
     data: str | Path | None = None,
     preset: str | None = None,
-    out: str | Path | None = None,
     estimator: str | None = None,
     settings: Sequence[str | tuple[str, Any]] | None = None,
-    resume: str | Path = "auto",
     init: str | Path | None = None,
-) -> Plan:
-    """dataset: a preset's name, a folder of videos, or a YAML file; data: where the videos are, when it is not
-    the folder (default: `data/NAME`). estimator: in place of the preset's, one of `ESTIMATORS`. settings:
-    `key=value`, or (key, value), over all else. resume: auto, none or a state's file.
-    init: a checkpoint's name or file, whose network is trained on where no preset or YAML file says another; the
-    phases for fresh networks are left out then.
-    Raises InputError for what is wrong or missing.
+) -> ConfigChoice:
+    """The settings that `plan` has for these arguments, which it explains. No video is looked for.
+
+    Raises InputError for an unknown preset, estimator or setting, a wrong value, and a missing file.
     """
     name, config, videos = _recipe(dataset, preset, data)
     start = None
@@ -78,6 +89,39 @@ def plan(
         raise InputError(f"--estimator {estimator}: there are {', '.join(ESTIMATORS)}")
     chosen = ESTIMATORS[estimator] if estimator is not None else []
     config = override(config, [*chosen, *walks, *(settings or [])])
+    return ConfigChoice(name, config, videos, start)
+
+
+def plan(
+    dataset: str | Path,
+    *,
+    data: str | Path | None = None,
+    preset: str | None = None,
+    out: str | Path | None = None,
+    estimator: str | None = None,
+    settings: Sequence[str | tuple[str, Any]] | None = None,
+    resume: str | Path = "auto",
+    init: str | Path | None = None,
+) -> TrainingPlan:
+    """Check everything that a training needs.
+
+    Args:
+        dataset: The name of a preset, a folder of videos, or a YAML file.
+        data: The folder of the videos, where `dataset` is not one; `data/NAME` by default.
+        preset: The preset to use with a folder of videos; "small" by default.
+        out: The run's folder; `runs/NAME-DATE` by default.
+        estimator: One of `ESTIMATORS`, in place of the preset's.
+        settings: "key=value" or (key, value); they override everything else.
+        resume: "auto", "none", or the file of a state.
+        init: The name or file of a checkpoint to begin with. Its network is used unless `preset`, or a YAML file, names
+            another. The phases for fresh networks are left out.
+
+    Raises:
+        InputError: Something is wrong or missing.
+    """
+    name, config, videos, start = choose_config(
+        dataset, data=data, preset=preset, estimator=estimator, settings=settings, init=init
+    )
     split = split_clips(videos, config.data.test_share, config.training.seed)
     if not split.train:
         raise InputError(f"'{videos}' has no clips to train on besides those that are held out")
@@ -87,11 +131,11 @@ def plan(
     state = None if resume in ("auto", "none") else Path(resume).expanduser()
     if state is not None and not state.is_file():
         raise InputError(f"--resume {state}: no such file; give auto, none, or a run's state/last.pt")
-    return Plan(config, split, left_out(videos, look_through(videos)[1]), folder, state, start)
+    return TrainingPlan(config, split, left_out(videos, look_through(videos)[1]), folder, state, start)
 
 
 def _names_settings(dataset: str | Path) -> bool:
-    """Whether it is a preset or a YAML file, not a folder of videos."""
+    """Whether this is a preset or a YAML file, not a folder of videos."""
     return str(dataset) in preset_names() or Path(dataset).suffix.lower() in (".yaml", ".yml")
 
 
@@ -104,7 +148,9 @@ def _recipe(dataset: str | Path, preset: str | None, data: str | Path | None) ->
         return preset or name, load_preset(preset or name), videos or Path("data") / name
     if path.suffix.lower() in (".yaml", ".yml"):
         if preset:
-            raise InputError(f"--preset {preset}: '{path}' says itself which preset it builds on, by 'preset: NAME'")
+            raise InputError(
+                f"--preset {preset}: '{path}' names the preset that it builds on itself, by 'preset: NAME'"
+            )
         return path.stem, load_file(path), videos or Path("data") / path.stem
     if not path.is_dir() and videos is None:
         raise InputError(
@@ -119,22 +165,35 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    report: Callable[[Report], None] = lambda report: None,
-    say: Callable[[str], None] = lambda line: None,
+    report: Callable[[Progress], None] = lambda report: None,
+    log: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train, and return where the last checkpoint lies. options: as `plan` takes them.
+    """Train a network.
 
-    device: auto, cpu, cuda, cuda:N or mps. workers: processes that decode ahead; None: as many as pay.
-    progress(clips, of) while clips are decoded into the run's cache; report(Report) of each step; say(line).
-    Raises InputError for wrong options, data or files before anything is computed; Interrupted on Ctrl-C,
-    SIGTERM and SIGHUP, the state saved; MTAnimateError where training fails.
+    Args:
+        dataset: As in `plan`.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        workers: How many processes decode ahead; None for as many as help.
+        progress: Called with the number of clips decoded into the run's cache, and of all clips.
+        report: Called after each step.
+        log: Called with each line for the user.
+        options: The other arguments of `plan`.
+
+    Returns:
+        The run's folder, its last checkpoint, the steps and samples so far, the lowest validation error, and the clips
+        that were skipped.
+
+    Raises:
+        InputError: Options, data or files are wrong; nothing was computed then.
+        Interrupted: On Ctrl-C, SIGTERM or SIGHUP, after the state was saved.
+        MTAnimateError: Training failed.
     """
     planned = plan(dataset, **options)
     with join(device) as here:
         try:
             with claim(planned.folder) if here.first else nullcontext():
-                return _train(planned, here, workers, progress, report, say)
+                return _train(planned, here, workers, progress, report, log)
         except torch.cuda.OutOfMemoryError as error:
             raise MTAnimateError(
                 "the GPU's memory is full: lower --batch-size, or take it in parts with --set training.accumulate=2"
@@ -142,20 +201,20 @@ def train(
 
 
 def _train(
-    planned: Plan,
+    planned: TrainingPlan,
     here: Workers,
     workers: int | None,
     progress: Callable[[int, int], None],
-    report: Callable[[Report], None],
-    say: Callable[[str], None],
+    report: Callable[[Progress], None],
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     config, split = planned.config, planned.split
-    remark = say if here.first else lambda line: None
+    remark = log if here.first else lambda line: None
     precision = choose_training_precision(config.training.precision, here.device)
     processes = default_processes(here) if workers is None else workers
     remark(describe(config))
     remark(
-        f"device {describe_device(here.device)} x {here.count}, {precision}; {processes} processes that decode; "
+        f"device {describe_device(here.device)} x {here.count}, {precision}; {processes} decoding processes; "
         f"{len(split.train)} clips to train on, {len(split.test)} to test ({split.how}), people known "
         f"{split.known_by}; run in {planned.folder}"
     )
@@ -169,7 +228,7 @@ def _train(
         precision=precision,
         init=planned.init,
         processes=processes,
-        say=say,
+        log=log,
     )
     if run.dataset.stills:
         remark(f"{len(run.dataset.stills)} stills for {config.data.stills_share:.0%} of the pairs")
@@ -193,8 +252,10 @@ def _train(
 
 
 def default_processes(here: Workers) -> int:
-    """On a GPU as many as this machine's cores allow, up to 12 a worker. On a CPU none: the cores are taken, and
-    a process that decodes beside them costs more than it brings."""
+    """How many processes decode ahead. On a GPU, as many as there are cores, up to 12 per worker.
+
+    On a CPU none: training keeps all cores busy, and a process that decodes beside it costs more than it gains.
+    """
     if here.device.type != "cuda":
         return 0
     return max(1, min(12, (os.cpu_count() or 1) // here.local_count - 1))

@@ -1,4 +1,4 @@
-"""The ffmpeg program that ships inside imageio-ffmpeg, which writes what we make."""
+"""Running the ffmpeg program of the package imageio-ffmpeg."""
 
 import ctypes
 import os
@@ -14,23 +14,25 @@ from pathlib import Path
 from threading import Thread, Timer
 
 from mtanimate.errors import MTAnimateError
-from mtanimate.video.container import FORMATS
+from mtanimate.video.decoding import FORMATS
 
-# Input options: a file cannot make ffmpeg open what it names, on the network or on the disk.
+# Input options: a file cannot make ffmpeg open other files or addresses that it names.
 ONLY_FORMATS = ("-format_whitelist", ",".join(FORMATS))
 ONLY_FILES = ("-protocol_whitelist", "file,pipe", *ONLY_FORMATS)
-
-_LONGEST_END = 3600.0  # seconds for what is left when all frames are given, as for the colours of a long GIF
-_KILLED = 9  # SIGKILL, which Windows has not
+_LONGEST_END = 3600.0  # seconds to finish after the last frame, e.g. to choose the colours of a long GIF
+_KILLED = 9  # SIGKILL, which Windows does not have
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
-_LONGEST_ANSWER = 60.0  # seconds for what it knows of itself
-
-# SVT-AV1 tells of itself at length, whatever ffmpeg is told: only its errors.
+_LONGEST_ANSWER = 60.0  # seconds to list its encoders
+# SVT-AV1 ignores ffmpeg's log level: this limits it to errors.
 _ENVIRONMENT = {"SVT_LOG": "1"}
 
 
 def executable() -> str:
-    """The path of the ffmpeg program. Raises MTAnimateError when there is none."""
+    """The path of the ffmpeg program.
+
+    Raises:
+        MTAnimateError: there is none.
+    """
     import imageio_ffmpeg
 
     try:
@@ -40,13 +42,17 @@ def executable() -> str:
 
 
 def local(path: Path) -> str:
-    """`path` as ffmpeg takes it: never an option, a device or an address, whatever the name looks like."""
+    """A path in ffmpeg's notation for files: never an option, a device or an address, whatever the name looks like."""
     return f"file:{path}"
 
 
 @cache
 def encoders() -> frozenset[str]:
-    """The names of this ffmpeg's encoders. Raises MTAnimateError where it cannot be started."""
+    """The names of this ffmpeg's encoders.
+
+    Raises:
+        MTAnimateError: ffmpeg cannot be started.
+    """
     command = [executable(), "-hide_banner", "-encoders"]
     try:
         said = subprocess.run(command, capture_output=True, check=True, timeout=_LONGEST_ANSWER).stdout
@@ -55,34 +61,23 @@ def encoders() -> frozenset[str]:
     return frozenset(re.findall(r"^ [VAS][A-Z.]{5} (\w\S*)", said.decode(errors="replace"), re.MULTILINE))
 
 
-def _ending_with(parent: int) -> Callable[[], None] | None:
-    """What a new process calls to be killed when its parent is, where the system knows that: Linux."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def end_with_parent() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before
-            os._exit(1)
-
-    return end_with_parent
-
-
-def _unusable(error: Exception) -> MTAnimateError:
-    return MTAnimateError(
-        f"ffmpeg cannot be used ({error}): reinstall the package imageio-ffmpeg, or mend or unset IMAGEIO_FFMPEG_EXE"
-    )
-
-
 class FFmpeg:
-    """A running ffmpeg. Its messages are collected as they come: an undrained pipe would block it.
+    """A running ffmpeg. Its messages are collected as they come, since a full pipe would block it.
 
-    arguments: the command line after the program's name.
-    stdin, stdout: a file descriptor that is ffmpeg's own to read or write; by default a pipe:
-    process: its stdin takes bytes, its stdout gives them. Raises MTAnimateError where it cannot be started.
-    However this process ends, ffmpeg ends: on Linux at once, and already with the thread that started it; elsewhere
-    when it next reads or writes its pipe.
+    However this process ends, ffmpeg ends too: on Linux at once, also with the thread that started it; elsewhere when
+    it next reads or writes its pipe.
+
+    Args:
+        arguments: the command line after the program's name.
+        stdin: a file descriptor that ffmpeg reads; by default a pipe.
+        stdout: a file descriptor that ffmpeg writes; by default a pipe.
+
+    Attributes:
+        process: the subprocess, with stdin and stdout in bytes.
+        messages: the latest lines of its standard error.
+
+    Raises:
+        MTAnimateError: it cannot be started.
     """
 
     def __init__(self, arguments: list[str], *, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE) -> None:
@@ -94,7 +89,7 @@ class FFmpeg:
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 env={**os.environ, **_ENVIRONMENT},
-                start_new_session=True,  # Ctrl-C is ours to handle; ffmpeg would finish the file on its own
+                start_new_session=True,  # Ctrl-C must not reach ffmpeg, which would finish the file
                 preexec_fn=_ending_with(os.getpid()),
             )
         except OSError as error:
@@ -108,9 +103,10 @@ class FFmpeg:
             self.messages.append(line.decode(errors="replace").strip())
 
     def finish(self) -> int:
-        """Closes the input, waits for the end, and returns the exit status: see also `ended_from_outside`.
+        """Closes the input and waits for the end; output that nobody read is dropped. After an hour ffmpeg is killed.
 
-        What it still writes is thrown away: a full pipe would block it. One that does not end in an hour is killed.
+        Returns:
+            The exit status; see also `ended_from_outside`.
         """
         too_long = Timer(_LONGEST_END, self.process.kill)
         too_long.daemon = True
@@ -130,16 +126,16 @@ class FFmpeg:
         return status
 
     def kill(self) -> None:
-        """Ends ffmpeg at once, whatever it is doing."""
+        """Ends ffmpeg at once."""
         self.process.kill()
         self.finish()
 
     def said(self, texts: Iterable[str]) -> bool:
-        """Whether one of these texts is among the messages so far."""
+        """Whether one of these texts is in the messages so far."""
         return any(text in line for line in tuple(self.messages) for text in texts)
 
     def ended_from_outside(self) -> str:
-        """What ended ffmpeg, as one line, where no file is to blame: a signal, or that memory ran out. "": neither."""
+        """What ended ffmpeg where no file is to blame, in one line: a signal, or lack of memory; else ""."""
         status = self.process.poll() or 0
         number = -status if status < 0 else status - 128  # as shells have it, whose script may start ffmpeg
         if number == _KILLED:
@@ -151,9 +147,29 @@ class FFmpeg:
         return ""
 
     def reason(self) -> str:
-        """Why ffmpeg failed, as one line: the message nearest to the cause that says more than "failed"."""
+        """Why ffmpeg failed, in one line: the message nearest to the cause that says more than "failed"."""
         if outside := self.ended_from_outside():
             return outside
         # "[aac @ 0x55d] text" -> "text"; what follows the first error only repeats it
         lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line) for line in self.messages]
         return next((line for line in lines if line), "it was stopped from outside")
+
+
+def _ending_with(parent: int) -> Callable[[], None] | None:
+    """What a new process calls so that it is killed with its parent; only Linux offers that."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def end_with_parent() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before
+            os._exit(1)
+
+    return end_with_parent
+
+
+def _unusable(error: Exception) -> MTAnimateError:
+    return MTAnimateError(
+        f"ffmpeg cannot be used ({error}): reinstall the package imageio-ffmpeg, or mend or unset IMAGEIO_FFMPEG_EXE"
+    )

@@ -1,39 +1,46 @@
-"""Sound out of another file, in step with frames whose place in that file is known."""
+"""Sound from another file, in step with frames whose position in that file is known."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mtanimate.pixels import MAX_PIXELS
-from mtanimate.video.container import opened, picture_stream, sound_stream
+from mtanimate.reading import MAX_PIXELS, check_readable
+from mtanimate.video.decoding import audio_stream, open_container, video_stream
 from mtanimate.video.encoding import Container
 from mtanimate.video.ffmpeg import ONLY_FILES, local
-from mtanimate.video.files import check_readable
 from mtanimate.video.probe import probe
 
-# Sound that begins less than this before the frames is copied with what is too much: containers say to skip it.
-# An encoder's lead-in is that long.
+# Sound that begins up to this long before the frames is copied as a whole: containers can tell players to skip the
+# beginning, which is how they store an encoder's lead-in.
 _LEAD_IN = Fraction(1, 20)
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The default sound track of a file, from `start` on: seconds since the file's first shown frame.
+    """The default sound track of a file.
 
-    In a file without pictures, since its beginning.
+    Attributes:
+        path: of the file.
+        start: seconds after the file's first frame; without pictures, after its beginning.
+        max_pixels: the most pixels of the file's frames.
     """
 
     path: Path
     start: Fraction = Fraction(0)
-    max_pixels: int = MAX_PIXELS  # of a frame of the file
+    max_pixels: int = MAX_PIXELS  # the most of a frame of the file
 
 
 @dataclass(frozen=True)
 class SoundTrack:
-    """A sound stream that was found. stream: its number in the file. codec: ffmpeg's name.
+    """A sound stream that was found.
 
-    begin: where it is to begin, in seconds on the file's clock. lead: seconds of it that come before.
-    pictures: the number of the stream of pictures, which count in the file's clock; None where there is none.
+    Attributes:
+        path: of the file.
+        stream: its number in the file.
+        codec: ffmpeg's name.
+        begin: where the result begins, in seconds on the file's clock.
+        lead: seconds of sound before that.
+        pictures: the number of the video stream, on which the file's clock depends; None without one.
     """
 
     path: Path
@@ -44,6 +51,7 @@ class SoundTrack:
     pictures: int | None
 
     def is_copied(self, container: Container) -> bool:
+        """Whether the sound is copied into this container without encoding it anew."""
         return self.lead < _LEAD_IN and self.codec in container.copied
 
     def inputs(self, container: Container) -> list[str]:
@@ -62,22 +70,29 @@ class SoundTrack:
         steps += ",aresample=async=1:first_pts=0:min_comp=0.0001:min_hard_comp=0.008"
         steps += f",apad=whole_dur={_seconds(length)}"
         if "libopus" in container.sound:
-            steps += ",aformat=channel_layouts=mono|stereo|5.1|7.1"  # it takes no other arrangement of speakers
+            steps += ",aformat=channel_layouts=mono|stereo|5.1|7.1"  # it supports no other channel layouts
         return ["-af", steps, *container.sound]
 
     def clock(self, length: Fraction) -> list[str]:
-        """A second output, which is thrown away: without it the pictures would not count in the file's clock."""
+        """A second output, which is discarded: without it ffmpeg would leave the pictures out of the file's clock."""
         if self.pictures is None:
             return []
         return ["-map", f"1:{self.pictures}", "-c", "copy", "-t", _seconds(self.begin + length), "-f", "null", "-"]
 
 
 def find_sound(sound: Sound) -> SoundTrack | None:
-    """The file's default sound track; None where it is silent. Raises InputError for an unreadable file."""
+    """Finds a file's default sound track.
+
+    Returns:
+        The track; None for a silent file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     path, start = Path(sound.path), Fraction(sound.start)
     check_readable(path, "file with sound")
-    with opened(path) as container:
-        track, shown = sound_stream(container), picture_stream(container)
+    with open_container(path) as container:
+        track, shown = audio_stream(container), video_stream(container)
         if track is None:
             return None
         stream, codec = track.index, track.codec_context.codec.canonical_name

@@ -7,15 +7,16 @@ import numpy as np
 from PIL import Image
 
 from mtanimate.errors import InputError
-from mtanimate.video.streams import Closed
+from mtanimate.video.streams import StreamClosed
 
 _TITLE = "mtanimate - Esc: end, r: this pose is rest"
 
 
 class Window:
-    """Shows frames; for the main thread only, as the systems' windows are. Use it in a `with` statement.
+    """A window that shows frames, for the main thread only, as tkinter requires. Use it in a `with` statement.
 
-    Raises InputError where there is no tkinter or no display.
+    Raises:
+        InputError: there is no tkinter, or no display.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,15 @@ class Window:
         self._label.pack()
 
     def write(self, frame: np.ndarray, at: float) -> None:
-        """Shows a frame, uint8 RGB (H, W, 3), at once; one larger than the screen shrinks. Raises Closed."""
+        """Shows a frame at once; one larger than the screen is reduced.
+
+        Args:
+            frame: uint8 RGB (H, W, 3).
+            at: ignored: frames are shown when they come.
+
+        Raises:
+            StreamClosed: the window was closed.
+        """
         picture = Image.fromarray(frame)
         # The window's border and the system's bars need some of the screen.
         picture.thumbnail((self._root.winfo_screenwidth(), round(0.9 * self._root.winfo_screenheight())))
@@ -58,14 +67,18 @@ class Window:
         self.attend()
 
     def attend(self) -> None:
-        """Looks after keys and the system's wishes; to be called often. Raises Closed when the window was closed."""
+        """Handles key presses and events of the system; to be called often.
+
+        Raises:
+            StreamClosed: the window was closed.
+        """
         if not self._closed:
             self._root.update()
         if self._closed:
-            raise Closed
+            raise StreamClosed
 
     def reference_asked(self) -> bool:
-        """Whether `r` was pressed since the last time."""
+        """Whether `r` was pressed since the last call."""
         asked, self._asked = self._asked, False
         return asked
 

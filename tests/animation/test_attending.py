@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from mtanimate.animation import attending
-from mtanimate.animation.attending import Stopped, attend
+from mtanimate.animation import jobs as attending
+from mtanimate.animation.jobs import Stopped, attend
 
 
 def nobody(item: object) -> None:
@@ -86,7 +86,7 @@ def test_what_the_work_raises_is_raised():
 PROGRAM = """
 import time
 from contextlib import closing
-from mtanimate.animation import attending
+from mtanimate.animation import jobs as attending
 attending.LONGEST_SILENCE = 0.1
 with closing(attending.attend(lambda piece: time.sleep(600), print, ["hangs"], 1)) as outcomes:
     print(list(outcomes))

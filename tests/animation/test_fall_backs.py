@@ -1,6 +1,7 @@
 """What goes wrong in the middle of an animation: mended and said, or an error of one line; never black frames."""
 
 import json
+import threading
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,15 +11,16 @@ import torch
 from tiny import CONFIG, MODEL, moving_square, tiny_animator
 
 from mtanimate.animation import animate as walk
-from mtanimate.animation import cast, jobs
+from mtanimate.animation import jobs
 from mtanimate.animation.animate import animate
 from mtanimate.animation.jobs import run_jobs
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import BackgroundConfig
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import Square
+from mtanimate.inference import loading
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
-from mtanimate.video.square import Square
 
 FRAMES = 14  # three batches and a half
 
@@ -68,7 +70,7 @@ def hooked(monkeypatch):
             checkpoint.animator.get_submodule(part).register_forward_hook(spoil)
             return checkpoint
 
-        monkeypatch.setattr(cast, "read_checkpoint", load)
+        monkeypatch.setattr(loading, "read_checkpoint", load)
 
     return hook
 
@@ -93,12 +95,12 @@ def full(result):
 def test_half_precision_that_fails_in_the_middle(faces, part, call, change, media, hooked, monkeypatch, tmp_path):
     """A batch of the driving video, after the sources were encoded; or, of two faces, the second in the first batch."""
     squares = [Square(0, 0, 64), Square(16, 16, 48)][:faces]
-    monkeypatch.setattr(walk, "_squares", lambda *given: squares)
-    monkeypatch.setattr(cast, "choose_precision", lambda *given: "fp16")
+    monkeypatch.setattr(walk, "frame_subjects", lambda *given: squares)
+    monkeypatch.setattr(loading, "choose_precision", lambda *given: "fp16")
     hooked(part, [call], change, half=True)
     found = perform(media, tmp_path / "found.mkv", paste_back=True)
     monkeypatch.undo()
-    monkeypatch.setattr(walk, "_squares", lambda *given: squares)
+    monkeypatch.setattr(walk, "frame_subjects", lambda *given: squares)
     perform(media, tmp_path / "wanted.mkv", paste_back=True)
     assert found.precision == "fp32"
     assert len(found.warnings) == 1
@@ -182,6 +184,18 @@ def test_so_many_frames_are_computed_at_once(batch_size, sizes, media, hooked, t
     assert seen == sizes
 
 
+@pytest.mark.parametrize("compare", [False, True])
+def test_an_animation_that_fails_leaves_no_thread_behind(compare, media, tmp_path):
+    def stop(done, total, stage):
+        if stage == "animating" and done:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        perform(media, tmp_path / "a.mkv", compare=compare, progress=stop)
+    assert [thread for thread in threading.enumerate() if thread.name == "prefetch"] == []
+    assert caught.value.__traceback__  # which would keep them alive
+
+
 # Many at once
 
 
@@ -198,14 +212,14 @@ def four(media, tmp_path):
     "error", [RuntimeError("CUDA error:\n device-side assert"), MemoryError(), ZeroDivisionError("x")]
 )
 def test_whatever_happens_to_a_row_is_that_rows(error, workers, media, four, monkeypatch):
-    whole = jobs.perform
+    whole = jobs.run_job
 
     def fail(job, *given, **options):
         if job.out.name == "b.mkv":
             raise error
         return whole(job, *given, **options)
 
-    monkeypatch.setattr(jobs, "perform", fail)
+    monkeypatch.setattr(jobs, "run_job", fail)
     options = {"checkpoint": str(media / "tiny.safetensors"), "device": "cpu", "precision": "fp32"}
     done = run_jobs(four, workers=workers, **options)
     assert (done.done, done.failed) == (3, 1)
@@ -223,7 +237,7 @@ def test_ctrl_c_ends_all_rows(media, four, monkeypatch):
     def interrupt(*given, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "perform", interrupt)
+    monkeypatch.setattr(jobs, "run_job", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_jobs(four, checkpoint=str(media / "tiny.safetensors"), device="cpu", precision="fp32")
 

@@ -9,7 +9,6 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
@@ -17,16 +16,16 @@ import pytest
 import torch
 from tiny import moving_square, tiny_animator
 
-from mtanimate.animation.live import perform_live
-from mtanimate.animation.sinks import Recording
+from mtanimate.animation.live import LiveVideo, run_live
+from mtanimate.animation.retargeting import AtRest
 from mtanimate.errors import MTAnimateError
+from mtanimate.inference.predictor import Predictor
+from mtanimate.inference.prefetch import to_frames
 from mtanimate.models.motion import Motion
-from mtanimate.models.performer import Performer
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.crop import to_frames
-from mtanimate.video.streams import Closed, DrivingStream, StreamWriter
+from mtanimate.video.streams import DrivingStream, StreamClosed, StreamWriter
 
-# Frames that carry their number, a network that reads it, a stage that shows it
+# Frames that carry their number, a network that reads it, a renderer that shows it
 
 
 def frame(number: int, size: int = 16) -> np.ndarray:
@@ -61,7 +60,7 @@ class Camera:
 class Network:
     """Its motion is the number of the frame. broken: frames that give NaN. taken: each frame, and the newest there."""
 
-    animator = SimpleNamespace(config=SimpleNamespace(resolution=16))
+    resolution = 16
 
     def __init__(self, delay: float = 0.0, broken=(), camera: Camera | None = None) -> None:
         self.delay, self.broken, self.camera = delay, broken, camera
@@ -80,10 +79,10 @@ def motion(value: float) -> Motion:
 
 
 class Shown:
-    """A stage whose source stands at 0 and whose picture is the number that it is moved by."""
+    """A renderer whose source stands at 0 and whose picture is the number that it is moved by."""
 
-    def drive(self, part, direct, background):
-        return direct(motion(0), motion(0), part)
+    def drive(self, frames, transfer, background):
+        return transfer.onto(motion(0), motion(0), frames)
 
     def compose(self, moved):
         return frame(round(float(moved.keypoints[0, 0, 0])))[None]
@@ -120,7 +119,7 @@ class Screen:
 
 def play(camera, network=None, screen=None, mode="absolute", **options):
     screen = screen or Screen()
-    report = perform_live(network or Network(camera=camera), Shown(), camera, screen, mode=mode, **options)
+    report = run_live(network or Network(camera=camera), Shown(), camera, screen, mode=mode, **options)
     return report, screen
 
 
@@ -237,13 +236,13 @@ def test_frames_are_cut_as_asked():
 def test_when_nobody_watches_it_ends(live):
     def act(number):
         if number >= 4:
-            raise Closed
+            raise StreamClosed
 
     camera = Camera(10**6, pace=0.005, live=live)
     report, screen = play(camera, screen=Screen(act))
     assert screen.shown[-1] >= 4
     assert report.frames == len(screen.shown) - 1
-    assert screen.ended is Closed
+    assert screen.ended is StreamClosed
     assert camera.closed.is_set()
 
 
@@ -252,7 +251,7 @@ def test_a_window_is_looked_after_while_no_frame_comes():
 
     def idle():
         if next(calls) == 3:
-            raise Closed
+            raise StreamClosed
 
     begun = time.monotonic()
     report, _ = play(Camera(9, pace=60), screen=Screen(idle=idle))
@@ -268,7 +267,7 @@ def test_ctrl_c_closes_the_sink_in_good_order():
     said = []
     screen = Screen(act)
     with pytest.raises(KeyboardInterrupt):
-        play(Camera(10**6, live=False), screen=screen, say=said.append)
+        play(Camera(10**6, live=False), screen=screen, log=said.append)
     assert screen.ended is None
     assert len(said) == 1
     assert said[0].startswith("5 frames, 0 dropped, ")
@@ -308,7 +307,7 @@ class Written(list):
 
 def test_a_recording_runs_at_the_speed_of_life():
     written = Written()
-    recording = Recording(written, Fraction(10), live=True)
+    recording = LiveVideo(written, Fraction(10), live=True)
     for number, at in enumerate([0.0, 0.11, 0.39, 0.42, 0.9]):
         recording.write(frame(number), at)
     assert written == [0, 1, 2, 2, 2, 4, 4, 4, 4, 4]
@@ -316,7 +315,7 @@ def test_a_recording_runs_at_the_speed_of_life():
 
 def test_a_recording_of_a_pipe_has_each_frame_once():
     written = Written()
-    recording = Recording(written, Fraction(10), live=False)
+    recording = LiveVideo(written, Fraction(10), live=False)
     for number, at in enumerate([0.0, 0.0, 0.1, 7.0]):
         recording.write(frame(number), at)
     assert written == [0, 1, 2, 3]
@@ -331,53 +330,53 @@ def test_a_file_is_whole_after_ctrl_c_too(tmp_path, interrupted):
         estimate = network.estimate
         network.estimate = lambda square: signal.raise_signal(signal.SIGINT) if camera.count > 9 else estimate(square)
         with pytest.raises(KeyboardInterrupt):
-            play(camera, network, Recording(writer, Fraction(25), live=False))
+            play(camera, network, LiveVideo(writer, Fraction(25), live=False))
         assert 5 <= VideoReader(tmp_path / "a.mp4").frame_count < 12
     else:
-        play(camera, network, Recording(writer, Fraction(25), live=False))
+        play(camera, network, LiveVideo(writer, Fraction(25), live=False))
         assert VideoReader(tmp_path / "a.mp4").frame_count == 12
 
 
 # The network, and real streams
 
 
-class TinyStage:
+class TinyRenderer:
     """A picture, moved by a tiny network."""
 
-    def __init__(self, performer: Performer, picture: np.ndarray) -> None:
-        self.performer = performer
-        self.source = performer.encode(torch.from_numpy(picture).permute(2, 0, 1)[None])
+    def __init__(self, predictor: Predictor, picture: np.ndarray) -> None:
+        self.predictor = predictor
+        self.source = predictor.encode(torch.from_numpy(picture).permute(2, 0, 1)[None])
 
-    def drive(self, part, direct, background):
+    def drive(self, frames, transfer, background):
         rest = self.source.motion
-        return self.performer.drive(self.source, direct(rest, rest, part), background)
+        return self.predictor.drive(self.source, transfer.onto(rest, rest, frames), background)
 
     def compose(self, driven):
         return to_frames(driven)
 
     def backgrounds(self, driving):
-        return self.performer.predict_background(self.source, driving)
+        return self.predictor.predict_background(self.source, driving)
 
 
 @pytest.fixture(scope="module")
 def tiny():
     torch.set_num_threads(1)
-    performer = Performer(tiny_animator().eval(), "fp32", lambda line: None)
-    return performer, TinyStage(performer, moving_square(1, 0)[0])
+    predictor = Predictor(tiny_animator().eval(), "fp32", lambda line: None)
+    return predictor, TinyRenderer(predictor, moving_square(1, 0)[0])
 
 
 def test_a_camera_drives_the_network(tiny, tmp_path):
     """For as long as the camera runs; the first result is the source at rest."""
-    performer, stage = tiny
+    predictor, renderer = tiny
     writer = VideoWriter(tmp_path / "a.mp4", fps=Fraction(25), width=64, height=64)
     with DrivingStream("lavfi:testsrc2=size=96x64:rate=25:duration=2") as stream:
-        report = perform_live(performer, stage, stream, Recording(writer, stream.fps, live=True))
+        report = run_live(predictor, renderer, stream, LiveVideo(writer, stream.fps, live=True))
     assert report.frames + report.dropped == 50
     assert report.frames > 5
     assert report.seconds == pytest.approx(1.96, abs=0.5)
     reader = VideoReader(tmp_path / "a.mp4")
     assert reader.frame_count == pytest.approx(50, abs=2)
-    rest = stage.compose(stage.drive(slice(0, 1), lambda source, first, part: source, None))
+    rest = renderer.compose(renderer.drive(slice(0, 1), AtRest(), None))
     assert np.abs(reader.frames([0])[0].astype(int) - rest[0]).mean() < 6
 
 
@@ -395,7 +394,7 @@ def test_memory_is_flat(monkeypatch):
     with subprocess.Popen([*command, *made], stdout=subprocess.PIPE) as producer, Path(os.devnull).open("wb") as null:
         monkeypatch.setattr(sys, "stdin", producer.stdout)
         writer = StreamWriter(fps=Fraction(100), width=16, height=16, stdout=null.fileno())
-        screen = Recording(writer, Fraction(100), live=False)
+        screen = LiveVideo(writer, Fraction(100), live=False)
         write = screen.write
         screen.write = lambda picture, at: (used.append(resident()), write(picture, at))
         with DrivingStream("-") as stream:
@@ -410,20 +409,20 @@ from fractions import Fraction
 import numpy as np, torch
 torch.set_num_threads(1)
 sys.path[:0] = ["tests", "tests/animation"]
-from test_live import TinyStage
+from test_live import TinyRenderer
 from tiny import tiny_animator
-from mtanimate.animation.live import perform_live
-from mtanimate.animation.sinks import Recording
-from mtanimate.models.performer import Performer
+from mtanimate.animation.live import run_live
+from mtanimate.animation.live import LiveVideo
+from mtanimate.inference.predictor import Predictor
 from mtanimate.video.streams import DrivingStream, StreamWriter
-performer = Performer(tiny_animator().eval(), "fp32", print)
-stage = TinyStage(performer, np.full((64, 64, 3), 120, np.uint8))
+predictor = Predictor(tiny_animator().eval(), "fp32", print)
+renderer = TinyRenderer(predictor, np.full((64, 64, 3), 120, np.uint8))
 say = lambda line: print(line, file=sys.stderr, flush=True)
 with DrivingStream(sys.argv[1]) as stream:
-    sink = Recording(StreamWriter(fps=stream.fps, width=64, height=64), stream.fps, live=stream.live)
+    sink = LiveVideo(StreamWriter(fps=stream.fps, width=64, height=64), stream.fps, live=stream.live)
     say("begun")
     try:
-        say(perform_live(performer, stage, stream, sink, say=say))
+        say(run_live(predictor, renderer, stream, sink, log=say))
     except KeyboardInterrupt:
         sys.exit(130)
 """

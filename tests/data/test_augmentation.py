@@ -27,9 +27,9 @@ from mtanimate.data.augmentation import (
     draw_flips,
     draw_windows,
 )
-from mtanimate.data.background import Backdrop
-from mtanimate.data.stills import bent
-from mtanimate.face_mesh import MIRROR
+from mtanimate.data.people import Backdrop
+from mtanimate.data.warps import bent
+from mtanimate.faces.mesh import MIRROR
 from mtanimate.geometry import coordinate_grid, warp
 
 STILL = PLAIN

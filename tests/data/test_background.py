@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
-from mtanimate import mediapipe_models
 from mtanimate.data.augmentation import Recipe, augment
-from mtanimate.data.background import Backdrop, PersonMatte
 from mtanimate.data.clips import find_clips
 from mtanimate.data.loading import collate, load_batches
 from mtanimate.data.pairs import PairDataset, Unreadable
+from mtanimate.data.people import Backdrop, PersonMatte
 from mtanimate.errors import InputError
+from mtanimate.faces import mesh as mediapipe_models
+from mtanimate.faces.detection import resize_frames
 from mtanimate.inspection.subject import PORTRAIT
 from mtanimate.video import read_image
-from mtanimate.video.crop import resize_frames
 
 SIZE = 128
 needs_mediapipe = pytest.mark.skipif(

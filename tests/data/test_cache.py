@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -16,17 +16,25 @@ from hypothesis import strategies as st
 from lives import FORK, _die_at
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
-from mtanimate import mediapipe_models
-from mtanimate.data.cache import Cache, Entry, filling, from_fixed_point, to_fixed_point
+from mtanimate.data.cache import (
+    Cache,
+    CacheEntry,
+    from_fixed_point,
+    is_cache,
+    open_cache_writer,
+    read_index,
+    to_fixed_point,
+)
 from mtanimate.data.caching import cache_dataset
 from mtanimate.data.clips import find_clips
-from mtanimate.data.landmarks import FaceLandmarks
 from mtanimate.data.loading import collate, load_batches
 from mtanimate.data.pairs import PairDataset
+from mtanimate.data.people import FaceLandmarks
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces import mesh as mediapipe_models
+from mtanimate.faces.detection import resize_frames
 from mtanimate.inspection.subject import PORTRAIT
 from mtanimate.video import VideoReader, read_image, write_image
-from mtanimate.video.crop import resize_frames
 
 SIZE = 64
 FILES = ("frames.bin", "landmarks.bin", "mattes.bin")
@@ -61,7 +69,7 @@ def cached(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cached") / "cache"
     told, lines = [], []
     result = cache_dataset(
-        data, folder, resolution=SIZE, progress=lambda done, total: told.append((done, total)), say=lines.append
+        data, folder, resolution=SIZE, progress=lambda done, total: told.append((done, total)), log=lines.append
     )
     assert (result.clips, result.stills, result.frames, result.new, result.without_faces) == (3, 1, 20, 4, 0)
     assert told == [(done, 4) for done in range(1, 5)]
@@ -70,8 +78,7 @@ def cached(data, tmp_path_factory):
 
 
 def contents(folder):
-    index = json.loads((folder / "index.json").read_text())
-    return [index, *((folder / name).read_bytes() for name in FILES)]
+    return [read_index(folder), *((folder / name).read_bytes() for name in FILES)]
 
 
 def by_name(cache):
@@ -156,7 +163,7 @@ def test_what_cannot_be_read_is_named_and_skipped(tmp_path, monkeypatch):
     (tmp_path / "videos" / "text.mp4").write_text("no video")
     write_video(tmp_path / "videos" / "short.mp4", counting_frames(1, 0))
     lines = []
-    result = cache_dataset(tmp_path / "videos", tmp_path / "cache", resolution=SIZE, say=lines.append)
+    result = cache_dataset(tmp_path / "videos", tmp_path / "cache", resolution=SIZE, log=lines.append)
     assert (result.clips, len(result.skipped)) == (1, 2)
     for name in ("text.mp4", "short.mp4"):
         assert sum(name in line for line in lines) == 1
@@ -189,14 +196,25 @@ def test_another_resolution_and_another_folder_are_refused(cached, data, tmp_pat
 
 
 def test_a_cache_that_is_being_filled_is_refused(cached, data):
-    with filling(cached, SIZE), pytest.raises(MTAnimateError, match="another process is filling the cache"):
+    with open_cache_writer(cached, SIZE), pytest.raises(MTAnimateError, match="another process is filling the cache"):
         cache_dataset(data, cached, resolution=SIZE)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"version": 1, "resolution": 64, "entries": [{}]}', '{"version": 0}'])
-def test_a_damaged_index_is_refused(cached, tmp_path, text):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("index.json", text)
+            for text in ("", "{}", '{"version": 1, "resolution": 64, "entries": [{}]}', '{"version": 0}')
+        ),
+        *(("index.jsonl", text) for text in ("", "\n", "{}\n", '{"version": 2, "resolution": 64}', '{"version": 1}\n')),
+        ("index.jsonl", '{"version": 2, "resolution": 64}\n{"digest"\n{}\n'),
+    ],
+)
+def test_a_damaged_index_is_refused(cached, tmp_path, name, text):
     shutil.copytree(cached, tmp_path / "cache")
-    (tmp_path / "cache" / "index.json").write_text(text)
+    (tmp_path / "cache" / "index.jsonl").unlink()
+    (tmp_path / "cache" / name).write_text(text)
     with pytest.raises(InputError, match=r"make (the cache|it) anew"):
         Cache(tmp_path / "cache")
 
@@ -218,13 +236,12 @@ def test_a_damaged_index_is_refused(cached, tmp_path, text):
     ids=str,
 )
 def test_an_index_with_other_values_is_refused(tmp_path, changes):
-    entry = Entry("d", "a.mp4", "a", "train", 0, 0, "25")
-    with filling(tmp_path, SIZE) as cache:
+    entry = CacheEntry("d", "a.mp4", "a", "train", 0, 0, "25")
+    with open_cache_writer(tmp_path, SIZE) as cache:
         cache.add(entry, [np.zeros((2, SIZE, SIZE, 3), np.uint8)])
-    index = json.loads((tmp_path / "index.json").read_text("utf-8"))
+    header, line = (tmp_path / "index.jsonl").read_text("utf-8").splitlines()
     assert Cache(tmp_path).entries["d"].count == 2
-    index["entries"][0] |= changes
-    (tmp_path / "index.json").write_text(json.dumps(index), "utf-8")
+    (tmp_path / "index.jsonl").write_text(f"{header}\n{json.dumps(json.loads(line) | changes)}\n", "utf-8")
     with pytest.raises(InputError, match="make the cache anew"):
         Cache(tmp_path)
 
@@ -234,6 +251,62 @@ def test_an_index_of_no_resolution_is_refused(tmp_path, resolution):
     (tmp_path / "index.json").write_text(json.dumps({"version": 1, "resolution": resolution, "entries": []}), "utf-8")
     with pytest.raises(InputError, match="make the cache anew"):
         Cache(tmp_path)
+
+
+# An index grows line by line
+
+
+def some(digest, count=1):
+    """An entry, and its frames, whose grey tells its number of frames."""
+    return CacheEntry(digest, f"{digest}.mp4", "a", "train", 0, 0, "25"), [np.full((count, 4, 4, 3), count, np.uint8)]
+
+
+def test_a_clip_adds_a_line_to_the_index_and_nothing_is_written_again(tmp_path):
+    file = tmp_path / "index.jsonl"
+    with open_cache_writer(tmp_path, 4) as cache:
+        for number in range(1, 6):
+            before, same = file.read_bytes(), file.stat().st_ino
+            entry = cache.add(*some(str(number), number))
+            assert file.read_bytes().startswith(before)
+            assert (file.stat().st_ino, file.read_bytes().count(b"\n")) == (same, 1 + number)
+        cache.add_faces(entry, np.zeros((5, 478, 3), np.int16), np.zeros((5, 64, 64), np.uint8))
+    read = Cache(tmp_path)
+    assert [(entry.count, entry.faces) for entry in read.entries.values()] == [(n, n == 5) for n in range(1, 6)]
+    assert (read.frames(read.entries["3"], range(3)) == 3).all()
+    with open_cache_writer(tmp_path, 4):
+        assert len(file.read_text().splitlines()) == 1 + 5  # the entry's two lines are one again
+
+
+def test_a_last_line_that_was_cut_off_does_not_count_and_its_clip_is_added_again(tmp_path):
+    with open_cache_writer(tmp_path, 4) as cache:
+        cache.add(*some("one", 2))
+        cache.add(*some("two", 3))
+    file = tmp_path / "index.jsonl"
+    whole = file.read_bytes()
+    for cut in (1, 9, len(whole.splitlines()[-1]) - 1):
+        file.write_bytes(whole[:-cut])
+        assert list(Cache(tmp_path).entries) == ["one"]
+        assert file.read_bytes() == whole[:-cut]  # another process may be writing the line
+        with open_cache_writer(tmp_path, 4) as cache:
+            cache.add(*some("two", 3))
+        assert file.read_bytes() == whole
+
+
+def test_an_index_of_an_earlier_version_is_read_and_added_to(tmp_path):
+    with open_cache_writer(tmp_path, 4) as cache:
+        entry = cache.add(*some("one", 2))
+    (tmp_path / "index.jsonl").unlink()
+    content = {"version": 1, "resolution": 4, "entries": [asdict(entry)]}
+    (tmp_path / "index.json").write_text(json.dumps(content, indent=0), "utf-8")
+    assert Cache(tmp_path).entries == {"one": entry}
+    with open_cache_writer(tmp_path, 4) as cache:
+        cache.add(*some("two", 3))
+    assert [(entry.first, entry.count) for entry in Cache(tmp_path).entries.values()] == [(0, 2), (2, 3)]
+    assert not (tmp_path / "index.json").exists()
+    (tmp_path / "index.json").write_text("mine")  # beside an index of this version it is not a cache's
+    with open_cache_writer(tmp_path, 4):
+        pass
+    assert (tmp_path / "index.json").read_text() == "mine"
 
 
 # Kills, cut files, full disks
@@ -264,12 +337,12 @@ def live(data, out, at_event=0, limit=0):
 
 
 def test_a_kill_at_any_file_operation_leaves_what_the_same_command_completes(data, cached, tmp_path):
-    out, kills = tmp_path / "cache", 0
+    kills = 0
     for event in (2, 5, 9, 14, 20, 27):
-        shutil.rmtree(out, ignore_errors=True)
+        out = tmp_path / f"cache {event}"  # a process clears what others left in a folder only once
         ended, _ = live(data, out, at_event=event)
         kills += ended == -signal.SIGKILL
-        if (out / "index.json").exists():
+        if is_cache(out):
             Cache(out)
         cache_dataset(data, out, resolution=SIZE)
         assert contents(out) == contents(cached)

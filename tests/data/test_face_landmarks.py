@@ -6,10 +6,10 @@ import pytest
 import torch
 from drawn_face import scene
 
-from mtanimate import mediapipe_models
-from mtanimate.data.landmarks import FaceLandmarks
+from mtanimate.data.people import FaceLandmarks
 from mtanimate.errors import InputError
-from mtanimate.models.losses.landmarks import EYES, LIPS, contour_points
+from mtanimate.faces import mesh as mediapipe_models
+from mtanimate.models.losses.face import EYES, LIPS, contour_points
 
 needs_mediapipe = pytest.mark.skipif(
     importlib.util.find_spec("mediapipe") is None, reason="landmarks need mediapipe: pip install 'mtanimate[mediapipe]'"

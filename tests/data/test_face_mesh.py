@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.face_mesh import CONTOURS, MIRROR, SKIN, VERTICES
+from mtanimate.data.people import FaceLandmarks
+from mtanimate.faces.mesh import CONTOURS, MIRROR, SKIN, VERTICES
 from mtanimate.video import VideoReader
 
 TRAIN = Path(__file__).parents[2].parent / "shared" / "data" / "talking-heads" / "train"

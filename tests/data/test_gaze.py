@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtanimate.data.augmentation import Recipe, augment, carry
-from mtanimate.data.gaze import Glance
+from mtanimate.data.warps import Glance
 from mtanimate.geometry import coordinate_grid
 
 SIDE = 256

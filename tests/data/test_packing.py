@@ -11,8 +11,7 @@ from tiny import counting_frames, write_video
 
 from mtanimate.data.cache import NO_FACE, Cache
 from mtanimate.data.caching import cache_dataset
-from mtanimate.data.packed_faces import STEPS, FaceCode, PackedFaces, write_faces
-from mtanimate.data.packing import movement, pack_dataset, parse_size
+from mtanimate.data.packing import STEPS, FaceCode, PackedFaces, movement, pack_dataset, parse_size, write_faces
 from mtanimate.errors import InputError
 from mtanimate.inspection.subject import PORTRAIT
 from mtanimate.video import read_image, write_image

@@ -14,8 +14,8 @@ from mtanimate.data.clips import Clip, find_clips, split_clips
 from mtanimate.data.loading import load_batches
 from mtanimate.data.pairs import PairDataset, Unreadable
 from mtanimate.errors import InputError
+from mtanimate.faces.detection import square_frames
 from mtanimate.video import write_image
-from mtanimate.video.crop import square_frames
 
 RED, BLUE = 0, 2
 

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
-from mtanimate import mediapipe_models
-from mtanimate.data.clips import find_clips
-from mtanimate.data.landmarks import FaceLandmarks
+from mtanimate.data.clips import find_clips, find_stills
 from mtanimate.data.loading import collate
 from mtanimate.data.pairs import PairDataset
-from mtanimate.data.stills import bent, draw_flow, find_stills, turned
+from mtanimate.data.people import FaceLandmarks
+from mtanimate.data.warps import bent, draw_flow, turned
 from mtanimate.errors import InputError
+from mtanimate.faces import mesh as mediapipe_models
+from mtanimate.faces.detection import square_frames
 from mtanimate.geometry import sample, warp
 from mtanimate.inspection.subject import PORTRAIT
 from mtanimate.video import read_image, write_image
-from mtanimate.video.crop import square_frames
 
 needs_mediapipe = pytest.mark.skipif(
     importlib.util.find_spec("mediapipe") is None, reason="stills need mediapipe: pip install 'mtanimate[mediapipe]'"
@@ -139,7 +139,7 @@ def test_pairs_of_stills_are_drawn_by_their_number(videos, stills):
 def test_a_face_is_turned_and_a_picture_of_nobody_bends(find, portrait, monkeypatch):
     made, random = [], np.random.default_rng(1)
     for way in (turned, bent):
-        monkeypatch.setattr(f"mtanimate.data.stills.{way.__name__}", lambda *a, way=way: made.append(way) or way(*a))
+        monkeypatch.setattr(f"mtanimate.data.warps.{way.__name__}", lambda *a, way=way: made.append(way) or way(*a))
     mesh = mesh_of(find, portrait)
     assert draw_flow(mesh, random).shape == (2, 33, 33, 2)
     draw_flow(np.full_like(mesh, np.nan), random)

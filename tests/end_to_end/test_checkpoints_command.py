@@ -21,12 +21,12 @@ WITH_REGISTRY = """
 import sys
 from pathlib import Path
 from mtanimate.checkpoints import registry
-from mtanimate.checkpoints import importing
+from mtanimate.checkpoints import conversion
 from mtanimate.config import Config, load_file
 file = Path(sys.argv.pop(1))
 registry._registry_file = lambda: file
 # A published network of 240 MB is too large for a test: what is published here is tiny.
-importing.load_preset = lambda name: load_file(file.with_name("published.yaml"))
+conversion.load_preset = lambda name: load_file(file.with_name("published.yaml"))
 import mtanimate.cli
 mtanimate.cli.main()
 """
@@ -51,7 +51,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_a_list_needs_no_heavy_library():
     heavy = ("torch", "pooch", "requests")
     code = (
-        "import sys, mtanimate.cli; from mtanimate.checkpoints.inventory import listed; listed();"
+        "import sys, mtanimate.cli; from mtanimate.checkpoints.registry import list_checkpoints; list_checkpoints();"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

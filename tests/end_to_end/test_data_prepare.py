@@ -13,8 +13,8 @@ from golden import SHARED
 from telling import told, write_telling_video
 
 from mtanimate.data.clips import find_clips
+from mtanimate.faces.detection import find_faces
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.faces import find_faces
 
 HEADER = "video_id,start,end,bbox,fps,width,height,partition,person_id"
 TALKING_HEAD = SHARED / "data" / "raw-examples" / "talking-head.mp4"

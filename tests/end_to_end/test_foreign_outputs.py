@@ -12,13 +12,13 @@ from commands import moving_disc
 from tiny import write_video
 
 from mtanimate.animation.jobs import run_jobs
-from mtanimate.data.cache import Cache, filling
+from mtanimate.data.cache import Cache, open_cache_writer
 from mtanimate.data.caching import cache_frames
 from mtanimate.data.clips import find_clips
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.evaluation.comparison import compare
 from mtanimate.evaluation.evaluate import evaluate
-from mtanimate.training.claim import MARK, claim
+from mtanimate.training.run import MARK, claim
 from mtanimate.video import VideoWriter
 
 
@@ -93,7 +93,7 @@ def test_a_comparison_leaves_others_files(name, measure, tmp_path):
     assert (tmp_path / "there" / name).read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", ["frames.bin", "landmarks.bin", "mattes.bin", "index.json", "lock"])
+@pytest.mark.parametrize("name", ["frames.bin", "landmarks.bin", "mattes.bin", "index.json", "index.jsonl", "lock"])
 def test_a_cache_leaves_others_files(name, clips, tmp_path):
     put(tmp_path / "there" / name)
     with pytest.raises(InputError, match=re.escape(name)):
@@ -106,7 +106,7 @@ def test_a_cache_that_was_only_begun_goes_on(clips, tmp_path):
     folder = tmp_path / "there"
     folder.mkdir()
     (folder / "lock").touch()
-    with filling(folder, 64):
+    with open_cache_writer(folder, 64):
         (folder / "mattes.bin").unlink()
     cache_frames(find_clips(clips), folder, 64, 1e9)
     assert len(Cache(folder).entries) == 2

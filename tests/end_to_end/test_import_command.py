@@ -10,7 +10,7 @@ import pytest
 import torch
 from commands import COMMAND, ffmpeg, moving_disc, run, run_here
 from foreign import FOMM, described, write
-from golden import document, needs_golden
+from golden import document
 from tiny import write_video
 
 from mtanimate.checkpoints.file import write_checkpoint
@@ -122,7 +122,6 @@ sys.exit(code)
 """
 
 
-@needs_golden
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
 def test_a_full_size_checkpoint_needs_little_memory(tmp_path):
     """230 MB of weights and their discriminator: under 1 GB. (Alone on two cores it takes 4 s; here it may wait.)"""

@@ -22,9 +22,9 @@ from commands import interrupted, moving_disc
 from lives import FORK, load_all, write_settings
 from tiny import tiny_config, write_video
 
-from mtanimate.backends.manifest import read_manifest
 from mtanimate.cli import main
-from mtanimate.data.cache import Cache
+from mtanimate.data.cache import Cache, is_cache
+from mtanimate.inference.manifest import read_manifest
 from mtanimate.video import VideoReader
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches processes in Linux's /proc")
@@ -74,7 +74,7 @@ def results(folder: Path) -> None:
 
 
 def cached(folder: Path) -> None:
-    if (folder / "out" / "index.json").exists():
+    if is_cache(folder / "out"):
         Cache(folder / "out")
 
 

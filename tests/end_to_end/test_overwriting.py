@@ -9,8 +9,8 @@ import pytest
 from commands import COMMAND
 
 import mtanimate
-from mtanimate.checkpoints import exporting
-from mtanimate.checkpoints.exporting import export_checkpoint
+from mtanimate.checkpoints import conversion as exporting
+from mtanimate.checkpoints.conversion import export_checkpoint
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.inspection.attention import show_attention
 from mtanimate.inspection.inspect import inspect

@@ -18,11 +18,11 @@ from tiny import tiny_config, write_video
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.config import Config
-from mtanimate.data.background import MATTE
-from mtanimate.data.cache import Entry, filling
+from mtanimate.data.cache import CacheEntry, open_cache_writer
 from mtanimate.data.clips import find_clips
+from mtanimate.data.people import MATTE
 from mtanimate.evaluation.evaluate import evaluate
-from mtanimate.face_mesh import VERTICES
+from mtanimate.faces.mesh import VERTICES
 from mtanimate.files import half_written
 from mtanimate.models.animator import Animator
 from mtanimate.video import VideoReader
@@ -61,9 +61,9 @@ def inputs(media, tmp_path_factory) -> Path:
     for name in ("one", "two"):
         checkpoint = str(folder / "tiny.safetensors")
         evaluate(checkpoint, folder / "clips", metrics="l1", detector="none", out=folder / name, device="cpu")
-    with filling(folder / "cached", 64) as cache:
+    with open_cache_writer(folder / "cached", 64) as cache:
         for clip in find_clips(folder / "clips"):
-            entry = Entry(clip.digest(), clip.path.name, clip.identity, "train", 0, 0, "25")
+            entry = CacheEntry(clip.digest(), clip.path.name, clip.identity, "train", 0, 0, "25")
             entry = cache.add(entry, [moving_disc(6)])
             cache.add_faces(entry, np.zeros((6, VERTICES, 3), np.int16), np.zeros((6, MATTE, MATTE), np.uint8))
     config = tiny_config(steps=2, precision="fp32", checkpoint_every=2, validation_clips=1)
@@ -107,7 +107,7 @@ EVAL = ["eval", "--checkpoint", "./tiny.safetensors", "--dataset", "clips", "--m
 CASES = {
     "animate": Case(animating("--out", "result.mp4"), "result.mp4", frames_of),
     "animate, two names": Case(animating("--out", "clips/../result.mp4"), "result.mp4", frames_of, slow=True),
-    "animate, pictures": Case(animating("--out", "result/"), "result", pictures_in),
+    "animate, pictures": Case(animating("--out", "result/"), "result", pictures_in, slow=True),
     "animate, gif": Case(animating("--out", "result.gif"), "result.gif", frames_of, slow=True),
     "animate, motion": Case(
         animating("--out", "result.mp4", "--save-motion", "result.npz"),
@@ -125,6 +125,7 @@ CASES = {
         drawing("attention", "--layer", 1, "--out", "result.png", "--raw", "result.npz"),
         "result.",
         there("result.npz", "result.png"),
+        slow=True,
     ),
     "export": Case(
         ["export", "--checkpoint", "./tiny.safetensors", "--format", "torch", "--out", "result"],
@@ -136,6 +137,7 @@ CASES = {
         ["checkpoints", "import", "theirs.pth.tar", "--config", "config.yaml"],
         "cache/checkpoints/theirs.safetensors",
         whole_checkpoint,
+        slow=True,
     ),
     "checkpoints export": Case(
         ["checkpoints", "export", "./fomm.safetensors", "--layout", "fomm", "--out", "result.pth.tar"],
@@ -154,12 +156,13 @@ CASES = {
         there("manifest.csv", "train"),
     ),
     "data cache": Case(
-        ["data", "cache", "clips", "--out", "result", "--resolution", 64], "result", there("index.json")
+        ["data", "cache", "clips", "--out", "result", "--resolution", 64], "result", there("index.jsonl")
     ),
     "data pack": Case(
         ["data", "pack", "clips", "--cache", "cached", "--out", "result", "--size", "1MiB"],
         "result",
         there("faces.npz"),
+        slow=True,
     ),
     "train": Case(
         ["train", "--dataset", "train.yaml", "--data", "clips", "--device", "cpu", "--out", "result"],

@@ -9,15 +9,15 @@ from commands import moving_disc
 from golden import SHARED
 
 import mtanimate
-from mtanimate.animation.direction import choose_reference, transferred
+from mtanimate.animation.retargeting import choose_reference, transferred
 from mtanimate.checkpoints.file import read_metadata
 from mtanimate.checkpoints.registry import entries, resolve
-from mtanimate.data.landmarks import FaceLandmarks
-from mtanimate.face_mesh import CONTOURS
+from mtanimate.data.people import FaceLandmarks
+from mtanimate.faces.detection import resize_frames, square_frames
+from mtanimate.faces.mesh import CONTOURS
 from mtanimate.inspection.subject import PORTRAIT
-from mtanimate.models.face_points import indices
+from mtanimate.models.face_points import token_indices
 from mtanimate.video import VideoReader, read_image
-from mtanimate.video.crop import resize_frames, square_frames
 
 TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"
 
@@ -113,7 +113,7 @@ OPENINGS = {"mouth": (13, 14), "eyes": (159, 145)}
 
 def opening(motion, upper, lower):
     """Of lips or lids, in distances of the outer eye corners: (T,)."""
-    points = motion.keypoints[:, indices((upper, lower, 33, 263))]
+    points = motion.keypoints[:, token_indices((upper, lower, 33, 263))]
     return ((points[:, 1] - points[:, 0]).norm(dim=1) / (points[:, 3] - points[:, 2]).norm(dim=1)).numpy()
 
 

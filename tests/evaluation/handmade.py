@@ -1,10 +1,10 @@
-"""Rows made by hand."""
+"""ResultsFolder made by hand."""
 
 from dataclasses import replace
 
-from mtanimate.evaluation.rows import Row
+from mtanimate.evaluation.clip_results import ClipResult
+from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import METRICS
-from mtanimate.metrics.mesh_gestures import GESTURES
 
 L1, AKD, MKR, AED, PSNR = (METRICS[name] for name in ("l1", "akd", "mkr", "aed", "psnr"))
 
@@ -14,7 +14,7 @@ MISSING = (None, None)  # correlation and gain of what the driver does and the r
 def row(name, *, digest="d1", frames=10, lost=0, **sums):
     """sums: of generated frames; those of repeating are twice as large."""
     twice = {metric: (2 * summed, count) for metric, (summed, count) in sums.items()}
-    return Row(
+    return ClipResult(
         name=name,
         identity=name.partition("__")[0],
         digest=digest,

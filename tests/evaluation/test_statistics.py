@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtanimate.evaluation.statistics import interval, mean, median_interval
+from mtanimate.evaluation.summary import interval, mean, median_interval
 
 TRUTH = 3.0
 

@@ -1,12 +1,11 @@
-"""Rows -> figures, against sums done by hand."""
+"""ResultsFolder -> figures, against sums done by hand."""
 
 import json
 
 import pytest
 from handmade import AED, AKD, L1, MISSING, MKR, PSNR, pair_row, row
 
-from mtanimate.evaluation.statistics import interval, median_interval
-from mtanimate.evaluation.summary import figures, summarise, worst
+from mtanimate.evaluation.summary import figures, interval, median_interval, summarise, worst
 
 # A short clip with few landmarks and a long one: means over videos are not those over frames.
 SHORT = row("a__1", frames=10, lost=2, l1=(1.0, 10), akd=(60.0, 20), psnr=(0.1, 10))

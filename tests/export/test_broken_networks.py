@@ -8,13 +8,13 @@ import torch
 from networks import PAPER
 from typer.testing import CliRunner
 
-from mtanimate.animation.cast import Cast
-from mtanimate.backends.exported import Exported, _watched
-from mtanimate.backends.manifest import NAME, read_manifest
 from mtanimate.cli import app
 from mtanimate.config import to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
+from mtanimate.inference.backends import ExportedNetwork, _checked
+from mtanimate.inference.loading import load_network
+from mtanimate.inference.manifest import NAME, read_manifest
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def test_a_graph_whose_outputs_are_not_finite_is_named(folder, media, tmp_path, 
 
 def test_a_graph_that_once_was_finite_may_fail_in_single_frames(tmp_path):
     given = iter([torch.ones(2, 3), torch.full((1, 3), torch.nan)])
-    run = _watched(lambda inputs: {"flow": next(given)}, tmp_path / "drive.onnx", {})
+    run = _checked(lambda inputs: {"flow": next(given)}, tmp_path / "drive.onnx", {})
     for frames in (2, 1):
         assert run({"frames": torch.zeros(frames, 3)})["flow"].shape == (frames, 3)
 
 
 @pytest.mark.parametrize("found", [torch.ones(2, 3, 65, 64), torch.ones(3, 3, 64, 64), torch.ones(()), torch.ones(2)])
 def test_a_graph_that_gives_another_shape_is_named(tmp_path, found):
-    run = _watched(lambda inputs: {"prediction": found}, tmp_path / "drive.onnx", {"prediction": (3, 64, 64)})
+    run = _checked(lambda inputs: {"prediction": found}, tmp_path / "drive.onnx", {"prediction": (3, 64, 64)})
     with pytest.raises(MTAnimateError, match=r"drive\.onnx gives prediction"):
         run({"frames": torch.zeros(2, 3)})
 
@@ -71,7 +71,7 @@ def test_a_graph_that_fails_is_named(tmp_path):
         raise RuntimeError("Non-zero status\ncode")
 
     with pytest.raises(MTAnimateError, match=r"drive\.onnx cannot be run"):
-        _watched(fail, tmp_path / "drive.onnx", {})({})
+        _checked(fail, tmp_path / "drive.onnx", {})({})
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_a_graph_that_fails_is_named(tmp_path):
 )
 def test_a_manifest_of_a_network_without_limits_is_refused(folder, change, monkeypatch):
     rewrite(folder, model=to_mapping(PAPER) | change)
-    monkeypatch.setattr("mtanimate.backends.exported.open_graph", lambda *_, **__: pytest.fail("it was opened"))
+    monkeypatch.setattr("mtanimate.inference.backends.open_graph", lambda *_, **__: pytest.fail("it was opened"))
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):
-        Cast(str(folder), allow_code=True)
+        load_network(str(folder), allow_code=True)
 
 
 def test_a_file_larger_than_a_graph_can_be_is_not_read(folder):
     with (folder / "drive.pt2").open("wb") as file:
         file.truncate(5 << 30)  # it takes no room on most disks
     with pytest.raises(InputError, match=r"drive\.pt2"):
-        Exported(folder, "torch", PAPER, read_manifest(folder).files)
+        ExportedNetwork(folder, "torch", PAPER, read_manifest(folder).files)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mtanimate.animation.cast import Cast
-from mtanimate.backends import runtimes
 from mtanimate.cli import app
 from mtanimate.errors import InputError
 from mtanimate.files import sha256
+from mtanimate.inference import backends as runtimes
+from mtanimate.inference.loading import load_network
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.image import write_image
 
@@ -254,7 +254,7 @@ def test_options_that_do_not_go_with_a_folder(media, exported, tmp_path):
     assert "was exported for onnx" in animate(media, out, folder, "--backend", "openvino")
     assert "was exported in fp32" in animate(media, out, folder, "--precision", "bf16")
     with pytest.raises(InputError, match="run on the CPU"):  # on a machine that has a GPU
-        Cast(str(folder), device="cuda")
+        load_network(str(folder), device="cuda")
     assert "mtanimate export --checkpoint default" in animate(media, out, "default", "--backend", "onnx")
     evaluated = fails("eval", "--checkpoint", folder, "--dataset", media / "frames")
     assert "serves 'mtanimate animate' alone" in evaluated
@@ -284,7 +284,7 @@ def test_a_full_disk(format, media, exported, small_disk):
 
 def test_pictures_calibrate_too(media, tmp_path):
     """Of unlike sizes, and beside a folder."""
-    from mtanimate.export.frames import calibration_frames
+    from mtanimate.export.parity import calibration_frames
 
     write_image(tmp_path / "wide.png", np.zeros((40, 64, 3), np.uint8))
     pictures = [media / "face.png", tmp_path / "wide.png"]

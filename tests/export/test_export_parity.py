@@ -9,19 +9,16 @@ import pytest
 import torch
 from networks import NETWORKS, PAPER, network, pictures
 
-from mtanimate.backends.exported import Exported, drive_inputs
-from mtanimate.backends.graphs import graphs_of
-from mtanimate.backends.manifest import digests, read_manifest
-from mtanimate.backends.runtimes import open_graph, program_run
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import MTAnimateError
-from mtanimate.export import comparison
 from mtanimate.export import export as exporting
-from mtanimate.export.formats import save_models, to_onnx
-from mtanimate.export.frames import synthetic_frames
-from mtanimate.export.programs import trace
-from mtanimate.export.quantising import Quantiser, choose_parts
+from mtanimate.export import parity as comparison
+from mtanimate.export.parity import synthetic_frames
+from mtanimate.export.programs import save_models, to_onnx, trace
+from mtanimate.export.quantisation import Quantiser, choose_parts
+from mtanimate.inference.backends import ExportedNetwork, drive_inputs, open_graph, program_run
+from mtanimate.inference.manifest import digests, graphs_of, read_manifest
 
 FORMATS = ("torch", "onnx", "openvino")
 # Of `paper`, all are compared below.
@@ -110,7 +107,7 @@ def test_a_whole_network_behaves_as_the_animator(format, exported):
     config = PAPER
     manifest = read_manifest(folder)
     assert manifest.model == config
-    ours, theirs = network(config), Exported(folder, format, config, manifest.files)
+    ours, theirs = network(config), ExportedNetwork(folder, format, config, manifest.files)
     sources, frames = pictures(3), pictures(3, seed=1)
     motion = theirs.estimate_motion(frames)
     for source in (sources[:1], sources):
@@ -186,7 +183,7 @@ def test_the_least_harmful_parts_are_quantised():
 def test_openvino_gives_the_same_for_any_number_of_frames(exported):
     needs("openvino")
     folder = exported("openvino", "int8")
-    network = Exported(folder, "openvino", PAPER, read_manifest(folder).files)
+    network = ExportedNetwork(folder, "openvino", PAPER, read_manifest(folder).files)
     frames = pictures(5)
     with torch.inference_mode():
         source, motion = network.encode_source(frames[:1]), network.estimate_motion(frames)
@@ -241,13 +238,13 @@ def test_signals_come_after_openvino_went(exported):
     code = """
 import gc, os, signal, sys
 from pathlib import Path
-from mtanimate.backends.exported import Exported
-from mtanimate.backends.manifest import read_manifest
+from mtanimate.inference.backends import ExportedNetwork
+from mtanimate.inference.manifest import read_manifest
 folder, came = Path(sys.argv[1]), []
 signal.signal(signal.SIGUSR1, lambda *given: came.append(1))
 for _ in range(3):
     manifest = read_manifest(folder)
-    network = Exported(folder, "openvino", manifest.model, manifest.files)
+    network = ExportedNetwork(folder, "openvino", manifest.model, manifest.files)
 del network
 gc.collect()
 os.kill(os.getpid(), signal.SIGUSR1)

@@ -160,8 +160,7 @@ def manifests(bench: Bench) -> list[str]:
     """Exported folders: another manifest, other graphs whose SHA-256 is right."""
     from tiny import MODEL
 
-    from mtanimate.backends.graphs import graphs_of
-    from mtanimate.backends.manifest import Manifest
+    from mtanimate.inference.manifest import Manifest, graphs_of
 
     backend = bench.random.choice(["onnx", "onnx", "openvino", "torch"])
     xml = b'<?xml version="1.0"?><net name="a" version="11"><layers/></net>'

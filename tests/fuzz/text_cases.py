@@ -129,7 +129,7 @@ def left_behind(bench: Bench) -> list[str]:
         return ["eval", "--compare", "out", "evaluation"]
     if choice < 6:
         bench.take("cache")
-        bench.damage_json("cache/index.json")
+        bench.damage_lines("cache/index.jsonl")
         pack, cache = "data pack clips --cache cache --out out --size 1MiB", f"{CACHE} clips --out cache"
         return bench.random.choice([pack, f"{TRAIN} --dataset clips --set data.cache=cache", cache]).split()
     if choice == 6:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from tiny import MODEL
 
-from mtanimate.inspection.attention import AttentionPainter
-from mtanimate.inspection.probabilities import View
+from mtanimate.inspection.attention import AttentionPainter, AttentionView
 from mtanimate.models.animator import Animator
 from mtanimate.models.motion_transformer import sine_position
 
@@ -42,7 +41,7 @@ def brightest(picture):
 def test_the_figures_peak_is_at_the_planted_patch(patch):
     patches = [(patch + further) % PATCHES**2 for further in (0, 3, 6, 9)]
     frame = torch.full((1, 3, SIDE, SIDE), 128, dtype=torch.uint8)
-    painter = AttentionPainter(planted(patches), frame, View([0]), tokens=[0, 1, 2, 3], matrices=False)
+    painter = AttentionPainter(planted(patches), frame, AttentionView([0]), tokens=[0, 1, 2, 3], matrices=False)
     (drawn,) = painter.paint(frame)
     sheet = painter.sheet.filled(painter.sheet.blank(), drawn)
     for token, where in enumerate(patches):
@@ -55,7 +54,7 @@ def test_the_figures_peak_is_at_the_planted_patch(patch):
 def test_planted_motion_tokens_look_at_their_own_kind():
     """Tokens 1 and 3 stand at one place, 2 and 4 at others: 1 and 3 look at each other."""
     frame = torch.full((1, 3, SIDE, SIDE), 128, dtype=torch.uint8)
-    painter = AttentionPainter(planted([5, 0, 5, 15]), frame, View([0]), tokens=[0, 1, 2, 3], matrices=True)
+    painter = AttentionPainter(planted([5, 0, 5, 15]), frame, AttentionView([0]), tokens=[0, 1, 2, 3], matrices=True)
     ((matrix,),) = painter.paint(frame)
     cell = matrix.shape[0] // 4
     light = matrix.astype(int).sum(axis=2)[cell // 2 :: cell, cell // 2 :: cell]

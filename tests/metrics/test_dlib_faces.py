@@ -12,11 +12,9 @@ from drawn_face import scene
 from golden import SHARED
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.detectors import Choice, open_detector
-from mtanimate.metrics.faces import Faces
-from mtanimate.metrics.landmarks import descriptor_distance, keypoint_distance, missing_keypoints
-from mtanimate.metrics.observer import Seen
+from mtanimate.metrics.detector_pool import DetectorChoice, open_detector
+from mtanimate.metrics.detectors import Detections, DlibFaces, Frames
+from mtanimate.metrics.measures import descriptor_distance, keypoint_distance, missing_keypoints
 from mtanimate.video import VideoReader
 
 TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"
@@ -25,7 +23,7 @@ needs_clips = pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips
 
 @cache
 def faces():
-    return Faces()
+    return DlibFaces()
 
 
 def frames(pictures):
@@ -74,7 +72,7 @@ def test_a_picture_without_a_face_has_nothing():
     assert described.shape == (2, 128)
     assert np.isnan(described[0]).all()
     assert np.isfinite(described[1]).all()
-    assert Seen(found, described).without_subject == 1
+    assert Detections(found, described).without_subject == 1
     lost, there = missing_keypoints(found[::-1], found)
     assert lost.tolist() == [68, 0]
     assert there.tolist() == [68, 0]
@@ -91,7 +89,7 @@ def test_names_tell_the_versions_and_the_files():
 
 def test_without_the_models_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for ask in (Faces, lambda: open_detector(Choice("faces"))):
+    for ask in (DlibFaces, lambda: open_detector(DetectorChoice("faces"))):
         with pytest.raises(InputError, match=r"face-recognition-models: pip install 'mtanimate\[eval\]'"):
             ask()
 
@@ -99,18 +97,18 @@ def test_without_the_models_the_extra_is_named(monkeypatch):
 def test_without_dlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(InputError, match=r"need dlib: pip install 'mtanimate\[eval\]'"):
-        Faces()
+        DlibFaces()
 
 
 def test_without_face_alignment_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "face_alignment", None)
     with pytest.raises(InputError, match=r"pip install 'mtanimate\[face-alignment\]'"):
-        open_detector(Choice("face-alignment"))
+        open_detector(DetectorChoice("face-alignment"))
 
 
 def test_an_unknown_detector():
     with pytest.raises(InputError, match="--detector fases: not one of faces, face-alignment, bodies, none"):
-        open_detector(Choice("fases"))
+        open_detector(DetectorChoice("fases"))
 
 
 # Real faces

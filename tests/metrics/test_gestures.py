@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.metrics.gestures import following, gestures
+from mtanimate.metrics.gestures import landmark_following, landmark_gestures
 
 # Eyes at height 0, 40 apart; the nose's tip 25 below, the mouth's corners 45 below; x, y, depth.
 FACE = np.zeros((68, 3))
@@ -25,7 +25,7 @@ def face(yaw=0.0, pitch=0.0, mouth=0.0):
 
 
 def test_a_face_at_rest():
-    found = gestures(face()[None])
+    found = landmark_gestures(face()[None])
     unit = np.sqrt(40 * 45)
     assert found["yaw"] == pytest.approx(0)
     assert found["pitch"] == pytest.approx(25 / unit)
@@ -35,7 +35,7 @@ def test_a_face_at_rest():
 @pytest.mark.parametrize("name", ["yaw", "pitch", "mouth"])
 def test_each_says_its_own_movement_in_its_order(name):
     amounts = np.linspace(0, 8, 9) if name == "mouth" else np.linspace(-0.4, 0.4, 9)
-    found = gestures(np.stack([face(**{name: amount}) for amount in amounts]))
+    found = landmark_gestures(np.stack([face(**{name: amount}) for amount in amounts]))
     assert (np.diff(found[name]) > 0.01).all()
     others = [found[other] for other in found if other != name]
     assert max(np.ptp(other) for other in others) < 0.2 * np.ptp(found[name])
@@ -52,7 +52,9 @@ def test_place_size_and_roll_do_not_count(size, roll, shift, yaw, mouth):
     points = face(yaw=yaw, mouth=mouth)
     turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
     moved = size * points @ turn.T + shift
-    for before, after in zip(gestures(points[None]).values(), gestures(moved[None]).values(), strict=True):
+    for before, after in zip(
+        landmark_gestures(points[None]).values(), landmark_gestures(moved[None]).values(), strict=True
+    ):
         assert after == pytest.approx(before, abs=1e-6)
 
 
@@ -64,18 +66,18 @@ def test_following():
     time = np.linspace(0, 6, 60)
     driving = clip(0.3 * np.sin(time), 4 + 4 * np.sin(3 * time))
     follows = clip(0.1 + 0.15 * np.sin(time), 2 + np.sin(3 * time))
-    found = following(driving, 2 * follows + 7)
+    found = landmark_following(driving, 2 * follows + 7)
     assert found["yaw"] == (pytest.approx(1, abs=0.01), 1)
     assert found["mouth"] == (pytest.approx(1, abs=0.01), 1)
     assert found["pitch"] == (0, 0)  # it does not nod
 
-    against = following(driving, clip(-0.3 * np.sin(time), 4 + 4 * np.cos(3 * time)))
+    against = landmark_following(driving, clip(-0.3 * np.sin(time), 4 + 4 * np.cos(3 * time)))
     assert against["yaw"][0] == pytest.approx(-1, abs=0.01)
     assert abs(against["mouth"][0]) < 0.1
 
     frozen = np.repeat(driving[:1], 60, axis=0)
-    assert following(driving, frozen)["yaw"] == (0, 1)
-    assert following(frozen, driving)["yaw"] == (0, 0)
+    assert landmark_following(driving, frozen)["yaw"] == (0, 1)
+    assert landmark_following(frozen, driving)["yaw"] == (0, 0)
 
 
 def test_frames_without_a_face_do_not_count():
@@ -83,5 +85,5 @@ def test_frames_without_a_face_do_not_count():
     driving = clip(0.3 * np.sin(time), 4 + 4 * np.sin(3 * time))
     lost = driving.copy()
     lost[10:20] = np.nan
-    assert following(driving, lost)["yaw"] == (pytest.approx(1), 1)
-    assert following(driving[:8], driving[:8])["yaw"] == (0, 0)  # too few to say
+    assert landmark_following(driving, lost)["yaw"] == (pytest.approx(1), 1)
+    assert landmark_following(driving[:8], driving[:8])["yaw"] == (0, 0)  # too few to say

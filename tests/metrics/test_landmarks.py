@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mtanimate.metrics.landmarks import (
+from mtanimate.metrics.measures import (
     descriptor_distance,
     field_descriptor_distance,
     field_keypoint_distance,

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.measures import DEFAULT, METRICS, added, measure, parse_metrics
-from mtanimate.metrics.observer import Seen
-from mtanimate.metrics.pixels import ssim
+from mtanimate.metrics.detectors import Detections
+from mtanimate.metrics.measures import DEFAULT, METRICS, added, measure, parse_metrics, ssim
 
 FRAMES = 4
 
@@ -32,7 +31,7 @@ def pictures(seed=0):
 def sightings(seed=0):
     """Of the truth and of what was generated; landmarks and a descriptor are missing in the second."""
     draw = np.random.default_rng(seed)
-    both = [Seen(draw.uniform(0, 64, (FRAMES, 5, 2)), draw.normal(size=(FRAMES, 8))) for _ in range(2)]
+    both = [Detections(draw.uniform(0, 64, (FRAMES, 5, 2)), draw.normal(size=(FRAMES, 8))) for _ in range(2)]
     both[1].landmarks[1, 2:] = np.nan
     both[0].landmarks[2, 0] = np.nan
     both[1].descriptors[3] = np.nan
@@ -85,7 +84,7 @@ def test_equal_frames_have_no_psnr():
 def test_what_cannot_be_measured_is_left_out():
     truth, generated = pictures()
     seen, seen_generated = sightings()
-    nobody = [Seen(each.landmarks, None) for each in (seen, seen_generated)]
+    nobody = [Detections(each.landmarks, None) for each in (seen, seen_generated)]
     assert list(measure(METRICS, truth, generated, None, None)) == ["l1", "psnr", "ssim"]
     for pair in ((seen, None), (None, seen)):
         assert list(measure(["akd", "mkr", "aed", "l1"], truth, generated, *pair)) == ["l1"]

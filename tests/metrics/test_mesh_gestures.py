@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.metrics.mesh_gestures import GESTURES, angles, following, gestures
+from mtanimate.metrics.gestures import GESTURES, angles, following, gestures
 
 ANGLES = ("yaw", "pitch", "roll")
 # A head of points all over an ellipsoid, whose front is towards the camera, at negative z; and the points that speak.

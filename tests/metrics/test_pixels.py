@@ -8,7 +8,7 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mtanimate.metrics.pixels import l1, psnr, squared_error, ssim
+from mtanimate.metrics.measures import l1, psnr, squared_error, ssim
 
 
 def tensor(picture):

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mtanimate.errors import InputError
-from mtanimate.metrics.detector import Frames
-from mtanimate.metrics.detectors import Choice, open_detector
-from mtanimate.metrics.stored import OpenPose, StoredFeatures
+from mtanimate.metrics.detector_pool import DetectorChoice, open_detector
+from mtanimate.metrics.detectors import Frames, OpenPose, StoredFeatures
 
 POINTS = 25
 CLIP = "people/walk #1"
@@ -149,7 +148,7 @@ def detector(tmp_path):
     """Features of width 8 below tmp_path, landmarks of OpenPose's files."""
     write(tmp_path / "pose", document(body(0)))
     write_features(tmp_path, np.zeros((9, 8)))
-    return open_detector(Choice("none", openpose=tmp_path / "pose", features=tmp_path))
+    return open_detector(DetectorChoice("none", openpose=tmp_path / "pose", features=tmp_path))
 
 
 def test_features_are_rows_of_files(tmp_path, detector):

@@ -7,7 +7,8 @@ import numpy as np
 import platformdirs
 import pytest
 
-from mtanimate.metrics.observer import Seen, TruthCache
+from mtanimate.metrics.detector_pool import TruthCache
+from mtanimate.metrics.detectors import Detections
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def seen(described=True, frames=6):
     draw = np.random.default_rng(0)
     landmarks = draw.uniform(0, 256, (frames, 5, 2))
     landmarks[2] = np.nan
-    return Seen(landmarks, draw.normal(size=(frames, 16)) if described else None)
+    return Detections(landmarks, draw.normal(size=(frames, 16)) if described else None)
 
 
 def same(one, other):

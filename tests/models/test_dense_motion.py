@@ -3,11 +3,11 @@
 import pytest
 import torch
 from fomm import CASES, SMALL, dense_from, fomm_networks, motions
-from golden import close, document, needs_golden, tensors
+from golden import close, document, tensors
 
 from mtanimate.config import BackgroundConfig, DenseMotionConfig
 from mtanimate.geometry import coordinate_grid, sample
-from mtanimate.models.background import BackgroundPredictor, background_grid
+from mtanimate.models.background_predictor import BackgroundPredictor, background_grid
 from mtanimate.models.dense_motion import DenseMotionNetwork
 from mtanimate.models.motion import Motion, sparse_motions
 
@@ -145,7 +145,6 @@ def test_background_grid_divides_by_the_depth():
 # Against stored numbers
 
 
-@needs_golden
 @pytest.mark.parametrize("transfer", ["abs", "reladapt"])
 @pytest.mark.parametrize("name", CASES)
 def test_first_order_dense_motion(name, transfer):
@@ -161,7 +160,6 @@ def test_first_order_dense_motion(name, transfer):
         close(value, io[f"{transfer}_{key}"], atol=tolerance, rtol=0)
 
 
-@needs_golden
 @pytest.mark.parametrize("name", CASES)
 def test_first_order_stages(name):
     debug, io = tensors(f"{name}/debug.npz"), tensors(f"{name}/io.npz")

@@ -8,17 +8,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtanimate.animation.retargeting import face_distances, own_coordinates, transfer_face
 from mtanimate.config import load_preset
 from mtanimate.config.model import FACE_POINTS
-from mtanimate.face_mesh import VERTICES as MESH_VERTICES
+from mtanimate.faces.mesh import VERTICES as MESH_VERTICES
 from mtanimate.geometry import sample
 from mtanimate.models.animator import Animator
-from mtanimate.models.face_motion import SIGMAS, FaceMotionNetwork
-from mtanimate.models.face_points import COUNT, PLACES, RIGID, SKULL, VERTICES, face_frame, indices, places
-from mtanimate.models.face_transfer import face_distances, own_coordinates, transfer_face
-from mtanimate.models.losses.tokens import token_landmark_loss
+from mtanimate.models.face_dense_motion import SIGMAS, FaceDenseMotionNetwork
+from mtanimate.models.face_points import (
+    COUNT,
+    PLACES,
+    RIGID,
+    SKULL,
+    VERTICES,
+    canonical_points,
+    face_frame,
+    token_indices,
+)
+from mtanimate.models.keypoint_refinement import KeypointRefinement
+from mtanimate.models.losses.face import token_landmark_loss
 from mtanimate.models.motion import Motion
-from mtanimate.models.refinement import Refinement
 
 
 def affine(turn: float = 0.0, size: float = 0.5, squeeze: float = 1.0) -> torch.Tensor:
@@ -29,7 +38,7 @@ def affine(turn: float = 0.0, size: float = 0.5, squeeze: float = 1.0) -> torch.
 def face(matrix: torch.Tensor | None = None, at: tuple[float, float] = (0.1, -0.2), **moved: tuple) -> Motion:
     """A face whose points lie at their usual places, but for those that are `moved`, v13=(x, y) in its own units."""
     matrix = affine() if matrix is None else matrix
-    own = places().clone()
+    own = canonical_points().clone()
     for vertex, (x, y) in moved.items():
         own[VERTICES.index(int(vertex[1:]))] += torch.tensor([x, y])
     points = own @ matrix.T + torch.tensor(at)
@@ -55,8 +64,8 @@ def test_the_table_is_whole():
 
 
 def test_the_face_is_symmetric():
-    mirrored = places() * torch.tensor([-1.0, 1.0])
-    apart = torch.cdist(mirrored, places()).amin(dim=1)
+    mirrored = canonical_points() * torch.tensor([-1.0, 1.0])
+    apart = torch.cdist(mirrored, canonical_points()).amin(dim=1)
     assert apart.max() < 0.01
 
 
@@ -85,7 +94,7 @@ def test_matrices_are_the_skulls(network):
 def test_a_window_follows_its_face():
     """What is read off windows moves with picture and face together: the same local places in every frame of a face."""
     torch.manual_seed(0)
-    refinement = Refinement(dim=32, width=8).eval()
+    refinement = KeypointRefinement(dim=32, width=8).eval()
     tokens = torch.randn(1, COUNT, 32)
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 24, 24), (256, 256), mode="bicubic").clamp(0, 1)
     flipped = picture.flip(2, 3)  # turned by half a turn
@@ -93,7 +102,7 @@ def test_a_window_follows_its_face():
         one = refinement(picture, tokens, face().keypoints)
         other = refinement(flipped, tokens, -face().keypoints)
     torch.testing.assert_close(one, -other, atol=1e-4, rtol=0)
-    untouched = indices(SKULL)
+    untouched = token_indices(SKULL)
     torch.testing.assert_close(one[:, untouched], face().keypoints[:, untouched])
 
 
@@ -123,11 +132,11 @@ def test_the_flow_is_that_of_the_masks(network):
 def test_an_untrained_mask_is_about_its_point():
     config = load_preset("face").model
     torch.manual_seed(0)
-    network = FaceMotionNetwork(config.dense_motion).eval()
+    network = FaceDenseMotionNetwork(config.dense_motion).eval()
     with torch.no_grad():
         masks = network(torch.rand(1, 3, 64, 64), face(), face()).masks[0]
     assert masks[0, 0, 0] > 0.9  # the corner stands still
-    for index in indices((13, 159, 152, 234)):
+    for index in token_indices((13, 159, 152, 234)):
         middle = face().keypoints[0, index] + affine() @ network.offset[index]
         x, y = ((middle + 1) / 2 * 127).round().int().tolist()
         assert masks[1 + index, y, x] > 0.9 * masks[1:, y, x].max()
@@ -140,8 +149,8 @@ def test_an_untrained_mask_shuts_an_eye(network):
         flow = network.dense_motion(torch.rand(1, 3, 64, 64), source, shut).flow
     matrix, origin = face_frame(source.keypoints)
     for upper, lower in ((159, 145), (386, 374)):
-        line = own_coordinates(shut)[0, indices((upper, lower))].mean(dim=0)
-        lids = own_coordinates(source)[0, indices((upper, lower)), 1]
+        line = own_coordinates(shut)[0, token_indices((upper, lower))].mean(dim=0)
+        lids = own_coordinates(source)[0, token_indices((upper, lower)), 1]
         read = []
         for below in (-0.05, 0.05):
             place = (line + torch.tensor([0, below])) @ matrix[0].T + origin[0]
@@ -218,6 +227,18 @@ def test_a_turned_head_turns_as_a_whole():
     torch.testing.assert_close(own_coordinates(moved), own_coordinates(source), atol=1e-5, rtol=0)
     turned = face_frame(moved.keypoints)[0][0]
     torch.testing.assert_close(turned, affine(0.3) @ torch.linalg.inv(affine()) @ WIDE, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("far", [0.1, 0.5, 1.0, 5.0])
+def test_a_head_moves_as_far_as_the_network_can_show(far):
+    """In sizes of the head: near movement as it is, far movement less, in the same direction, never back."""
+    source, driver = face(affine(size=0.3)), face(affine(size=0.5))
+    moved = transfer_face(source, face(affine(0.2, 0.5), at=(0.1 + 0.3 * far, -0.2 - 0.4 * far)), driver)
+    step = (face_frame(moved.keypoints)[1] - face_frame(source.keypoints)[1])[0] / 0.3
+    assert step.norm() <= 0.5 + 1e-5
+    assert step.norm() == pytest.approx(far, rel=1e-4) or (far > 0.3 and step.norm() > 0.3)
+    torch.testing.assert_close(step / step.norm(), torch.tensor([0.6, -0.8]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(face_frame(moved.keypoints)[0][0], affine(0.2, 0.3), atol=1e-4, rtol=0)
 
 
 def test_a_mouth_opens_by_its_own_width():

@@ -4,20 +4,20 @@ import sys
 
 import pytest
 import torch
-from golden import close, document, needs_golden, recipe_weights, tensors
+from golden import close, document, recipe_weights, tensors
 from torch.nn import functional as F
 
 from mtanimate.config import LossConfig
 from mtanimate.errors import InputError
 from mtanimate.geometry import antialias_downsample
-from mtanimate.models.losses.features import (
+from mtanimate.models.losses.perceptual import (
     EFFICIENTNET_MEAN,
     EFFICIENTNET_STD,
     EfficientNetLite0Features,
     FeatureNetwork,
+    PerceptualLoss,
     VGG19Features,
 )
-from mtanimate.models.losses.perceptual import PerceptualLoss
 from mtanimate.training.objective import perceptual_loss
 
 
@@ -153,7 +153,6 @@ def test_foreign_vgg_file(tmp_path, state):
         VGG19Features.load(file)
 
 
-@needs_golden
 def test_vgg_names_and_shapes():
     layout = document("vgg19_layout.json")
     ours = {name: list(tensor.shape) for name, tensor in VGG19Features().state_dict().items()}
@@ -164,7 +163,6 @@ def test_vgg_names_and_shapes():
     assert list(layout["perceptual_taps_feature_index"].values()) == list(VGG19Features.TAPS)
 
 
-@needs_golden
 def test_vgg_recipe_from_a_file(vgg, tmp_path):
     for name, first in document("vgg19_recipe.json")["examples_first_values"].items():
         close(vgg[name].flatten()[:3], torch.tensor(first), atol=0, rtol=1e-6)

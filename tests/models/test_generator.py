@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fomm import CASES, dense_from, fomm_networks, motions
-from golden import close, document, needs_golden, tensors
+from golden import close, document, tensors
 
 from mtanimate.config import (
     BackgroundConfig,
@@ -180,7 +180,6 @@ def test_background_is_predicted_where_it_is_configured():
 # Against stored numbers
 
 
-@needs_golden
 @pytest.mark.parametrize("transfer", ["abs", "reladapt"])
 @pytest.mark.parametrize("name", CASES)
 def test_first_order_generator(name, transfer):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden import GOLDEN, close, document, needs_golden, recipe_weights, tensors
+from golden import close, document, fixture, recipe_weights, tensors
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -119,7 +119,6 @@ def test_imagenet_weights_of_another_width_are_refused():
         load_imagenet_weights(HRNet(TINY), HRNet(HRNetConfig(widths=(8, 16, 32))).state_dict())
 
 
-@needs_golden
 @pytest.mark.parametrize("width", ["w32", "w48"])
 def test_names_and_shapes_are_those_of_timm(width):
     """All but the last module's fusion into the two lower resolutions."""
@@ -133,11 +132,10 @@ def test_names_and_shapes_are_those_of_timm(width):
     assert any(name.startswith(unused[0]) for name in theirs)
 
 
-@needs_golden
 def test_tiny_trunk_stage_by_stage():
     arrays = tensors("hrnet_tiny.npz")
     network = HRNet(TINY).eval().requires_grad_(False)
-    load_imagenet_weights(network, load_file(GOLDEN / "hrnet_tiny.safetensors"))
+    load_imagenet_weights(network, load_file(fixture("hrnet_tiny.safetensors")))
     seen = {}
     modules = {
         "stem1": network.bn1,
@@ -158,7 +156,6 @@ def test_tiny_trunk_stage_by_stage():
         close(value, arrays[key], atol=2e-5, rtol=0)
 
 
-@needs_golden
 def test_full_width_trunk():
     recipe, arrays = document("hrnet_w32_recipe.json"), tensors("hrnet_w32_recipe.npz")
     network = HRNet(BACKBONES["hrnet_w32"])

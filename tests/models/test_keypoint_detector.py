@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from golden import close, document, needs_golden, recipe_weights, tensors
+from golden import close, document, recipe_weights, tensors
 
 from mtanimate.checkpoints.layouts import computed, from_layout, to_layout
 from mtanimate.config import HeatmapEstimatorConfig, load_preset
@@ -82,7 +82,6 @@ def test_one_set_of_maps_serves_all_parts():
     assert detector(picture()).affine.shape == (2, 3, 2, 2)
 
 
-@needs_golden
 def test_the_full_size_network():
     """`fomm_full_recipe`: one frame, relative, scale adapted, by weights that are a formula of their names."""
     about, io = document("fomm_full_recipe.json"), tensors("fomm_full_recipe.npz")

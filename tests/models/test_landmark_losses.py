@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden import close
 
-from mtanimate.face_mesh import CONTOURS, VERTICES
+from mtanimate.faces.mesh import CONTOURS, VERTICES
 from mtanimate.geometry import coordinate_grid, warp
-from mtanimate.models.losses.landmarks import EYES, LIPS, POINTS, SHAPE, SIDE, close_ups, expression_loss, landmark_loss
+from mtanimate.models.losses.face import EYES, LIPS, POINTS, SHAPE, SIDE, close_ups, expression_loss, landmark_loss
 
 
 def landmarks(batch=2, seed=0):

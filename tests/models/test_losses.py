@@ -5,14 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from golden import close, needs_golden, tensors
+from golden import close, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtanimate.config import TransformConfig
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.losses.background import concentration_loss, mask_loss, still_loss
-from mtanimate.models.losses.equivariance import Transform, equivariance_affine, equivariance_keypoints
+from mtanimate.models.losses.motion import (
+    Transform,
+    concentration_loss,
+    equivariance_affine,
+    equivariance_keypoints,
+    mask_loss,
+    still_loss,
+)
 from mtanimate.models.motion import Motion
 
 
@@ -136,7 +142,6 @@ def test_jacobian_equals_automatic_differentiation(seed, strength):
 # Against stored numbers
 
 
-@needs_golden
 @pytest.mark.parametrize("prefix", ["tps_", "affine_"])
 def test_transform(prefix):
     arrays = tensors("transform.npz")
@@ -148,7 +153,6 @@ def test_transform(prefix):
     close(transform.frame(arrays["frame"]), arrays[f"{prefix}frame"])
 
 
-@needs_golden
 def test_equivariance_of_stored_motions():
     arrays = tensors("transform.npz")
     motion, transformed = (

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from golden import close, needs_golden, tensors
+from golden import close, tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,7 +186,6 @@ def test_sparse_motions_of_a_motion_to_itself_are_the_identity():
 # Against stored numbers
 
 
-@needs_golden
 @pytest.mark.parametrize("adapt", [0, 1])
 @pytest.mark.parametrize("case", [0, 1, 2])
 def test_relative_transfer(case, adapt):

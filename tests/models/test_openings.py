@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from mtanimate.config import load_preset, override
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
-from mtanimate.models.face_points import VERTICES, places
-from mtanimate.models.openings import OPENING_MAPS, OPENINGS, Openings
+from mtanimate.models.face_points import OPENING_MAPS, OPENINGS, VERTICES, Openings, canonical_points
 from tests.models.test_face import face
 
 
 def points(**moved: tuple[float, float]) -> torch.Tensor:
     """A face's usual places (1, K, 2), but for those that are `moved`, v13=(x, y)."""
-    own = places().clone()
+    own = canonical_points().clone()
     for vertex, (x, y) in moved.items():
         own[VERTICES.index(int(vertex[1:]))] += torch.tensor([x, y])
     return own[None]
@@ -68,7 +67,7 @@ def test_a_shut_eye_has_no_inside():
 
 def test_points_on_one_another_give_numbers():
     """A profile, or a face that is none: corners beside the middle, or on its wrong side."""
-    for own in (torch.zeros(1, len(VERTICES), 2), -places()[None]):
+    for own in (torch.zeros(1, len(VERTICES), 2), -canonical_points()[None]):
         assert Openings(own).inside(at((0.0, 0.0), (0.3, 0.7))).isfinite().all()
 
 

@@ -8,10 +8,10 @@ from golden import close
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.animation.direction import smoothed
+from mtanimate.animation.retargeting import smoothed
 from mtanimate.config import HeatmapEstimatorConfig
 from mtanimate.geometry import coordinate_grid
-from mtanimate.models.motion import Motion, change, sparse_motions, transfer_relative
+from mtanimate.models.motion import Motion, affine_change, sparse_motions, transfer_relative
 from mtanimate.models.region_predictor import RegionPredictor, principal_axes
 
 TINY = HeatmapEstimatorConfig(name="mraa", block_expansion=8, max_features=16, num_blocks=2)
@@ -80,7 +80,7 @@ def test_a_region_is_its_mean_and_its_axes():
 @pytest.mark.parametrize("turn", [0.1, 0.3, -0.3, 1.2])
 def test_a_turned_region_is_a_rotation(before, turn):
     """Whichever way its axis pointed: the sign is reverted in the product of the two matrices."""
-    found = change(region(before + turn), region(before))[0, 0]
+    found = affine_change(region(before + turn), region(before))[0, 0]
     close(found, rotation(turn), atol=0.02)
 
 
@@ -96,7 +96,7 @@ def test_a_region_of_one_pixel_has_a_size():
     predictor.heatmap_head = Points()
     motion = predictor(torch.zeros(1, 3, 64, 64))
     assert torch.linalg.det(motion.affine).min() > 1e-4
-    assert torch.isfinite(change(motion, motion)).all()
+    assert torch.isfinite(affine_change(motion, motion)).all()
 
 
 def flipped(motion, signs):
@@ -130,5 +130,5 @@ def test_smoothing_takes_no_mean_of_opposite_signs():
 def test_other_estimators_matrices_keep_their_sign():
     half_turn = Motion(torch.zeros(1, 1, 2), -torch.eye(2).expand(1, 1, 2, 2))
     still = Motion(torch.zeros(1, 1, 2), torch.eye(2).expand(1, 1, 2, 2))
-    close(change(half_turn, still)[0, 0], -torch.eye(2))
-    assert half_turn.unwound() is half_turn
+    close(affine_change(half_turn, still)[0, 0], -torch.eye(2))
+    assert half_turn.with_continuous_signs() is half_turn

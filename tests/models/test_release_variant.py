@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from golden import needs_golden, tensors
+from golden import tensors
 from release_models import release_animator
 
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion, convex_hull_area, movement_scale, transfer_relative
 
-pytestmark = [needs_golden, pytest.mark.parametrize("name", ["mtia_small", "mtia_small_noskip"])]
+pytestmark = pytest.mark.parametrize("name", ["mtia_small", "mtia_small_noskip"])
 
 
 def close(actual, expected, atol=1e-5, rtol=1e-5):

@@ -13,8 +13,8 @@ from mtanimate.data.augmentation import Recipe, draw_colour, draw_windows
 from mtanimate.data.loading import Batch, collate
 from mtanimate.data.pairs import Pair
 from mtanimate.models.animator import Animator
-from mtanimate.models.losses.equivariance import Transform
-from mtanimate.models.losses.landmarks import close_ups, contour_points
+from mtanimate.models.losses.face import close_ups, contour_points
+from mtanimate.models.losses.motion import Transform
 from mtanimate.training.objective import Objective, Phase
 
 SIDE = 64

@@ -17,7 +17,7 @@ from tiny import make_run, moving_square, tiny_config, weights, write_video
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.training.stopping import StopRequest
+from mtanimate.training.run import StopRequest
 from mtanimate.training.train import train
 from mtanimate.video import write_image
 
@@ -221,7 +221,7 @@ def test_an_older_state_does_not_delete_the_checkpoint_it_makes(tmp_path, videos
 
 
 def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, videos, monkeypatch):
-    from mtanimate.training import keeping
+    from mtanimate.training import checkpointing as keeping
 
     run = make_run(tmp_path, videos, steps=2, checkpoint_every=1)
 
@@ -231,7 +231,7 @@ def test_a_best_checkpoint_that_could_not_be_written_is_tried_again(tmp_path, vi
         write_checkpoint(path, *arguments)
 
     monkeypatch.setattr(keeping, "write_checkpoint", full)
-    monkeypatch.setattr(run.keeper, "score", lambda: keeping.Score(error=float(run.state.step), repeating=1.0))
+    monkeypatch.setattr(run.checkpointer, "score", lambda: keeping.Score(error=float(run.state.step), first_frame=1.0))
     run.train()
     assert (tmp_path / "checkpoints" / "best.safetensors").exists()
 
@@ -264,7 +264,7 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path, videos):
             json.loads(json.dumps(at.losses)),
             weights(run),
             optimizer(run),
-            weights_of(run.stepper.ema),
+            weights_of(run.trainer.ema),
         )
 
     run.train(remember)
@@ -287,14 +287,14 @@ def weights_of(module):
 
 
 def optimizer(run):
-    state = run.stepper.optimizer.state_dict()["state"]
+    state = run.trainer.optimizer.state_dict()["state"]
     return {number: {name: tensor.clone() for name, tensor in values.items()} for number, values in state.items()}
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path, videos):
     lines = []
     run = make_run(tmp_path, videos, steps=1, said=lines)
-    next(run.stepper.animator.generator.parameters()).register_hook(lambda gradient: gradient / 0)
+    next(run.trainer.animator.generator.parameters()).register_hook(lambda gradient: gradient / 0)
     before = weights(run)
     run.train()
     assert differing(before, weights(run)) == []
@@ -305,13 +305,13 @@ def test_a_step_that_overflows_in_half_precision_changes_nothing_but_the_scale(t
     """It is no fault: the scale of gradients is found by such steps. Batch statistics and running mean stay, too."""
     lines = []
     run = make_run(tmp_path, videos, steps=3, ema=0.9, checkpoint_every=50, run_precision="fp16", said=lines)
-    parameter = next(run.stepper.animator.generator.parameters())
+    parameter = next(run.trainer.animator.generator.parameters())
     parameter.register_hook(lambda gradient: gradient / 0 if run.state.step == 1 else gradient)
     states = {}
 
     def remember(at):
-        states[at.step] = (weights(run), optimizer(run), weights_of(run.stepper.ema))
-        states[at.step, "scale"] = run.stepper.scaler.get_scale()
+        states[at.step] = (weights(run), optimizer(run), weights_of(run.trainer.ema))
+        states[at.step, "scale"] = run.trainer.scaler.get_scale()
 
     run.train(remember)
     for part in range(3):

@@ -10,10 +10,10 @@ from tiny import make_run, take_steps, train, weights
 from mtanimate.config import TrainingConfig
 from mtanimate.data.loading import Batch
 from mtanimate.errors import InputError
-from mtanimate.face_mesh import VERTICES
-from mtanimate.models.losses.landmarks import close_ups, contour_points, landmark_loss
+from mtanimate.faces.mesh import VERTICES
+from mtanimate.models.losses.face import close_ups, contour_points, landmark_loss
 from mtanimate.training.objective import Objective, Phase
-from mtanimate.training.optimisation import phase_of, schedule
+from mtanimate.training.step import phase_of, schedule
 
 # Learning
 
@@ -62,7 +62,7 @@ def test_half_precision_trains(tmp_path, videos):
 def test_the_estimators_gradient_is_clipped_and_its_length_told(tmp_path, videos):
     run = make_run(tmp_path, videos, clip_gradient=1e-3)
     (step,) = take_steps(run, 1)
-    gradients = [parameter.grad for parameter in run.stepper.animator.motion_estimator.parameters()]
+    gradients = [parameter.grad for parameter in run.trainer.animator.motion_estimator.parameters()]
     norm = torch.sqrt(sum((gradient**2).sum() for gradient in gradients if gradient is not None))
     assert norm.item() == pytest.approx(1e-3, rel=1e-2)
     assert step.gradient_norm > 1e-3  # of the whole network, before clipping
@@ -73,8 +73,8 @@ def test_accumulated_parts_are_one_batch(tmp_path, videos):
     norms = []
     for parts in (1, 2, 4):
         run = make_run(tmp_path / str(parts), videos, accumulate=parts, clip_gradient=0)
-        run.stepper.trainee.eval()
-        run.stepper.trainee.train = lambda mode=True: None
+        run.trainer.module.eval()
+        run.trainer.module.train = lambda mode=True: None
         (step,) = take_steps(run, 1)
         norms.append(step.gradient_norm)
     assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
@@ -103,7 +103,7 @@ def test_nothing_left_to_train_is_said(tmp_path, videos):
 def test_both_directions_are_the_two_single_ones(tmp_path, videos):
     """In evaluation mode, so that batches do not share statistics."""
     run = make_run(tmp_path, videos, loss={"equivariance_keypoints": 0})
-    animator = run.stepper.animator.eval().requires_grad_(False)
+    animator = run.trainer.animator.eval().requires_grad_(False)
     config = run.config.loss
     single, double = Objective(config), Objective(replace(config, both_directions=True))
     batch = next(run._load()).augmented()
@@ -121,7 +121,7 @@ def test_both_directions_are_the_two_single_ones(tmp_path, videos):
 
 def test_landmarks_add_their_terms_in_both_directions(tmp_path, videos):
     run = make_run(tmp_path, videos, loss={"equivariance_keypoints": 0, "both_directions": True})
-    animator = run.stepper.animator.eval()
+    animator = run.trainer.animator.eval()
     batch = next(run._load()).augmented()
     faces = torch.rand(2, len(batch.source), VERTICES, 2, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.6
     batch = replace(batch, landmarks=faces, faces=(torch.arange(len(batch.source)),) * 2)
@@ -174,5 +174,5 @@ def test_the_optimiser_gets_the_scheduled_rate(tmp_path, videos):
     rates = []
     for _ in range(3):
         take_steps(run, 1)
-        rates.append(run.stepper.optimizer.param_groups[0]["lr"])
+        rates.append(run.trainer.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.01, 0.00853553, 0.005], rel=1e-5)

@@ -54,7 +54,7 @@ def test_a_named_state_allows_all_but_the_network(finished, videos, tmp_path):
     given = {**finished, "data": tmp_path, "out": tmp_path / "run", "resume": state}
     lines = []
     changes = ["training.learning_rate=0.01", "training.steps=3"]
-    assert train(**given, settings=changes, say=lines.append)["steps"] == 3
+    assert train(**given, settings=changes, log=lines.append)["steps"] == 3
     assert {line.split(":")[1].strip() for line in lines if line.startswith("changed")} == {
         "training.learning_rate",
         "training.steps",
@@ -71,9 +71,9 @@ def test_what_other_steps_do_to_the_learning_rate_is_said(finished, tmp_path, sc
     given = {**finished, "out": tmp_path / "run", "resume": "auto"}
     lines = []
     train(**given, settings=[*changes, "training.steps=2"])
-    train(**given, settings=[*changes, "training.steps=2"], say=lines.append)
+    train(**given, settings=[*changes, "training.steps=2"], log=lines.append)
     assert not any(line.startswith("changed") for line in lines)
-    train(**given, settings=[*changes, "training.steps=8"], say=lines.append)
+    train(**given, settings=[*changes, "training.steps=8"], log=lines.append)
     (line,) = [line for line in lines if line.startswith("changed")]
     assert line.startswith("changed: training.steps: 2 -> 8: ")
     new, old = (0.00085, 0) if schedule == "cosine" else (0.001, 0.0001)

@@ -16,8 +16,8 @@ from tiny import CONFIG, MODEL, assert_equal, checkpoint, make_run, tiny_animato
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import Config, from_mapping
 from mtanimate.errors import InputError, Interrupted
-from mtanimate.training import keeping
-from mtanimate.training.journal import Journal
+from mtanimate.training import checkpointing as keeping
+from mtanimate.training.metrics import RunLog
 
 # Stopping and going on
 
@@ -53,7 +53,7 @@ def test_the_state_is_saved_between_checkpoints(tmp_path, videos, monkeypatch):
     monkeypatch.setattr(keeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
     options = {"steps": 8, "checkpoint_every": 100, "save_every_seconds": 25.0, "validation_clips": 1}
     run, saved = make_run(tmp_path / "run", videos, **options), []
-    monkeypatch.setattr(run.keeper, "score", lambda: pytest.fail("validated"))
+    monkeypatch.setattr(run.checkpointer, "score", lambda: pytest.fail("validated"))
 
     def pass_ten_seconds(report):
         file = tmp_path / "run" / "state" / "last.pt"
@@ -92,14 +92,14 @@ def test_terms_are_logged_with_and_without_their_weights(tmp_path, videos):
 def test_a_line_that_is_no_line_of_the_log_is_forgotten(tmp_path, line):
     good = b'{"step": 1, "loss": 0.5}'
     (tmp_path / "log.jsonl").write_bytes(good + b"\n" + line + b"\n" + good + b"\n")
-    Journal(tmp_path, 2, tensorboard=False)
+    RunLog(tmp_path, 2, tensorboard=False)
     assert (tmp_path / "log.jsonl").read_bytes().splitlines() == [good, good]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_number_that_json_has_not_is_null(tmp_path, value):
-    journal = Journal(tmp_path, 0, tensorboard=False)
-    journal.write({"step": 1, "gradient_norm": value, "loss": 0.5})
+    run_log = RunLog(tmp_path, 0, tensorboard=False)
+    run_log.write({"step": 1, "gradient_norm": value, "loss": 0.5})
     (line,) = (tmp_path / "log.jsonl").read_text("utf-8").splitlines()
     entry = json.loads(line, parse_constant=pytest.fail)
     assert entry == {"step": 1, "gradient_norm": None, "loss": 0.5}
@@ -154,9 +154,9 @@ def test_nothing_to_resume(tmp_path, videos):
 )
 def test_a_broken_state_is_refused(tmp_path, videos, content):
     run = make_run(tmp_path, videos)
-    run.keeper.state_file.parent.mkdir(parents=True)
-    run.keeper.state_file.write_bytes(content)
-    with pytest.raises(InputError, match="cannot resume from") as caught:
+    run.checkpointer.state_file.parent.mkdir(parents=True)
+    run.checkpointer.state_file.write_bytes(content)
+    with pytest.raises(InputError, match=r"last\.pt") as caught:
         run.resume()
     assert "\n" not in str(caught.value)
 
@@ -168,7 +168,7 @@ def test_a_state_of_other_settings_is_refused_by_name_unless_it_is_asked_for(tmp
         other.resume()
     said = []
     other = make_run(tmp_path, videos, steps=1, learning_rate=0.5, said=said)
-    assert other.resume(other.keeper.state_file)
+    assert other.resume(other.checkpointer.state_file)
     assert said == ["changed: training.learning_rate: 0.001 -> 0.5"]
 
 
@@ -184,7 +184,7 @@ def test_the_state_of_another_network_is_refused(tmp_path, videos, monkeypatch):
     train(make_run(tmp_path, videos, steps=1))
     monkeypatch.setattr("tiny.CONFIG", replace(CONFIG, model=replace(MODEL, num_keypoints=6)))
     other = make_run(tmp_path, videos)
-    for file in (None, other.keeper.state_file):
+    for file in (None, other.checkpointer.state_file):
         with pytest.raises(InputError, match=r"another network \(model.num_keypoints: 4 -> 6\)"):
             other.resume(file)
 
@@ -227,7 +227,9 @@ def test_the_best_checkpoint_has_the_lowest_validation_error(tmp_path, videos):
     for file in (tmp_path / "checkpoints").glob("step-*"):
         about = read_checkpoint(file).about
         errors[file] = float(about["validation_error"])
-        assert errors[file] == pytest.approx(run.keeper.validation(read_checkpoint(file).animator).error, abs=1e-5)
+        assert errors[file] == pytest.approx(
+            run.checkpointer.validation(read_checkpoint(file).animator).error, abs=1e-5
+        )
     best = read_checkpoint(tmp_path / "checkpoints" / "best.safetensors")
     assert float(best.about["validation_error"]) == min(errors.values())
     assert run.state.best == pytest.approx(min(errors.values()), abs=1e-5)
@@ -285,7 +287,7 @@ def test_a_backbone_begins_from_weights_in_a_file(tmp_path, videos):
     file = tmp_path / "hrnet.pth"
     torch.save({**state, "classifier.weight": torch.zeros(2)}, file)
     run = make_run(tmp_path / "run", videos, backbone_file=str(file))
-    assert_equal(run.stepper.animator.motion_estimator.backbone.state_dict(), state)
+    assert_equal(run.trainer.animator.motion_estimator.backbone.state_dict(), state)
 
 
 def test_a_backbone_file_of_another_network_is_refused(tmp_path, videos):

@@ -6,7 +6,7 @@ import torch
 from mtanimate.geometry import warp
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
-from mtanimate.training.windows import Windows
+from mtanimate.training.objective import Windows
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tiny import tiny_config
 
 from mtanimate.data.loading import EndlessEpochs
 from mtanimate.errors import InputError
-from mtanimate.training.workers import first_host
+from mtanimate.training.distribution import first_host
 
 # The order of the data
 
@@ -193,7 +193,7 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, videos, settings
 
 def launched(out: Path, settings: Path, videos: Path) -> tuple[subprocess.Popen, list[int]]:
     """Two workers of PyTorch's launcher, as `--gpus 2` starts them, some steps on; and their process numbers."""
-    code = "import sys; from mtanimate.training.workers import run_workers; sys.exit(run_workers(2, sys.argv[1:]))"
+    code = "import sys; from mtanimate.training.distribution import run_workers; sys.exit(run_workers(2, sys.argv[1:]))"
     options = ["--dataset", settings, "--data", videos, "--out", out, "--device", "cpu", "--steps", 100000]
     options += ["--checkpoint-every", 2]
     process = subprocess.Popen(
@@ -248,4 +248,4 @@ def test_workers_end_together(tmp_path, videos, settings, to, code):
         assert stderr.count("saved: the same") == 1
         assert torch.load(tmp_path / "run" / "state" / "last.pt", weights_only=True)["step"] == step
     else:
-        assert last == "mtanimate: another worker of this run ended: what it said tells why"
+        assert last.startswith("mtanimate: another worker of this run ended: ")

@@ -1,18 +1,12 @@
-"""Videos made on the fly by the ffmpeg program that the package itself uses, a drawn one, and no dlib."""
+"""Videos made on the fly by the ffmpeg program that the package itself uses."""
 
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
-from drawn_face import scene
-from framed import HIDDEN, SIDE, way
-
-from mtanimate.video import VideoWriter, faces
 
 MakeVideo = Callable[..., Path]
 
@@ -111,20 +105,3 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a small file system can only be mounted by root")
     yield folder
     subprocess.run(["umount", folder], check=True)
-
-
-@pytest.fixture
-def without_dlib(monkeypatch):
-    monkeypatch.setitem(sys.modules, "dlib", None)
-    monkeypatch.setattr(faces, "_of_this_thread", threading.local())
-
-
-@pytest.fixture(scope="session")
-def talk(tmp_path_factory):
-    """Three seconds of a face on its way, hidden for a moment, with a smaller one standing by."""
-    path = tmp_path_factory.mktemp("talk") / "talk.mp4"
-    with VideoWriter(path, fps=Fraction(24), width=640, height=400) as writer:
-        for number in range(72):
-            there = [] if number in HIDDEN else [(*way(number), SIDE)]
-            writer.write(scene(640, 400, (530, 10, 90), *there)[None])
-    return path

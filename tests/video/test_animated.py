@@ -12,9 +12,7 @@ from PIL import Image
 
 from mtanimate.errors import InputError
 from mtanimate.video import read_image
-from mtanimate.video.animated import AnimatedPicture
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.footage import is_moving, open_footage
+from mtanimate.video.footage import AnimatedPicture, FrameFolder, is_moving, open_footage
 
 OPTIONS = {".webp": {"lossless": True}, ".png": {}, ".apng": {}, ".avif": {"quality": 100, "subsampling": "4:4:4"}}
 

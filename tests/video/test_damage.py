@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from mtanimate.errors import InputError, OutOfMemory
-from mtanimate.video import VideoReader, container, read_image
+from mtanimate.video import VideoReader, read_image
+from mtanimate.video import decoding as container
 
 X264 = ("-pix_fmt", "yuv420p", "-preset", "ultrafast")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import CameMeanwhile
 from mtanimate.video import VideoReader, VideoWriter, check_output, read_image, write_image
-from mtanimate.video.folder import FrameFolder
+from mtanimate.video.footage import FrameFolder
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 35, 51, 3), dtype=np.uint8)
 

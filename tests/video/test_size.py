@@ -12,12 +12,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from mtanimate.errors import InputError
-from mtanimate.pixels import MAX_PIXELS
+from mtanimate.faces.detection import square_frames
+from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import VideoReader, read_image
-from mtanimate.video.animated import AnimatedPicture
-from mtanimate.video.crop import square_frames
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.footage import open_footage
+from mtanimate.video.footage import AnimatedPicture, FrameFolder, open_footage
 from mtanimate.video.sound import Sound, find_sound
 
 
@@ -153,7 +151,7 @@ def test_a_huge_colour_profile_is_left_out(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_av_knows_the_limit_of_pixels() -> None:
-    """The option that `mtanimate.video.container.limit` sets."""
+    """The option that `mtanimate.video.decoding.limit_pixels` sets."""
     context = av.CodecContext.create("ffv1", "r")
     context.width, context.height, context.options = 2_000, 1_000, {"max_pixels": "1000"}
     with pytest.raises(av.FFmpegError):

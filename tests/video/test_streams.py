@@ -16,9 +16,16 @@ import pytest
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.video import VideoReader, streams
 from mtanimate.video import ffmpeg as program
-from mtanimate.video.cameras import dshow_names, linux_cameras
 from mtanimate.video.ffmpeg import FFmpeg
-from mtanimate.video.streams import Closed, DrivingStream, StreamWriter, check_stream, is_stream
+from mtanimate.video.streams import (
+    DrivingStream,
+    StreamClosed,
+    StreamWriter,
+    check_stream,
+    dshow_names,
+    is_stream,
+    linux_cameras,
+)
 
 TEST_PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30000/1001:duration=1")
 
@@ -388,9 +395,9 @@ def test_a_reader_that_goes_away_closes_it(codec):
     writer.write(noise)
     os.read(reading, 100)
     os.close(reading)
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         write_often(writer, noise)
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         writer.__exit__(None, None, None)
 
 
@@ -400,7 +407,7 @@ def test_a_reader_that_goes_away_at_the_end():
     os.close(writing)
     os.close(reading)
     writer.write(np.zeros((1, 64, 64, 3), np.uint8))
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         writer.__exit__(None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""When frames are shown, whether the rate varies, and which frames lie in a stretch of time."""
+"""When frames are shown, whether the rate is_variable, and which frames lie in a stretch of time."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mtanimate.errors import InputError
 from mtanimate.video import VideoReader, write_image
-from mtanimate.video.folder import FrameFolder
-from mtanimate.video.timing import frames_between, varies
+from mtanimate.video.footage import FrameFolder
+from mtanimate.video.timing import frames_between, is_variable
 
 X264 = ("-pix_fmt", "yuv420p", "-preset", "ultrafast")
 NTSC = Fraction(30000, 1001)
@@ -57,13 +57,13 @@ def test_where_the_picture_begins_on_the_files_clock(make_video, run_ffmpeg, tmp
 def test_rounded_times_of_a_constant_rate_do_not_vary(rate: Fraction, unit: int) -> None:
     tick = Fraction(1, unit)
     times = [round(n / rate / tick) for n in range(200)]
-    assert not varies(times, tick, Fraction(rate))
+    assert not is_variable(times, tick, Fraction(rate))
     times[120:] = [time + round(1 / rate / tick) for time in times[120:]]  # one frame is held
-    assert varies(times, tick, Fraction(rate))
+    assert is_variable(times, tick, Fraction(rate))
 
 
 def test_a_single_frame_does_not_vary() -> None:
-    assert not varies([7], Fraction(1, 25), Fraction(25))
+    assert not is_variable([7], Fraction(1, 25), Fraction(25))
 
 
 TIMES = [n / NTSC for n in range(300)]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtanimate.animation.live import perform_live
+from mtanimate.animation.live import run_live
 from mtanimate.errors import InputError
 from mtanimate.models.motion import Motion
-from mtanimate.video.streams import Closed, DrivingStream
+from mtanimate.video.streams import DrivingStream, StreamClosed
 from mtanimate.video.window import Window
 
 pytest.importorskip("tkinter", reason="this Python has no tkinter")
@@ -99,14 +99,14 @@ def test_r_asks_for_a_new_reference_once(window):
 def test_escape_closes(window):
     window.attend()
     press(window, "Escape")
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         window.write(halves(20, 20), 0.0)
 
 
 def test_the_windows_button_closes(window):
     window.attend()
     window._root.tk.eval(window._root.protocol("WM_DELETE_WINDOW"))
-    with pytest.raises(Closed):
+    with pytest.raises(StreamClosed):
         window.attend()
 
 
@@ -114,25 +114,24 @@ def test_live_until_escape(display, monkeypatch, run_ffmpeg):
     """The loop shows its results in the window, r makes a frame the reference, Esc ends it."""
     still = Motion(torch.zeros(1, 4, 2), torch.eye(2).expand(1, 4, 2, 2))
     moves = itertools.count()
-    config = SimpleNamespace(config=SimpleNamespace(resolution=64))
-    performer = SimpleNamespace(
-        animator=config, estimate=lambda square: Motion(still.keypoints + next(moves), still.affine)
+    predictor = SimpleNamespace(
+        resolution=64, estimate=lambda square: Motion(still.keypoints + next(moves), still.affine)
     )
     monkeypatch.setenv("DISPLAY", display)
     window, seen, moved = Window(), [], []
 
-    def drive(part, direct, background):
-        moved.append(float(direct(still, still, part).keypoints[0, 0, 0]))
+    def drive(frames, transfer, background):
+        moved.append(float(transfer.onto(still, still, frames).keypoints[0, 0, 0]))
         if len(moved) == 6:
             seen.append(screen(display, run_ffmpeg))
             press(window, "r")
         if len(moved) == 10:
             press(window, "Escape")
 
-    stage = SimpleNamespace(drive=drive, compose=lambda driven: halves(64, 64)[None])
+    renderer = SimpleNamespace(drive=drive, compose=lambda driven: halves(64, 64)[None])
 
     with DrivingStream("lavfi:testsrc2=size=96x64:rate=50") as stream:
-        report = perform_live(performer, stage, stream, window)
+        report = run_live(predictor, renderer, stream, window)
     assert moved == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
     assert report.frames == 9  # the tenth came when the window was closed
     assert pixels_of(seen[0], (20, 40, 230)) == 32 * 64

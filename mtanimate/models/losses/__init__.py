@@ -1,1 +1,1 @@
-"""The losses of section 3.3, a file a term."""
+"""The losses of section 3.3, and those on faces."""

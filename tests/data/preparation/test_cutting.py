@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from telling import COUNT, HEIGHT, WIDTH, told, write_telling_video
 
-from mtanimate.data.preparation import cutting
-from mtanimate.data.preparation.cutting import Cutter, Stopped
-from mtanimate.data.preparation.journal import Cut
+from mtanimate.data import raw_videos as cutting
+from mtanimate.data.preparation_journal import Cut
+from mtanimate.data.raw_videos import Cutter, Stopped
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import Square
 from mtanimate.video import VideoReader
-from mtanimate.video.container import opened
-from mtanimate.video.square import Square
+from mtanimate.video.decoding import open_container
 
 
 def ffmpeg(*arguments):
@@ -51,7 +51,7 @@ def test_frames_square_and_form(raw, tmp_path):
     assert square == pytest.approx((31, 13, 81), abs=2)
     reader = VideoReader(clip)
     assert (reader.width, reader.height, reader.fps, reader.frame_count) == (96, 96, 25, 33)
-    with opened(clip) as container:
+    with open_container(clip) as container:
         (stream,) = container.streams
         context = stream.codec_context
         assert (context.name, context.pix_fmt) == ("h264", "yuv420p")

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from mtanimate.data.preparation.journal import Cut, Journal, Plan
+from mtanimate.data.preparation_journal import Cut, CutPlan, PreparationJournal
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.video.square import Square
+from mtanimate.faces.detection import Square
 
 
 def cut(name="a__00", size=256, first=0):
@@ -17,7 +17,7 @@ def cut(name="a__00", size=256, first=0):
 
 
 def plan(*cuts, source_bytes=7, tracked=True, skipped=()):
-    return Plan("a.mp4", source_bytes, tracked, list(cuts), list(skipped))
+    return CutPlan("a.mp4", source_bytes, tracked, list(cuts), list(skipped))
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def make(out, made):
 
 def test_what_was_written_is_read_again(out):
     written = plan(cut(), cut("a__01"), skipped=["no"])
-    Journal(out).add(written)
-    journal = Journal(out)
+    PreparationJournal(out).add(written)
+    journal = PreparationJournal(out)
     assert journal.tracked("a.mp4", 7) == written
     assert journal.tracked("a.mp4", 8) is None
     assert journal.tracked("b.mp4", 7) is None
@@ -43,7 +43,7 @@ def test_what_was_written_is_read_again(out):
 
 
 def test_a_clip_that_was_cut_otherwise_is_left_to_do_and_removed(out):
-    journal = Journal(out)
+    journal = PreparationJournal(out)
     journal.add(plan(cut()))
     for other in (plan(cut(size=128)), plan(cut(first=1)), plan(cut(), source_bytes=8)):
         make(out, cut())
@@ -55,7 +55,7 @@ def test_a_clip_that_was_cut_otherwise_is_left_to_do_and_removed(out):
 
 def test_a_stray_file_is_no_clip_and_stays(out):
     make(out, cut())
-    journal = Journal(out)
+    journal = PreparationJournal(out)
     assert journal.left(plan(cut())) == [cut()]
     with pytest.raises(InputError, match=re.escape(cut().file)):
         journal.add(plan(cut()))
@@ -64,42 +64,42 @@ def test_a_stray_file_is_no_clip_and_stays(out):
 
 def test_nothing_is_written_twice(out):
     for done in (plan(cut()), plan(skipped=["no face was found"]), plan(cut("csv"), tracked=False)):
-        Journal(out).add(done)
+        PreparationJournal(out).add(done)
         for made in done.cuts:
             make(out, made)
         before = (out / "journal.jsonl").read_bytes()
-        Journal(out).add(done)
+        PreparationJournal(out).add(done)
         assert (out / "journal.jsonl").read_bytes() == before
 
 
 def test_a_torn_line_is_forgotten(out):
-    journal = Journal(out)
+    journal = PreparationJournal(out)
     journal.add(plan(cut()))
     path = out / "journal.jsonl"
     whole = path.read_bytes()
     for length in (1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole + whole.replace(b"a.mp4", b"b.mp4")[:length])
-        journal = Journal(out)
+        journal = PreparationJournal(out)
         assert journal.tracked("a.mp4", 7)
         assert not journal.tracked("b.mp4", 7)
         journal.add(replace(plan(), source="c.mp4"))
-        assert Journal(out).tracked("c.mp4", 7)
+        assert PreparationJournal(out).tracked("c.mp4", 7)
 
 
 @pytest.mark.parametrize("content", ["hello\n", "{}\n", "[1, 2]\n", "[1,2,3,[[1]],5]\n", "\xff\n", "[1", "mine"])
 def test_another_file_is_refused(out, content):
     (out / "journal.jsonl").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"journal\.jsonl"):
-        Journal(out)
+        PreparationJournal(out)
     assert (out / "journal.jsonl").read_text("latin-1") == content
 
 
 def test_another_manifest_is_refused(out):
     (out / "manifest.csv").write_text("mine\n")
     with pytest.raises(InputError, match=r"manifest\.csv"):
-        Journal(out)
+        PreparationJournal(out)
     (out / "manifest.csv").unlink()
-    journal = Journal(out)
+    journal = PreparationJournal(out)
     journal.add(plan(cut()))
     (out / "manifest.csv").write_text("mine\n")
     with pytest.raises(MTAnimateError, match=r"manifest\.csv"):
@@ -108,7 +108,7 @@ def test_another_manifest_is_refused(out):
 
 
 def test_the_manifest_lists_what_is_finished(out):
-    journal = Journal(out)
+    journal = PreparationJournal(out)
     journal.add(plan(cut("b"), cut("a"), cut("never made")))
     make(out, cut("a"))
     make(out, cut("b"))
@@ -123,7 +123,7 @@ def test_the_manifest_lists_what_is_finished(out):
 
 
 def test_a_manifest_is_written_whole_or_not_at_all(out, monkeypatch):
-    journal = Journal(out)
+    journal = PreparationJournal(out)
     old = journal.write_manifest().read_text()
     journal.add(plan(cut()))
     make(out, cut())

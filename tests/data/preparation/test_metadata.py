@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.preparation.metadata import Row, read_metadata
+from mtanimate.data.planning import ListedClip, read_metadata
 from mtanimate.errors import InputError
-from mtanimate.video.faces import Box
+from mtanimate.faces.detection import Box
 
 HEADER = "video_id,start,end,bbox,fps,width,height,partition,person_id"
 NTSC = Fraction(30000, 1001)
@@ -21,7 +21,7 @@ def table(tmp_path, *lines, header=HEADER, encoding="utf-8"):
 
 
 def row(start=0, end=10, box=Box(0, 0, 10, 10), fps=Fraction(25), width=1280, height=720):
-    return Row("v", "v#0#10", start, end, box, fps, width, height, "train")
+    return ListedClip("v", "v#0#10", start, end, box, fps, width, height, "train")
 
 
 def test_a_line_of_each_list_of_the_field(tmp_path):

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtanimate.data.preparation.metadata import Row
-from mtanimate.data.preparation.planning import clip_names, plan_by_face, plan_by_rows, raw_videos, safe_name
+from mtanimate.data.planning import ListedClip, clip_names, plan_by_face, plan_by_rows, raw_videos, safe_name
 from mtanimate.errors import InputError
+from mtanimate.faces.detection import Box
 from mtanimate.video import VideoWriter
-from mtanimate.video.faces import Box
 
 
 def touch(folder, *names):
@@ -76,7 +75,7 @@ def raw(tmp_path_factory):
 
 
 def row(start=0, end=10, box=Box(0, 0, 160, 100), partition="train", name="id1#a#0#1"):
-    return Row("a", name, start, end, box, Fraction(50), 160, 120, partition)
+    return ListedClip("a", name, start, end, box, Fraction(50), 160, 120, partition)
 
 
 def test_cuts_of_a_csv(raw):

@@ -8,13 +8,13 @@ import pytest
 from drawn_face import FACE, scene
 from telling import told, write_telling_video
 
+from mtanimate.data import preparation as preparing
 from mtanimate.data.clips import find_clips
-from mtanimate.data.preparation import prepare as preparing
-from mtanimate.data.preparation.planning import plan_by_face
-from mtanimate.data.preparation.prepare import prepare
+from mtanimate.data.planning import plan_by_face
+from mtanimate.data.preparation import prepare
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces.detection import find_faces
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.faces import find_faces
 from mtanimate.video.ffmpeg import executable
 
 HEADER = "video_id,start,end,bbox,fps,width,height,partition"
@@ -97,7 +97,7 @@ def test_missing_and_broken_videos_are_named_and_counted(raw, tmp_path):
     (folder / "b.mp4").write_bytes(content[: len(content) // 2])
     metadata = table(tmp_path, line("a", 0, 20), line("a", 900, 920), line("b", 0, 20), line("gone", 0, 20))
     said = []
-    result = prepare(folder, tmp_path / "out", metadata=metadata, size=64, say=said.append)
+    result = prepare(folder, tmp_path / "out", metadata=metadata, size=64, log=said.append)
     assert (result.videos, result.written) == (3, 1)
     assert sum(result.skipped.values()) == 3
     assert result.skipped["the raw video is missing"] == 1

@@ -5,10 +5,9 @@ from fractions import Fraction
 import pytest
 from drawn_face import scene
 
-from mtanimate.data.preparation.tracking import Sample, find_pieces, look
+from mtanimate.data.raw_videos import FaceSample, find_pieces, sample_faces
+from mtanimate.faces.detection import Box, face_square
 from mtanimate.video import VideoReader, VideoWriter
-from mtanimate.video.face_framing import face_square
-from mtanimate.video.faces import Box
 
 FPS = Fraction(25)
 WIDTH, HEIGHT = 1280, 720
@@ -19,7 +18,7 @@ THERE = Box(900, 300, 1060, 460)
 def samples(*seen, cuts=()):
     """One sample every five frames; each `seen` is a box, a list of boxes, or None."""
     return [
-        Sample(5 * index, face if isinstance(face, list) else [face] if face else [], index in cuts)
+        FaceSample(5 * index, face if isinstance(face, list) else [face] if face else [], index in cuts)
         for index, face in enumerate(seen)
     ]
 
@@ -97,7 +96,7 @@ def test_looking_at_a_video(tmp_path):
         face, wall = scene(320, 240, (80, 20, 180)), scene(320, 240)
         for number in range(60):
             writer.write((face if number < 50 else wall)[None])
-    found = list(look(VideoReader(path)))
+    found = list(sample_faces(VideoReader(path)))
     assert [sample.frame for sample in found] == list(range(0, 60, 5))
     assert [len(sample.faces) for sample in found] == [1] * 10 + [0] * 2
     assert not any(sample.cut for sample in found)
@@ -109,4 +108,4 @@ def test_a_change_of_the_whole_picture_is_a_cut(tmp_path, change):
     with VideoWriter(path, fps=FPS, width=64, height=48) as writer:
         for number in range(20):
             writer.write(scene(64, 48)[None] - (change if number >= 10 else 0))
-    assert [sample.cut for sample in look(VideoReader(path))] == [False, False, change == 80, False]
+    assert [sample.cut for sample in sample_faces(VideoReader(path))] == [False, False, change == 80, False]

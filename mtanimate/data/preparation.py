@@ -1,0 +1,209 @@
+"""The command `data prepare`: cut square clips to train on out of raw videos, and list them in a manifest."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mtanimate.data.planning import ListedClip, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
+from mtanimate.data.preparation_journal import Cut, CutPlan, PreparationJournal
+from mtanimate.data.raw_videos import Cutter
+from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.faces import detection as faces
+from mtanimate.files import clear_leftovers
+from mtanimate.outputs import check_folder, claim
+from mtanimate.reading import check_readable
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PreparationResult:
+    """What was prepared. written, already_there: Clips. skipped: How many clips or videos, by reason."""
+
+    out: str
+    manifest: str
+    videos: int
+    written: int
+    already_there: int
+    skipped: dict[str, int]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class _Outcome:
+    """What became of one raw video, named as the user knows it."""
+
+    video: str
+    written: int = 0
+    already_there: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
+def prepare(
+    raw: str | Path,
+    out: str | Path,
+    *,
+    metadata: str | Path | None = None,
+    size: int = 256,
+    workers: int | None = None,
+    progress: Callable[..., None] = lambda done, total, note="": None,
+    log: Log = lambda line: None,
+) -> PreparationResult:
+    """Cut clips out of raw videos. Clips that an earlier run finished are not made again.
+
+    Args:
+        raw: The folder of the raw videos.
+        out: The folder for the clips.
+        metadata: A CSV that lists the clips; without one, the largest face in each video is followed.
+        size: The side of the clips, in pixels; even.
+        workers: How many raw videos are worked on at a time; by default one per processor.
+        progress: Called with the raw videos done, all raw videos, and a note.
+        log: Called with a line for each video or clip that is skipped, with the reason.
+
+    Raises:
+        InputError: Folders, options or the CSV are wrong, or dlib is needed and missing.
+        MTAnimateError: The disk is full, another run writes `out`, or no clip was made.
+    """
+    started = time.monotonic()
+    raw, out = Path(raw).expanduser(), Path(out).expanduser()
+    if size < 2 or size % 2:
+        raise InputError(f"--size {size}: H.264 needs an even number of pixels")
+    jobs = _by_metadata(raw, out, Path(metadata), log) if metadata else _by_face(raw, out, log)
+    with claim(out):
+        _make_folder(out)
+        return _prepare(_Preparation(raw, out, size), jobs, workers or os.cpu_count() or 1, started, progress, log)
+
+
+def _prepare(
+    preparation: "_Preparation",
+    jobs: list["_Job"],
+    workers: int,
+    started: float,
+    progress: Callable[..., None],
+    log: Log,
+) -> PreparationResult:
+    total: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    try:
+        progress(0, len(jobs))
+        with closing(preparation.outcomes(jobs, workers)) as outcomes:
+            for done, outcome in enumerate(outcomes, 1):
+                total.update(written=outcome.written, already_there=outcome.already_there)
+                skipped.update(outcome.skipped)
+                for reason, count in Counter(outcome.skipped).items():
+                    log(f"skipped {outcome.video}: {reason}" + (f" ({count} times)" if count > 1 else ""))
+                progress(done, len(jobs), f"{total.total()} clips")
+    except BaseException:
+        with suppress(MTAnimateError):  # the first error is the one to report
+            preparation.journal.write_manifest()
+        raise
+    manifest = preparation.journal.write_manifest()
+    if not total.total():
+        (reason, _), *_ = skipped.most_common(1)
+        raise MTAnimateError(f"no clip came of the {len(jobs)} videos of {preparation.raw}: {reason}")
+    return PreparationResult(
+        out=str(preparation.out),
+        manifest=str(manifest),
+        videos=len(jobs),
+        written=total["written"],
+        already_there=total["already_there"],
+        skipped=dict(skipped),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One raw video, by its face or by rows of a CSV. name: Of its clips, by face. source: "" where it is missing."""
+
+    video: str
+    source: str
+    name: str = ""
+    rows: tuple[ListedClip, ...] = ()
+
+
+def _by_face(raw: Path, out: Path, log: Log) -> list[_Job]:
+    sources = raw_videos(raw, out, log)
+    faces.check_installed()
+    return [_Job(source, source, name=name) for source, name in clip_names(sources).items()]
+
+
+def _by_metadata(raw: Path, out: Path, metadata: Path, log: Log) -> list[_Job]:
+    rows: dict[str, list[ListedClip]] = {}
+    for row in read_metadata(metadata):
+        rows.setdefault(row.video, []).append(row)
+    found = {PurePosixPath(source).stem: source for source in reversed(raw_videos(raw, out, log))}
+    return [_Job(video, found.get(video, ""), rows=tuple(lines)) for video, lines in rows.items()]
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder, and remove what a run that was killed left unfinished. No other run is writing there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for folder in (out, out / "train", out / "test"):
+            clear_leftovers(folder)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made a folder of clips ({error.strerror}): choose another --out") from error
+    check_folder(out / "manifest.csv")
+
+
+class _Preparation:
+    """What all raw videos have in common."""
+
+    def __init__(self, raw: Path, out: Path, size: int) -> None:
+        self.raw = raw
+        self.out = out
+        self.size = size
+        self.journal = PreparationJournal(out)
+        self._cutter = Cutter()
+
+    def outcomes(self, jobs: Sequence[_Job], workers: int) -> Generator[_Outcome, None, None]:
+        """Make the clips of all raw videos, `workers` at a time, in any order. An exception ends all work at once."""
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for future in as_completed([pool.submit(self._video, job) for job in jobs]):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._cutter.stop()
+                raise
+
+    def _video(self, job: _Job) -> _Outcome:
+        """Make those clips of one raw video that are not there yet."""
+        outcome = _Outcome(job.video)
+        if not job.source:
+            outcome.skipped = ["the raw video is missing"]
+            return outcome
+        path = self.raw / job.source
+
+        def count(_: Cut) -> None:
+            outcome.written += 1
+
+        try:
+            plan = self._plan(job)
+            outcome.skipped += plan.skipped
+            left = self.journal.left(plan)
+            outcome.already_there = len(plan.cuts) - len(left)
+            self.journal.add(plan)
+            self._cutter.cut(path, left, self.out, count)
+        except InputError as error:
+            outcome.skipped.append(str(error).removeprefix(str(path)).strip())
+        return outcome
+
+    def _plan(self, job: _Job) -> CutPlan:
+        if job.rows:
+            return plan_by_rows(self.raw, job.source, job.rows, self.size)
+        check_readable(self.raw / job.source, "video")
+        known = self.journal.tracked(job.source, (self.raw / job.source).stat().st_size)
+        if known:
+            return replace(known, cuts=[replace(cut, size=self.size) for cut in known.cuts])
+        return plan_by_face(self.raw, job.source, job.name, self.size, self._cutter.check)

@@ -1,1 +1,0 @@
-"""Tensors in, uint8 pictures out."""

@@ -1,0 +1,1 @@
+"""Everything that runs a network fast: loading, prediction, engines for CPU and GPU, other runtimes."""

@@ -1,0 +1,110 @@
+"""The generator's convolutions with fewer multiplications, for inference on a CPU in float32.
+
+Each module computes what the module it replaces computes, up to rounding (1e-4 of the values). PyTorch's own
+convolutions run at the CPU's peak, so that only less arithmetic makes them faster.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Winograd's F(4x4, 3x3) by Lavin and Gray (CVPR 2016): transforms of the tile, of the kernel, of the result.
+_TILE = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0]]
+_TILE += [[0, 4, 0, -5, 0, 1]]
+_KERNEL = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # over 24
+_RESULT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+
+
+def _both_ways(matrix: list[list[int]]) -> Tensor:
+    """The transform of rows, then of columns, as one matrix on flattened squares."""
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one)
+
+
+class WinogradConv(nn.Module):
+    """A 3x3 convolution of padding 1, with 36 instead of 144 multiplications for each 4x4 tile of the result."""
+
+    kernels: Tensor
+    tile: Tensor
+    result: Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        outputs, inputs = conv.weight.shape[:2]
+        kernels = conv.weight.double().flatten(2).permute(2, 1, 0).reshape(9, -1)
+        transformed = _both_ways(_KERNEL).to(kernels) / 24**2 @ kernels
+        self.register_buffer("kernels", transformed.view(36, inputs, outputs).to(conv.weight))
+        self.register_buffer("tile", _both_ways(_TILE).to(conv.weight))
+        self.register_buffer("result", _both_ways(_RESULT).to(conv.weight))
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H, W), channels last. Each picture is computed by itself, to stay in the cache."""
+        return torch.cat([self._one(picture) for picture in x.permute(0, 2, 3, 1)]).permute(0, 3, 1, 2)
+
+    def _one(self, picture: Tensor) -> Tensor:
+        """(H, W, C) -> (1, H, W, O)."""
+        height, width, inputs = picture.shape
+        rows, columns = -(-height // 4), -(-width // 4)
+        padded = F.pad(picture, (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
+        tiles = padded.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2).reshape(36, -1)
+        products = torch.bmm((self.tile @ tiles).view(36, -1, inputs), self.kernels)
+        squares = (self.result @ products.view(36, -1)).view(4, 4, rows, columns, -1)
+        whole = squares.permute(2, 0, 3, 1, 4).reshape(1, 4 * rows, 4 * columns, -1)[:, :height, :width]
+        return whole if self.bias is None else whole + self.bias
+
+
+class UpsampledConv(nn.Module):
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution of padding 1.
+
+    Each of the four phases of the result is a 2x2 convolution of the small picture: two of the kernel's three rows read
+    the same row of it, and are added up beforehand. That takes 16 instead of 36 multiplications.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        first, middle, last = conv.weight.unbind(2)
+        rows = [torch.stack([first, middle + last], 2), torch.stack([first + middle, last], 2)]
+        phases = []
+        for row in rows:
+            left, centre, right = row.unbind(3)
+            phases += [torch.stack([left, centre + right], 3), torch.stack([left + centre, right], 3)]
+        weight = torch.cat(phases).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.repeat(4), requires_grad=False)
+        self.outputs = conv.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, 2 H, 2 W), channels last."""
+        batch, _, height, width = x.shape
+        # Phase (a, b) of pixel (i, j) is at (i + a, j + b): the first reads a row before it, the second one after.
+        y = F.conv2d(x, self.weight, self.bias, padding=1).permute(0, 2, 3, 1)
+        result = y.new_empty(batch, height, 2, width, 2, self.outputs)
+        for phase in range(4):
+            a, b = divmod(phase, 2)
+            channels = slice(phase * self.outputs, (phase + 1) * self.outputs)
+            result[:, :, a, :, b] = y[:, a : a + height, b : b + width, channels]
+        return result.view(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+
+class FewOutputsConv(nn.Module):
+    """A k x k convolution to few channels.
+
+    Three channels fill only a fifth of a vector register. So the kernel's k rows are computed at once, as 3 k channels,
+    and then summed.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        outputs, inputs, self.size, _ = conv.weight.shape
+        rows = conv.weight.permute(2, 0, 1, 3).reshape(self.size * outputs, inputs, 1, self.size)
+        self.weight = nn.Parameter(rows.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias, self.outputs = conv.bias, outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H, W)."""
+        half, height = self.size // 2, x.shape[2]
+        rows = F.pad(F.conv2d(x, self.weight, padding=(0, half)), (0, 0, half, half))
+        parts = rows.unflatten(1, (self.size, self.outputs)).unbind(1)
+        total = sum((part[:, :, row : row + height] for row, part in enumerate(parts[1:], 1)), parts[0][:, :, :height])
+        return total if self.bias is None else total + self.bias.view(-1, 1, 1)
