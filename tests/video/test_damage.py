@@ -132,7 +132,7 @@ def test_where_memory_is_short_no_file_is_called_damaged(make_video, tmp_path: P
     for where, work in (
         ("av.open", lambda: VideoReader(path)),
         ("mtanimate.video.probe.decode", lambda: VideoReader(path)),
-        ("mtanimate.video.decoding.decode", lambda: _all(reader)),
+        ("mtanimate.video.reader.decode", lambda: _all(reader)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(where, _short_of_memory)

@@ -166,11 +166,12 @@ def test_a_part_is_decoded_from_its_key_frame_on(make_video, monkeypatch) -> Non
     reader = VideoReader(make_video("a.mp4", seconds=8, options=(*X264, "-g", "20")))
     read, packets = [], decoding.packets
     monkeypatch.setattr(
-        decoding, "packets", lambda *streams: (read.append(packet) or packet for packet in packets(*streams))
+        "mtanimate.video.reader.packets",
+        lambda *streams: (read.append(packet) or packet for packet in packets(*streams)),
     )
     frames = reader.frames_between(6.5, 7)
     assert len(np.concatenate(list(reader.batches(4, frames.start, frames.stop)))) == len(frames) == 12
-    assert len(read) < 60
+    assert 12 <= len(read) < 60
 
 
 def test_an_index_that_lies_is_not_believed(make_video, tmp_path: Path) -> None:
