@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from mtanimate.models.animator import Animator
 from mtanimate.video import VideoWriter
 
 SIDE = 64
-WHOLE = {"crop": "none", "driving_crop": "none", "device": "cpu", "overwrite": True}
+WHOLE: dict[str, Any] = {"crop": "none", "driving_crop": "none", "device": "cpu", "overwrite": True}
 DRIVING = ("talk.mp4", "talk.mkv", "talk.webm", "talk.mp4")
 OTHERS = (("face.jpg", "frames", "o.gif"), ("face.webp", "talk.gif", "o/"), ("talk.mp4", "talk.webp", "o.mkv"))
 
