@@ -238,6 +238,7 @@ def photographs(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_photographs_driven_by_clips(media, clips, photographs, tmp_path):
     """A photograph is nobody's but its own, whatever its name."""
     options = ["--cross", 4, "--sources", photographs, "--every", 3]
@@ -294,6 +295,7 @@ def test_without_mediapipe_the_other_figures_are_there(media, clips, tmp_path):
     assert "mtanimate[mediapipe]" in result["reasons"]["gestures"]
 
 
+@pytest.mark.slow
 @needs_mediapipe
 def test_pairs_that_were_measured_without_gestures_are_refused(media, clips, tmp_path):
     arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", tmp_path / "out"]

@@ -225,6 +225,7 @@ def endings(media: Path, folder: Path, name: str, count: int, runs_after: int) -
     return outcomes
 
 
+@pytest.mark.slow
 def test_eight_endings_of_animate(media, tmp_path):
     assert endings(media, tmp_path, "animate", 8, 4).total() == 8
 

@@ -119,6 +119,7 @@ CASES = {
         ["animate", "--jobs", "jobs.csv", "--checkpoint", "./tiny.safetensors", *FAST],
         "jobs.csv.report.jsonl",
         there("result.mp4"),
+        slow=True,
     ),
     "inspect": Case(drawing("inspect", "--out", "result.png"), "result.png", Path.stat, slow=True),
     "attention": Case(
@@ -145,15 +146,22 @@ CASES = {
         there("result.yaml"),
     ),
     "eval": Case(
-        [*EVAL, "--out", "result", "--videos", "v", "--frames", "f"], "result", there("result.json", "videos.csv")
+        [*EVAL, "--out", "result", "--videos", "v", "--frames", "f"],
+        "result",
+        there("result.json", "videos.csv"),
+        slow=True,
     ),
     "eval --compare": Case(
-        ["eval", "--compare", "one", "two", "--out", "result"], "result/comparison.png", there("comparison.json")
+        ["eval", "--compare", "one", "two", "--out", "result"],
+        "result/comparison.png",
+        there("comparison.json"),
+        slow=True,
     ),
     "data prepare": Case(
         ["data", "prepare", "raw", "--metadata", "rows.csv", "--out", "result"],
         "result",
         there("manifest.csv", "train"),
+        slow=True,
     ),
     "data cache": Case(
         ["data", "cache", "clips", "--out", "result", "--resolution", 64], "result", there("index.jsonl")
