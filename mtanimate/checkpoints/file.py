@@ -2,20 +2,23 @@
 
 import hashlib
 import json
+import os
+import shutil
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mtanimate.config import Config, from_checkpoint, to_mapping
 from mtanimate.errors import InputError, MTAnimateError, OutOfMemory, is_of_memory
-from mtanimate.files import replacing
+from mtanimate.files import hidden_beside, replacing
 from mtanimate.models.animator import Animator, outline_network
 from mtanimate.reading import parse_json
 
@@ -75,12 +78,27 @@ def write_checkpoint(
     metadata |= {f"about.{key}": str(value) for key, value in about.items()}
     try:
         with replacing(path, overwrite) as partial:
-            # Not by `save_file`, whose temporary file would stay behind if the process is killed.
-            partial.write_bytes(save(tensors, metadata))
+            partial.touch()
+            mode = partial.stat().st_mode
+            with _hidden_folder(path) as folder:
+                save_file(tensors, folder / path.name, metadata)
+                os.replace(folder / path.name, partial)
+            partial.chmod(mode)  # safetensors makes a file for its owner alone
     except OSError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error.strerror}") from error
     except SafetensorError as error:
         raise MTAnimateError(f"cannot write the checkpoint '{path}': {error}") from error
+
+
+@contextmanager
+def _hidden_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for safetensors' own temporary file: if the process is killed, it is cleared with it."""
+    folder = hidden_beside(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -253,6 +253,7 @@ def test_photographs_driven_by_clips(media, clips, photographs, tmp_path):
     assert figures(again) == figures(result)
 
 
+@pytest.mark.slow
 @needs_mediapipe
 @needs_clips
 def test_gestures_of_unseen_people(tmp_path):
