@@ -11,8 +11,11 @@ from pathlib import Path
 
 from mtanimate.checkpoints.file import read_checkpoint, write_checkpoint
 from mtanimate.checkpoints.registry import entries
+from mtanimate.config import override
 
 TOP = Path(__file__).resolve().parents[1]
+# Settings that name places on the machine that trained.
+PLACES = ("data.cache", "data.stills", "loss.vgg19_file", "training.backbone_file")
 
 
 def main() -> None:
@@ -30,7 +33,8 @@ def main() -> None:
         parser.error("the checkpoint that ships is 256 x 256: finish its training there")
     about = checkpoint.about | {"samples": options.samples, "data": options.data, "licence": entry.licence}
     entry.file.parent.mkdir(exist_ok=True)
-    write_checkpoint(entry.file, checkpoint.animator, checkpoint.config, about, half=True)
+    config = override(checkpoint.config, [(setting, "") for setting in PLACES])
+    write_checkpoint(entry.file, checkpoint.animator, config, about, half=True)
     sha256 = hashlib.sha256(entry.file.read_bytes()).hexdigest()
     registry = TOP / "checkpoints.yaml"
     registry.write_text(registry.read_text("utf-8").replace(entry.sha256, sha256), "utf-8")
