@@ -44,11 +44,11 @@ def open_graph(backend: str, folder: Path, graph: Graph, files: Mapping[str, str
     names = graph.files(backend)
     file = folder / names[0]
     contents = [read_verified(folder / name, files[name]) for name in names]
-    with _runtime_errors(file, f"{backend} cannot load"):
+    with _runtime_errors(file, f"cannot be loaded by {backend}"):
         run = _opened(backend, contents, file, graph, bf16)
 
     def checked(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with _runtime_errors(file, f"{backend} cannot run"):
+        with _runtime_errors(file, f"cannot be run by {backend}"):
             return run(given)
 
     return checked
@@ -64,13 +64,16 @@ def _opened(backend: str, contents: list[bytes], file: Path, graph: Graph, bf16:
 
 @contextmanager
 def _runtime_errors(file: Path, what: str) -> Iterator[None]:
-    """Turns a runtime's errors into an MTAnimateError that begins with `what` and names the file."""
+    """Turns a runtime's errors into an MTAnimateError that names the file and `what` failed. Where memory is short, its
+    own error is raised: fewer frames at once may fit."""
     try:
         yield
     except (MTAnimateError, MemoryError):
         raise
     except Exception as error:  # runtimes raise whatever their own errors are
-        raise MTAnimateError(f"{what} {file} ({' '.join(str(error).split())[:200]})") from error
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            raise
+        raise MTAnimateError(f"{file} {what} ({' '.join(str(error).split())[:200]})") from error
 
 
 def missing(backend: str) -> InputError:
@@ -253,21 +256,14 @@ def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def _checked(run: Run, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> Run:
     """The same, with checks.
 
-    Raises MTAnimateError, which names the graph's file, where it fails, gives other shapes, or has not given a finite
-    frame yet. Later, frames that are not finite are passed on: the predictor holds the frame before.
+    Raises MTAnimateError, which names the graph's file, where it gives other shapes, or has not given a finite frame
+    yet. Later, frames that are not finite are passed on: the predictor holds the frame before.
     """
     good = False
 
     def checked(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         nonlocal good
-        try:
-            found = run(given)
-        except (MTAnimateError, MemoryError):
-            raise
-        except Exception as error:  # runtimes raise whatever their own errors are
-            if isinstance(error, RuntimeError) and out_of_memory(error):  # fewer frames at once may fit
-                raise
-            raise MTAnimateError(f"{file} cannot be run ({' '.join(str(error).split())[:200]})") from error
+        found = run(given)
         frames = max(map(len, given.values()))
         for name, each in found.items():
             if each.ndim < 2 or (name in shapes and each.shape != (frames, *shapes[name])):

@@ -12,7 +12,7 @@ from mtanimate.cli import app
 from mtanimate.config import to_mapping
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import sha256
-from mtanimate.inference.backends import ExportedNetwork, _checked
+from mtanimate.inference.backends import ExportedNetwork, _checked, _runtime_errors
 from mtanimate.inference.loading import load_network
 from mtanimate.inference.manifest import NAME, read_manifest
 
@@ -67,11 +67,17 @@ def test_a_graph_that_gives_another_shape_is_named(tmp_path, found):
 
 
 def test_a_graph_that_fails_is_named(tmp_path):
-    def fail(inputs):
+    with (
+        pytest.raises(MTAnimateError, match=r"drive\.onnx cannot be run"),
+        _runtime_errors(tmp_path / "drive.onnx", "cannot be run"),
+    ):
         raise RuntimeError("Non-zero status\ncode")
 
-    with pytest.raises(MTAnimateError, match=r"drive\.onnx cannot be run"):
-        _checked(fail, tmp_path / "drive.onnx", {})({})
+
+def test_where_memory_is_short_fewer_frames_may_fit(tmp_path):
+    """The predictor halves its batches where it sees this error, and no other."""
+    with pytest.raises(RuntimeError, match="out of memory"), _runtime_errors(tmp_path / "drive.onnx", "cannot be run"):
+        raise RuntimeError("CUDA out of memory")
 
 
 @pytest.mark.parametrize(
