@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import interrupted, moving_disc, run, run_here
+from commands import interrupted, moving_disc, run_here
 from drawn_face import scene
+from forks import run
 from golden import SHARED
 
 from mtanimate.errors import MTAnimateError
