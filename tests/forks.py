@@ -66,6 +66,7 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
 
 
 def _command(arguments: list[str], out: str, err: str, cwd: Path | None, environment: dict[str, str], barrier) -> None:
+    multiprocessing.set_start_method(None, force=True)  # it would be the one by which this process was made
     for name in IMPORTED:  # a spawned process has none of them
         with suppress(ImportError):
             importlib.import_module(name)
