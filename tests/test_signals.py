@@ -1,6 +1,7 @@
 """Signals that ask for the end are taken as Ctrl-C is, get through, and reach those that a process started."""
 
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -133,3 +134,35 @@ def test_ffmpeg_ends_when_we_are_killed():
         ffmpeg = int(parent.stdout.readline())
         parent.kill()
     assert gone(ffmpeg)
+
+
+MAKER = """
+import multiprocessing, os, sys, time
+from mtanimate.signals import end_with_maker
+
+def live(lines):
+    end_with_maker()
+    lines.put(os.getpid())
+    time.sleep(60)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    lines = context.SimpleQueue()
+    for _ in range(2):
+        context.Process(target=live, args=(lines,)).start()
+    print(lines.get(), lines.get(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+@posix
+def test_processes_end_when_the_one_that_made_them_is_killed(method, tmp_path):
+    """Where a server forks them it lives as long as they do, and watching it would keep both for ever."""
+    program = tmp_path / "maker.py"
+    program.write_text(MAKER)
+    with subprocess.Popen([sys.executable, program, method], stdout=subprocess.PIPE, text=True) as maker:
+        made = list(map(int, maker.stdout.readline().split()))
+        maker.kill()
+    assert len(made) == 2
+    assert all(map(gone, made))

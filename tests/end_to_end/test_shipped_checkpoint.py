@@ -65,41 +65,43 @@ def test_unseen_people_are_reconstructed_better_than_by_repeating_the_first_fram
 
 
 @pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips at {TEST_CLIPS}")
+@pytest.mark.parametrize(("each", "count"), [(14, 12), pytest.param(7, 24, marks=pytest.mark.slow)])
 @torch.inference_mode()
-def test_heads_and_mouths_of_unseen_people_follow(animator):
-    """Medians of correlations over six clips, each from its first frame."""
+def test_heads_and_mouths_of_unseen_people_follow(animator, each, count):
+    """Medians of correlations over the clips, each from its first frame."""
     pytest.importorskip("mediapipe", reason="landmarks need mediapipe: pip install 'mtanimate[mediapipe]'")
     find = FaceLandmarks()
     followed = {"yaw": [], "mouth": []}
-    for path in sorted(TEST_CLIPS.glob("*.mp4"))[::7]:
+    for path in sorted(TEST_CLIPS.glob("*.mp4"))[::each]:
         reader = VideoReader(path)
-        chosen = reader.frames(range(0, reader.frame_count, max(4, reader.frame_count // 24)))
+        chosen = reader.frames(range(0, reader.frame_count, max(4, reader.frame_count // count)))
         frames = resize_frames(chosen, animator.config.resolution).float() / 255
         predictions = animator.drive(animator.encode_source(frames[:1]), animator.estimate_motion(frames[1:]))
         for gesture, size in gestures(find(frames[1:]), find(predictions)).items():
             followed[gesture].append(size)
     medians = {gesture: np.median(sizes) for gesture, sizes in followed.items()}
-    assert len(followed["mouth"]) == 6
+    assert len(followed["mouth"]) == 42 // each
     assert medians["yaw"] > 0.5, medians
     assert medians["mouth"] > 0.8, medians
 
 
 @pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips at {TEST_CLIPS}")
+@pytest.mark.parametrize(("each", "count"), [(8, 12), pytest.param(4, 24, marks=pytest.mark.slow)])
 @torch.inference_mode()
-def test_the_face_of_a_photograph_talks(animator):
+def test_the_face_of_a_photograph_talks(animator, each, count):
     """The portrait that ships, driven by unseen people: what its face does, read off the points of the results."""
     picture = square_frames(read_image(PORTRAIT)[None], animator.config.resolution).float() / 255
     source = animator.encode_source(picture)
     gains = {name: [] for name in OPENINGS}
-    for path in sorted(TEST_CLIPS.glob("*.mp4"))[::4]:
+    for path in sorted(TEST_CLIPS.glob("*.mp4"))[::each]:
         reader = VideoReader(path)
-        chosen = reader.frames(range(0, reader.frame_count, max(4, reader.frame_count // 24)))
+        chosen = reader.frames(range(0, reader.frame_count, max(4, reader.frame_count // count)))
         driving = animator.estimate_motion(resize_frames(chosen, animator.config.resolution).float() / 255)
         number, _ = choose_reference(source.motion, driving, "best")
         motion = transferred(source.motion, source.motion, driving, driving[number : number + 1], True, 1.0)
         results = animator.estimate_motion(animator.drive(source, motion))
         for name, found in gains.items():
-            wanted, seen = (opening(each, *OPENINGS[name]) for each in (driving, results))
+            wanted, seen = (opening(points, *OPENINGS[name]) for points in (driving, results))
             if wanted.std() > 0.012:
                 found.append(np.polyfit(wanted, seen, 1)[0])
     medians = {name: np.median(found) for name, found in gains.items()}

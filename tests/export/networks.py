@@ -1,4 +1,4 @@
-"""One network of each kind, as small as they go: exporting takes seconds an operator, not a weight."""
+"""Networks that have every part between them, as small as they go: exporting takes seconds an operator."""
 
 from dataclasses import replace
 
@@ -33,26 +33,24 @@ def _heatmap(name: str, **settings: object) -> HeatmapEstimatorConfig:
 
 NETWORKS = {
     "paper": PAPER,
-    "release, HRNet": replace(PAPER, estimator=replace(PAPER.estimator, variant="release", backbone=HRNET)),
-    "separate attention, reduced": replace(
-        PAPER, estimator=replace(PAPER.estimator, attention="separate", position="once", scale_factor=0.5)
-    ),
-    "exact sampling": replace(PAPER, dense_motion=replace(PAPER.dense_motion, exact_sampling=True)),
-    "fomm": replace(PAPER, estimator=_heatmap("fomm")),
-    "monkey-net, no occlusion, masks at full size": replace(
+    "release, HRNet, separate attention, reduced": replace(
         PAPER,
-        estimator=_heatmap("monkey-net", scale_factor=1.0, padding=3),
-        dense_motion=replace(PAPER.dense_motion, scale_factor=1.0, occlusion=False),
+        estimator=replace(
+            PAPER.estimator, variant="release", backbone=HRNET, attention="separate", position="once", scale_factor=0.5
+        ),
     ),
+    "fomm": replace(PAPER, estimator=_heatmap("fomm")),
+    "monkey-net": replace(PAPER, estimator=_heatmap("monkey-net", scale_factor=1.0, padding=3)),
     "face": replace(
         PAPER,
         num_keypoints=FACE_POINTS,
         estimator=replace(PAPER.estimator, tied="face", refinement_width=4),
         dense_motion=replace(PAPER.dense_motion, prior=True, exact_sampling=True),
     ),
-    "mraa, background, no skips": replace(
+    "mraa, background, no skips, no occlusion, masks at full size": replace(
         PAPER,
         estimator=_heatmap("mraa"),
+        dense_motion=replace(PAPER.dense_motion, scale_factor=1.0, occlusion=False),
         generator=replace(PAPER.generator, skips=False),
         background=BackgroundConfig(4, 8, 1),
     ),

@@ -23,13 +23,11 @@ from mtanimate.inference.manifest import digests, graphs_of, read_manifest
 FORMATS = ("torch", "onnx", "openvino")
 # Of `paper`, all are compared below.
 GRAPHS = {
-    "release, HRNet": ["estimate"],
-    "separate attention, reduced": ["estimate"],
-    "exact sampling": ["drive"],
+    "release, HRNet, separate attention, reduced": ["estimate"],
     "fomm": ["estimate"],
-    "monkey-net, no occlusion, masks at full size": ["encode", "estimate", "drive"],
-    "face": ["estimate", "drive"],
-    "mraa, background, no skips": ["encode", "estimate", "drive", "background"],
+    "monkey-net": ["estimate"],
+    "face": ["estimate", "drive"],  # with exact sampling
+    "mraa, background, no skips, no occlusion, masks at full size": ["encode", "estimate", "drive", "background"],
 }
 
 
