@@ -11,7 +11,7 @@ from torch import Tensor
 from mtanimate.animation.live import LiveReport, LiveSink, LiveVideo, run_live
 from mtanimate.animation.results import MARK, STANDARD_OUTPUT, check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
-from mtanimate.animation.source import open_renderer
+from mtanimate.animation.source import describe_size, largest_side, open_renderer
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
@@ -82,8 +82,10 @@ def animate_stream(
         loaded = load_network(checkpoint, device, precision, backend, log, allow_code=allow_code)
         predictor = Predictor.of(loaded, lambda line: log(f"warning: {line}"))
         locked = chosen.background == "lock"
-        renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked)
+        largest = largest_side(chosen.resolution, predictor)
+        renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked, largest=largest)
         log(loaded.describe())
+        log(describe_size(renderer, squares[0]))
         stream = stack.enter_context(DrivingStream(driving, max_pixels))
         sink = _open_sink(out, chosen, stream, renderer.width, renderer.height, overwrite)
         return run_live(
