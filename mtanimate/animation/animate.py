@@ -383,8 +383,9 @@ def render(
     if settings.compare:
         assert isinstance(inputs.driving, DrivingVideo)  # `job.check` saw to it
         height, width = renderer.side, 3 * renderer.side
-        driving = inputs.driving.squares(predictor, renderer.side)
-        results = side_by_side(renderer, render_batches(renderer, motion, size), driving)
+        results = side_by_side(
+            renderer, render_batches(renderer, motion, size), inputs.driving.squares(predictor, renderer.side)
+        )
     else:
         results = (result for _, result in render_batches(renderer, motion, size))
     remark = hard_to_play(out, settings.codec, width, height, motion.fps)
