@@ -1,5 +1,6 @@
 """Signals that end a process: every command treats them as Ctrl-C, and none is lost."""
 
+import multiprocessing.process
 import os
 import signal
 import sys
@@ -98,6 +99,16 @@ def end_with_parent() -> None:
         threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
 
 
+def end_with_maker() -> None:
+    """In a process that `multiprocessing` made: it ends at once when the process that made it is gone, even killed.
+
+    A server may stand between both (`forkserver`), whose end tells nothing.
+    """
+    maker = multiprocessing.parent_process()
+    assert maker is not None
+    threading.Thread(target=_end_after, args=(maker,), name="maker", daemon=True).start()
+
+
 def leave_to_parent(*numbers: int) -> None:
     """In a child process: ignores signals that a terminal sends to the whole group; the parent ends its children."""
     for number in numbers:
@@ -126,6 +137,11 @@ def _send(number: int) -> None:
         signal.pthread_kill(main, number)
     else:
         signal.raise_signal(number)
+
+
+def _end_after(maker: multiprocessing.process.BaseProcess) -> None:
+    maker.join()
+    os._exit(1)
 
 
 def _watch(parent: int) -> None:

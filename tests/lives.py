@@ -1,7 +1,6 @@
-"""Runs in processes of their own, which can be killed; torch is imported once, in the server they are forked from."""
+"""Trainings in processes of their own, which can be killed."""
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -10,15 +9,12 @@ from pathlib import Path
 
 import torch
 import yaml
+from forks import FORK
 
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.config import Config, to_mapping
 from mtanimate.errors import MTAnimateError
 from mtanimate.training.train import train
-
-FORK = multiprocessing.get_context("forkserver")
-# Not this file, which is on pytest's path only. An optimiser needs torch._dynamo: 3 s.
-FORK.set_forkserver_preload(["mtanimate.training.train", "torch._dynamo", "PIL.PngImagePlugin"])
 
 
 def write_settings(path: Path, config: Config) -> Path:

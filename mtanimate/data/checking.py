@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,12 +110,12 @@ def check_dataset(
 
 def samples_per_second(dataset: PairDataset, processes: int) -> float:
     """Pairs per second that the loader delivers when nothing else runs, measured over a few seconds."""
-    batches = load_batches(dataset, start=0, processes=processes, pinned=False)
-    next(batches)  # processes start
-    started, pairs = time.monotonic(), 0
-    while time.monotonic() - started < MEASURED_SECONDS:
-        pairs += len(next(batches).clips)
-    return pairs / (time.monotonic() - started)
+    with closing(load_batches(dataset, start=0, processes=processes, pinned=False)) as batches:
+        next(batches)  # processes start
+        started, pairs = time.monotonic(), 0
+        while time.monotonic() - started < MEASURED_SECONDS:
+            pairs += len(next(batches).clips)
+        return pairs / (time.monotonic() - started)
 
 
 def _examine_all(clips: list[Clip], progress: Callable[[int, int], None]) -> list[ClipFindings]:

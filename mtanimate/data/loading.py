@@ -2,7 +2,7 @@
 
 import errno
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from mtanimate.data.augmentation import Recipe, augment
 from mtanimate.data.pairs import Pair, PairDataset, Unreadable
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.losses.motion import Transform
-from mtanimate.signals import ENDING, leave_to_parent
+from mtanimate.signals import ENDING, end_with_maker, leave_to_parent
 
 AHEAD = 4  # batches that a decoding process prepares
 
@@ -148,7 +148,7 @@ class EndlessEpochs(Sampler[list[tuple[int, int]]]):
 
 def load_batches(
     dataset: PairDataset, *, start: int, processes: int, pinned: bool, rank: int = 0, count: int = 1
-) -> Iterator[RawBatch]:
+) -> Generator[RawBatch, None, None]:
     """Endless batches of one worker.
 
     Args:
@@ -203,6 +203,7 @@ def load_batches(
 
 
 def _start_process(number: int) -> None:
-    """Use one thread, and leave signals that are sent to the whole process group to the main process."""
+    """Use one thread, leave signals that are sent to the whole process group to the main process, and end with it."""
     torch.set_num_threads(1)
     leave_to_parent(*ENDING)
+    end_with_maker()  # PyTorch looks every five seconds, and where a server forks its processes, for the server's end

@@ -4,15 +4,15 @@ import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from mtanimate.errors import InputError
+
+if TYPE_CHECKING:  # processes that look for faces start without PyTorch, which takes seconds and 200 MB in each
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,11 @@ def square_around(x: float, y: float, side: float, width: int, height: int) -> S
     return Square(left, top, whole)
 
 
-def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:
+def resize_frames(frames: np.ndarray, resolution: int) -> "Tensor":
     """Square uint8 (B, S, S, 3) -> uint8 (B, 3, resolution, resolution), anti-aliased where it shrinks."""
+    import torch
+    from torch.nn import functional as F
+
     images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
     if images.shape[2:] == (resolution, resolution):
         return images
@@ -58,7 +61,7 @@ def resize_frames(frames: np.ndarray, resolution: int) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def resize_part(frame: np.ndarray, left: float, top: float, side: float, resolution: int) -> Tensor:
+def resize_part(frame: np.ndarray, left: float, top: float, side: float, resolution: int) -> "Tensor":
     """As `resize_frames`, for a square that begins between pixels.
 
     Args:
@@ -68,12 +71,14 @@ def resize_part(frame: np.ndarray, left: float, top: float, side: float, resolut
     Returns:
         uint8 (3, resolution, resolution).
     """
+    import torch
+
     box = (left, top, min(left + side, frame.shape[1]), min(top + side, frame.shape[0]))
     picture = Image.fromarray(frame).resize((resolution, resolution), Image.Resampling.BICUBIC, box)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def square_frames(frames: np.ndarray, resolution: int) -> Tensor:
+def square_frames(frames: np.ndarray, resolution: int) -> "Tensor":
     """uint8 (B, H, W, 3) of any shape -> uint8 (B, 3, resolution, resolution): the centred square, resized."""
     return resize_frames(centred_square(frames.shape[2], frames.shape[1]).cut(frames), resolution)
 

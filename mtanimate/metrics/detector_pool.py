@@ -3,9 +3,7 @@
 import hashlib
 import math
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -30,7 +28,7 @@ from mtanimate.metrics.detectors import (
     StoredFeatures,
 )
 from mtanimate.reading import read_npz
-from mtanimate.signals import ENDING, leave_to_parent
+from mtanimate.signals import ENDING, end_with_maker, leave_to_parent
 
 
 @dataclass(frozen=True)
@@ -161,16 +159,8 @@ _detector: Detector  # of this worker process
 def _start_worker(choice: DetectorChoice) -> None:
     global _detector
     leave_to_parent(*_OF_TERMINALS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_maker()  # it would wait for work for ever
     _detector = open_detector(choice)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _detect(frames: Frames, describe: bool) -> Detections:

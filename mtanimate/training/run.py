@@ -5,8 +5,8 @@ import math
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -179,18 +179,19 @@ class Run:
 
     def _loop(self, run_log: RunLog | None, report: Callable[[Progress], None], stop: "StopRequest") -> None:
         """Draw, step, then log, validate and checkpoint, where each is due."""
-        throughput, entry, batches = Throughput(), LogEntry(self.config.loss), self._load()
+        throughput, entry = Throughput(), LogEntry(self.config.loss)
         self.trainer.module.train()
-        while self.state.step < self.steps:
-            parts = self._draw(batches, throughput)
-            step = self._step(parts, throughput, stop.signal > 0)
-            if run_log is not None:
-                self._record(step, throughput, run_log, entry)
-                report(self._progress(step, throughput, entry.score))
-            if step.stop:
-                self._stop(stop.signal or signal.SIGTERM)
+        with closing(self._load()) as batches:  # its processes end now, not with this process
+            while self.state.step < self.steps:
+                parts = self._draw(batches, throughput)
+                step = self._step(parts, throughput, stop.signal > 0)
+                if run_log is not None:
+                    self._record(step, throughput, run_log, entry)
+                    report(self._progress(step, throughput, entry.score))
+                if step.stop:
+                    self._stop(stop.signal or signal.SIGTERM)
 
-    def _load(self) -> Iterator[RawBatch]:
+    def _load(self) -> Generator[RawBatch, None, None]:
         return load_batches(
             self.dataset,
             start=self.state.pairs,

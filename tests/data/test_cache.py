@@ -11,9 +11,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from forks import FORK
 from hypothesis import given
 from hypothesis import strategies as st
-from lives import FORK, _die_at
+from lives import _die_at
 from tiny import PLAIN, counting_frames, tiny_config, write_video
 
 from mtanimate.data.cache import (

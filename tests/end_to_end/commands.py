@@ -1,5 +1,6 @@
 """The installed command, and small things to give it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+from forks import Running
 from typer.testing import CliRunner
 
 from mtanimate.cli import app
@@ -18,13 +20,13 @@ from mtanimate.config import BACKBONES, load_preset
 COMMAND = Path(sys.executable).parent / "mtanimate"
 
 
-def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def installed(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """The installed command with these arguments, to its end."""
     return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=180, **options)
 
 
 def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """As `run`, but in this process, without the seconds of a start."""
+    """As `installed`, but in this process."""
     done = CliRunner().invoke(app, list(map(str, arguments)))
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -33,17 +35,15 @@ def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def interrupted(signal_number: signal.Signals, when: Callable[[], bool], *arguments: object) -> tuple[int, str]:
     """Start the command, send the signal as soon as `when()`, return its exit code and stderr."""
-    process = subprocess.Popen(
-        [COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
     deadline = time.monotonic() + 60
-    while not when():
-        assert process.poll() is None, f"it ended too early: {process.communicate()}"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal_number)
-    _, stderr = process.communicate(timeout=60)
-    return process.returncode, stderr
+    with Running(*arguments) as running:
+        while not when():
+            assert running.process.is_alive(), f"it ended too early: {running.end()}"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(running.process.pid, signal_number)
+        done = running.end(60)
+    return done.returncode, done.stderr
 
 
 def ffmpeg(*arguments: object) -> None:

@@ -5,7 +5,8 @@ import signal
 
 import numpy as np
 import pytest
-from commands import interrupted, run, run_here
+from commands import interrupted, run_here
+from forks import run
 
 import mtanimate
 from mtanimate.video import VideoReader, read_image

@@ -5,16 +5,22 @@ import subprocess
 
 import imageio_ffmpeg
 import pytest
-from commands import COMMAND, run
+from commands import COMMAND
+from forks import run
 
 from mtanimate.video import VideoReader
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def command(media, *options):
+def options(media, *more):
     network = ["--source", media / "face.png", "--checkpoint", media / "tiny.safetensors", "--crop", "none"]
-    return list(map(str, [COMMAND, "animate", *network, "--driving-crop", "none", *options]))
+    return ["animate", *network, "--driving-crop", "none", *more]
+
+
+def command(media, *more):
+    """As installed: standard streams are what these tests are about."""
+    return [COMMAND, *map(str, options(media, *more))]
 
 
 @pytest.mark.parametrize("codec", ["h264", "raw"])
@@ -46,14 +52,14 @@ def test_a_file_to_standard_output(media, tmp_path):
 def test_a_camera_to_a_file(media, tmp_path):
     out = tmp_path / "o.mp4"
     camera = "lavfi:testsrc2=size=96x64:rate=10:duration=2"
-    done = subprocess.run(command(media, "--driving", camera, "--out", out, "--json"), capture_output=True, text=True)
+    done = run(*options(media, "--driving", camera, "--out", out, "--json"))
     assert done.returncode == 0, done.stderr
     assert '"dropped": ' in done.stdout
     assert 15 <= VideoReader(out).frame_count <= 21
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("wrong", "said"),
     [
         (["--driving", "webcam:77", "--out", "o.mp4"], "webcam:77"),
         (["--driving", "webcam:0", "--out", "o.mp4", "--smooth", "1"], "--smooth needs a driving video from a file"),
@@ -62,10 +68,8 @@ def test_a_camera_to_a_file(media, tmp_path):
         (["--driving", "webcam", "--out", "o.mp4"], "webcam"),
     ],
 )
-def test_wrong_streams_are_one_line(options, said, media, tmp_path):
-    done = subprocess.run(
-        command(media, *options), capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL
-    )
+def test_wrong_streams_are_one_line(wrong, said, media, tmp_path):
+    done = run(*options(media, *wrong), cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -82,8 +86,8 @@ def test_input_that_is_no_video(media, tmp_path):
 
 def test_the_reader_goes_away(media):
     """`mtanimate ... --out - | head -c 1000` ends in good order."""
-    options = command(media, "--driving", media / "long.mp4", "--out", "-", "--quiet")
-    writer = subprocess.Popen(options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    arguments = command(media, "--driving", media / "long.mp4", "--out", "-", "--quiet")
+    writer = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert writer.stdout.read(1000)
     writer.stdout.close()
     writer.wait(60)

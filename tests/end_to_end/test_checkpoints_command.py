@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from commands import run, run_here
+from commands import run_here
 from foreign import FOMM, write
+from forks import run
 from serving import serving
 
 from mtanimate.checkpoints.file import verify_checkpoint

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from functools import lru_cache
 
 import pytest
 import yaml
-from commands import moving_disc, run, run_here, tiny_config
+from commands import installed, moving_disc, run_here, tiny_config
+from forks import run
 
 from mtanimate.config import to_mapping
+from mtanimate.inspection import complexity
 from mtanimate.video import VideoWriter
 
 
@@ -17,7 +20,7 @@ def test_help_is_fast_and_does_not_import_torch():
     seconds = []
     for _ in range(5):
         before = os.times()
-        done = run("--help")
+        done = installed("--help")
         after = os.times()  # of the processor, since tests run on busy machines; Windows does not tell
         seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert done.returncode == 0
@@ -46,8 +49,9 @@ def test_every_command_has_help_with_an_example(command):
     assert f"mtanimate {command}" in done.stdout.partition("Example:")[2]
 
 
-def test_models():
-    rows = json.loads(run("models", "--json").stdout)["models"]
+def test_models(monkeypatch):
+    monkeypatch.setattr(complexity, "model_complexities", lru_cache(complexity.model_complexities))  # counting is slow
+    rows = json.loads(run_here("models", "--json").stdout)["models"]
     found = {(row["backbone"], row["variant"], row["part"]): row for row in rows}
     for backbone, millions in (("stem", 5.559), ("hrnet_w32", 12.232), ("hrnet_w48", 21.301)):
         row = found[backbone, "paper", "motion_estimator"]
@@ -59,7 +63,7 @@ def test_models():
     generator = found["", "full size", "image_generator"]
     assert generator["parameters"] == 45_575_391
     assert generator["multiply_adds"] == pytest.approx(53.7e9, rel=0.01)
-    assert "12.23 M" in run("models").stdout
+    assert "12.23 M" in run_here("models").stdout
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import moving_disc, run
+from commands import moving_disc
+from forks import run
 from lives import write_settings
 from tiny import tiny_config, write_video
 

@@ -7,8 +7,9 @@ import signal
 
 import numpy as np
 import pytest
-from commands import ffmpeg, interrupted, run, run_here
+from commands import ffmpeg, interrupted, run_here
 from drawn_face import scene
+from forks import run
 from golden import SHARED
 from telling import told, write_telling_video
 

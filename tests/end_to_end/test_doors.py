@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from commands import COMMAND, run, run_here
+from commands import COMMAND, run_here
+from forks import run
 from PIL import Image
 
 from mtanimate.cli.terminal import print_json, reports_errors

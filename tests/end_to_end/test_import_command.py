@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from commands import COMMAND, ffmpeg, moving_disc, run, run_here
+from commands import COMMAND, ffmpeg, moving_disc, run_here
 from foreign import FOMM, described, write
+from forks import run
 from golden import document
 from tiny import write_video
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from commands import run, tiny_config
+from commands import tiny_config
+from forks import run
 from PIL import Image
 from typer.testing import CliRunner
 

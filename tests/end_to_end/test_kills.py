@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -17,12 +18,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
-from commands import interrupted, moving_disc
-from lives import FORK, load_all, write_settings
+from commands import COMMAND, moving_disc
+from forks import FORK, Running
+from lives import load_all, write_settings
 from tiny import tiny_config, write_video
 
-from mtanimate.cli import main
 from mtanimate.data.cache import Cache, is_cache
 from mtanimate.inference.manifest import read_manifest
 from mtanimate.video import VideoReader
@@ -119,7 +119,6 @@ class Workplace:
         (folder / "jobs.csv").write_text(JOBS)
         write_settings(folder / "tiny.yaml", tiny_config(steps=6, precision="fp32", checkpoint_every=2))
         self.own = self._content()
-        self.said = folder.with_name(f"{folder.name}.txt")
         self.cache = folder.with_name(f"{folder.name} cache")
         if "o.mp4" in case.command:
             (folder / "o.mp4").write_text("the old result")
@@ -127,38 +126,37 @@ class Workplace:
     def _content(self) -> dict[Path, bytes]:
         return {file: file.read_bytes() for file in self.folder.rglob("*") if file.is_file()}
 
-    def start(self) -> BaseProcess:
+    def start(self) -> Running:
         """Returns as soon as it listens to signals."""
-        environment = {"MARK": self.mark, "MTANIMATE_CACHE": str(self.cache)}
-        process = FORK.Process(target=_command, args=(self.case.command.split(), self.folder, self.said, environment))
-        process.start()
-        while not _listens(process.pid):
+        environment = {"MARK": self.mark, "MTANIMATE_CACHE": str(self.cache), "OMP_NUM_THREADS": "1"}
+        running = Running(*self.case.command.split(), cwd=self.folder, env=os.environ | environment)
+        while not _listens(running.process.pid):
             time.sleep(0.005)
-        return process
+        return running
 
     def run(self) -> float:
         """To its end; what is there then is whole, and nothing is hidden. Returns the seconds since it listened."""
-        process = self.start()
-        began = time.monotonic()
-        process.join(LONG)
-        assert process.exitcode == 0, self.said.read_text()
-        self.check(process)
+        with self.start() as running:
+            began = time.monotonic()
+            done = running.end(LONG)
+        assert done.returncode == 0, done.stderr
+        self.check(running.process)
         hidden = [file for top in (self.folder, self.cache) for file in top.rglob(".*") if file not in self.own]
         assert hidden == []
         return time.monotonic() - began
 
     def end(self, number: int, moment: float) -> int:
         """Begins a run and sends it the signal, so many seconds after it listens. Returns its exit code."""
-        process = self.start()
-        process.join(moment)
-        with suppress(ProcessLookupError):  # it is done
-            os.kill(process.pid, number)
-        process.join(LONG)
+        with self.start() as running:
+            running.process.join(moment)
+            with suppress(ProcessLookupError):  # it is done
+                os.kill(running.process.pid, number)
+            done = running.end(LONG)
         # Below zero: SIGKILL; or it was done, and Python was taking itself down. Shells do not tell from 128 + number.
-        assert process.exitcode in (0, -number, 128 + number), self.said.read_text()
-        assert "Traceback" not in self.said.read_text()
-        self.check(process)
-        return process.exitcode
+        assert done.returncode in (0, -number, 128 + number), done.stderr
+        assert "Traceback" not in done.stderr
+        self.check(running.process)
+        return done.returncode
 
     def check(self, process: BaseProcess) -> None:
         content = self._content()
@@ -168,18 +166,6 @@ class Workplace:
         while others := _left(process.pid, self.mark):
             assert time.monotonic() < until, others
             time.sleep(0.05)
-
-
-def _command(arguments: list[str], folder: Path, said: Path, environment: dict[str, str]) -> None:
-    """The command as it is, but for the seconds in which it imports torch: the process is a fork of one that has."""
-    os.setsid()
-    os.chdir(folder)
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    sys.argv = ["mtanimate", *arguments]
-    for number, name in ((1, os.devnull), (2, said)):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    main()
 
 
 def _listens(process: int) -> bool:
@@ -233,14 +219,14 @@ def test_eight_endings_of_animate(media, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_an_ending_while_torch_is_imported(number, media, tmp_path):
     """Of the installed command, as soon as it listens."""
-    files = ["--source", media / "face.png", "--driving", media / "talk.mp4", "--out", tmp_path / "o.mp4"]
-    code, said = interrupted(number, _a_child_listens, "animate", *files, "--checkpoint", media / "tiny.safetensors")
-    assert (code, said) == (128 + number, "mtanimate: interrupted\n")
-
-
-def _a_child_listens() -> bool:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return any(b"animate" in Path(f"/proc/{child}/cmdline").read_bytes() and _listens(int(child)) for child in children)
+    command = [COMMAND, "animate", "--source", media / "face.png", "--driving", media / "talk.mp4"]
+    command += ["--out", tmp_path / "o.mp4", "--checkpoint", media / "tiny.safetensors"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not _listens(process.pid):
+            time.sleep(0.005)
+        process.send_signal(number)
+        said = process.communicate(timeout=LONG)[1]
+    assert (process.returncode, said) == (128 + number, "mtanimate: interrupted\n")
 
 
 @pytest.mark.slow

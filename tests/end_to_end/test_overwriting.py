@@ -2,11 +2,10 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from commands import COMMAND
+from forks import Running
 
 import mtanimate
 from mtanimate.checkpoints import conversion as exporting
@@ -39,10 +38,10 @@ def kept(path: Path) -> None:
 
 def test_two_at_once_with_one_new_name(media: Path, tmp_path: Path) -> None:
     options = {name.replace("_", "-"): value for name, value in animation(media, out=tmp_path / "o.mp4").items()}
-    command = [COMMAND, "animate", *(str(text) for name, value in options.items() for text in (f"--{name}", value))]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(2)]
-    said = [process.communicate()[1].decode() for process in both]
-    assert sorted(process.returncode for process in both) == [0, 1], said
+    command = ["animate", *(text for name, value in options.items() for text in (f"--{name}", value))]
+    with Running(*command) as one, Running(*command) as other:
+        both = [running.end() for running in (one, other)]
+    assert sorted(done.returncode for done in both) == [0, 1], both
     assert [file.name for file in tmp_path.iterdir()] == ["o.mp4"]
 
 

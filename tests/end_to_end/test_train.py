@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from commands import COMMAND, moving_disc, run
+from commands import moving_disc
+from forks import Running, run
 from lives import differing, load_all, log, write_settings
 from tiny import tiny_config
 
@@ -38,15 +38,6 @@ def clips(tmp_path_factory):
 def settings(tmp_path_factory):
     config = tiny_config(steps=4, precision="fp32", checkpoint_every=2, ema=0.5, validation_clips=2)
     return write_settings(tmp_path_factory.mktemp("settings") / "tiny.yaml", config)
-
-
-def start(*arguments) -> subprocess.Popen:
-    """In a session of its own, as a terminal has it."""
-    return subprocess.Popen(
-        [COMMAND, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=ONE_THREAD,
-    )  # fmt: skip
 
 
 def steps_taken(folder: Path) -> int:
@@ -79,21 +70,19 @@ def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings,
     endings = [(signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGTERM, 0), (signal.SIGKILL, 0), (signal.SIGINT, 0)]
     for number, processes in endings:
         before = steps_taken(folder)
-        process = start(*options, "--out", folder, "--workers", processes)
-        wait_for_steps(folder, before + 4, process)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        with Running(*options, "--out", folder, "--workers", processes, env=ONE_THREAD) as running:
+            wait_for_steps(folder, before + 4, running)
+            end = os.killpg if number == signal.SIGINT else os.kill
+            end(running.process.pid, number)
+            done = running.end(60)
         if number == signal.SIGKILL:
-            assert process.returncode == -number, stderr
+            assert done.returncode == -number, done.stderr
         else:
-            assert process.returncode == 128 + number, stderr
+            assert done.returncode == 128 + number, done.stderr
             step = log(folder)[-1]["step"]
-            assert stderr.splitlines()[-1] == f"mtanimate: stopped at step {step}, saved: the same command goes on"
-            assert "Traceback" not in stderr
-        wait_for_the_group_to_end(process.pid)
+            assert done.stderr.splitlines()[-1] == f"mtanimate: stopped at step {step}, saved: the same command goes on"
+            assert "Traceback" not in done.stderr
+        wait_for_the_group_to_end(running.process.pid)
     assert run(*options, "--out", folder, env=ONE_THREAD).returncode == 0
     assert run(*options, "--out", tmp_path / "whole", env=ONE_THREAD).returncode == 0
     assert log(folder) == log(tmp_path / "whole")
@@ -110,32 +99,31 @@ def test_two_commands_do_not_train_in_one_folder(clips, settings, tmp_path):
     """The second leaves the first one's folder as it is; when that was killed, the same command takes over."""
     folder = tmp_path / "run"
     command = ["train", "--dataset", settings, "--data", clips, "--device", "cpu", "--steps", 100_000, "--out", folder]
-    first = start(*command, "--checkpoint-every", 3)
-    wait_for_steps(folder, 4, first)
     half_written = folder / "state" / ".last-mtanimate-0123abcd-1-1-0123abcd.pt"  # another machine's, long ago
-    half_written.touch()
-    os.utime(half_written, (0, 0))
-    second = run(*command, env=ONE_THREAD)
+    with Running(*command, "--checkpoint-every", 3, env=ONE_THREAD) as first:
+        wait_for_steps(folder, 4, first)
+        half_written.touch()
+        os.utime(half_written, (0, 0))
+        second = run(*command, env=ONE_THREAD)
+        assert half_written.exists()
+        assert first.process.is_alive()
+        first.process.kill()
     assert second.returncode == 1
     assert second.stderr.splitlines()[-1] == (
         f"mtanimate: --out: another training is at work in '{folder}': wait for its end, or choose another folder"
     )
-    assert half_written.exists()
-    assert first.poll() is None
-    first.kill()
-    first.communicate()
     before = steps_taken(folder)
-    third = start(*command, "--checkpoint-every", 3)
-    wait_for_steps(folder, before + 4, third)
-    third.terminate()
-    _, stderr = third.communicate(timeout=60)
-    assert third.returncode == 128 + signal.SIGTERM, stderr
+    with Running(*command, "--checkpoint-every", 3, env=ONE_THREAD) as third:
+        wait_for_steps(folder, before + 4, third)
+        third.process.terminate()
+        done = third.end(60)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert not half_written.exists()
 
 
-def wait_for_steps(folder: Path, count: int, process: subprocess.Popen) -> None:
+def wait_for_steps(folder: Path, count: int, running: Running) -> None:
     deadline = time.monotonic() + 120
-    while steps_taken(folder) < count and process.poll() is None and time.monotonic() < deadline:
+    while steps_taken(folder) < count and running.process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run
 from typer.testing import CliRunner
 
 from mtanimate.cli import app
@@ -19,13 +20,6 @@ from mtanimate.inference import backends as runtimes
 from mtanimate.inference.loading import load_network
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.image import write_image
-
-COMMAND = Path(sys.executable).parent / "mtanimate"
-
-
-def run(*arguments):
-    """The installed command."""
-    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=180)
 
 
 def fails(*arguments):

@@ -5,13 +5,12 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from contextlib import suppress
 
 import pytest
 import torch
+from forks import run
 from networks import PAPER
 from torch import nn
 from torch.export import Dim
@@ -94,18 +93,12 @@ def write_folder(folder, backend, content):
     return folder
 
 
-def animate(folder, *arguments):
-    """The command, run in `folder`."""
-    command = [sys.executable, "-m", "mtanimate", "animate", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180)
-
-
 @pytest.mark.parametrize("route", ROUTES)
 def test_programs_run_only_where_that_is_allowed(route, media, tmp_path):
     made = tmp_path / "made"
     folder = write_folder(tmp_path / "folder", "torch", hostile_program(route, made))
     files = ["--source", media / "face.png", "--driving", media / "face.png", "--out", tmp_path / "out.mp4"]
-    done = animate(tmp_path, *files, "--checkpoint", folder)
+    done = run("animate", *files, "--checkpoint", folder, cwd=tmp_path)
     assert (done.returncode, made.exists()) == (2, False)
     assert "--allow-code" in done.stderr
     with suppress(MTAnimateError):
@@ -123,7 +116,7 @@ def test_a_folder_named_as_a_checkpoint_is_not_taken_for_it(jobs, media, tmp_pat
         arguments = ["--jobs", "jobs.csv", "--crop", "none", "--driving-crop", "none", "--allow-code"]
     else:
         arguments = [text for name, file in files.items() for text in (f"--{name}", file)]
-    done = animate(tmp_path, *arguments, "--quiet")
+    done = run("animate", *arguments, "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert files["out"].exists()
     assert not made.exists()
