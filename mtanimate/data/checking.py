@@ -4,8 +4,8 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import closing
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
