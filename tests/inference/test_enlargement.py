@@ -195,3 +195,12 @@ def test_a_locked_background_is_the_photograph() -> None:
     layers = take_apart(source, motion.warp(source), motion, still)
     torch.testing.assert_close(layers.prediction, source)
     assert (SourcePixels(picture, square, 150).render(layers)[0] == square.cut(picture)).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_makes_the_same_frames() -> None:
+    picture, square = _photograph(500, 500), Square(100, 100, 300)
+    layers = _layers(_seen(picture, square), _flow(0.03, -0.02), 0.5)
+    there = SourcePixels(picture, square, 300, torch.device("cuda")).render(layers.to(torch.device("cuda")))
+    here = SourcePixels(picture, square, 300).render(layers)
+    assert np.abs(here.astype(int) - there).max() <= 2
