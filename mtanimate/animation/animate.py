@@ -23,7 +23,14 @@ from mtanimate.animation.retargeting import (
     smoothed,
 )
 from mtanimate.animation.settings import Job, Settings
-from mtanimate.animation.source import SourceRenderer, open_renderer, render_batches, side_by_side
+from mtanimate.animation.source import (
+    SourceRenderer,
+    describe_size,
+    largest_side,
+    open_renderer,
+    render_batches,
+    side_by_side,
+)
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
@@ -158,8 +165,14 @@ def run_job(
     log(loaded.describe())
     started = time.monotonic()
     renderer = open_renderer(
-        predictor, inputs.source, inputs.squares, paste=settings.pasted, lock=settings.background == "lock"
+        predictor,
+        inputs.source,
+        inputs.squares,
+        paste=settings.pasted,
+        lock=settings.background == "lock",
+        largest=largest_side(settings.resolution, predictor),
     )
+    log(describe_size(renderer, inputs.squares[0]))
     sequence = read_motion(inputs.driving, job, settings, loaded, predictor, renderer, messages)
     if job.save_motion:
         save_motion(job.save_motion, sequence, overwrite)
@@ -369,8 +382,10 @@ def render(
     # Closing `results` must end the threads behind it, so nothing else here holds the batches.
     if settings.compare:
         assert isinstance(inputs.driving, DrivingVideo)  # `job.check` saw to it
-        height, width = predictor.resolution, 3 * predictor.resolution
-        results = side_by_side(render_batches(renderer, motion, size), inputs.driving.squares(predictor))
+        height, width = renderer.side, 3 * renderer.side
+        results = side_by_side(
+            renderer, render_batches(renderer, motion, size), inputs.driving.squares(predictor, renderer.side)
+        )
     else:
         results = (result for _, result in render_batches(renderer, motion, size))
     remark = hard_to_play(out, settings.codec, width, height, motion.fps)

@@ -1,5 +1,6 @@
 """`animate` where the driving video is a camera or standard input: no looking ahead, each frame as it comes."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +12,13 @@ from torch import Tensor
 from mtanimate.animation.live import LiveReport, LiveSink, LiveVideo, run_live
 from mtanimate.animation.results import MARK, STANDARD_OUTPUT, check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
-from mtanimate.animation.source import open_renderer
+from mtanimate.animation.source import describe_size, largest_side, open_renderer, result_side
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Square, resize_frames
 from mtanimate.faces.framing import frame_source, parse_crop, parse_face
+from mtanimate.inference.enlargement import SourcePixels
 from mtanimate.inference.loading import load_network
 from mtanimate.inference.predictor import Predictor
 from mtanimate.outputs import check_not_input, claim
@@ -82,8 +84,12 @@ def animate_stream(
         loaded = load_network(checkpoint, device, precision, backend, log, allow_code=allow_code)
         predictor = Predictor.of(loaded, lambda line: log(f"warning: {line}"))
         locked = chosen.background == "lock"
-        renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked)
+        largest = largest_side(chosen.resolution, predictor)
+        if chosen.resolution == "auto":
+            largest = quick_side(predictor, picture, squares[0], largest)
+        renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked, largest=largest)
         log(loaded.describe())
+        log(describe_size(renderer, squares[0]))
         stream = stack.enter_context(DrivingStream(driving, max_pixels))
         sink = _open_sink(out, chosen, stream, renderer.width, renderer.height, overwrite)
         return run_live(
@@ -97,6 +103,29 @@ def animate_stream(
             squares=_DrivingSquares(chosen.driving_crop, loaded.resolution, log),
             log=log,
         )
+
+
+_SHARE = 0.3  # of the network's time for a frame, in which a stream's frames may be made at the source's own size
+
+
+def quick_side(predictor: Predictor, picture: np.ndarray, square: Square, largest: int) -> int:
+    """The largest side at which a stream does not become much slower, as measured here, in pixels: up to `largest`."""
+    side = result_side(predictor, square, largest)
+    if side == predictor.resolution:
+        return side
+    source = predictor.encode(resize_frames(square.cut(picture[None]), predictor.resolution))
+    pixels = SourcePixels(picture, square, side, predictor.network.device)
+    layers = predictor.drive_layers(source, source.motion)
+    network = min(_seconds(lambda: predictor.drive(source, predictor.estimate(source.pictures))) for _ in range(3))
+    rendering = min(_seconds(lambda: pixels.render(layers)) for _ in range(3))
+    affordable = side * (_SHARE * network / rendering) ** 0.5  # pixels grow with the side's square
+    return max(min(side, round(affordable)), predictor.resolution)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _check(settings: Settings, out: Path, overwrite: bool) -> None:

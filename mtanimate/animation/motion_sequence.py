@@ -93,15 +93,15 @@ class DrivingVideo:
     numbers: range
     framing: Framing
 
-    def squares(self, predictor: Predictor) -> Iterator[Tensor]:
-        """All frames as the network sees them: uint8 (B, 3, R, R) on its device, in prefetched batches."""
-        return prefetch(self._squares(predictor))
+    def squares(self, predictor: Predictor, side: int) -> Iterator[Tensor]:
+        """The squares of all frames: uint8 (B, 3, side, side) on the network's device, in prefetched batches."""
+        return prefetch(self._squares(predictor, side))
 
-    def _squares(self, predictor: Predictor) -> Generator[Tensor, None, None]:
+    def _squares(self, predictor: Predictor, side: int) -> Generator[Tensor, None, None]:
         done = self.numbers.start
         for batch in self.footage.batches(predictor.batch_size, self.numbers.start, self.numbers.stop):
             numbers = range(done, done + len(batch))
-            yield upload(self.framing.squares(batch, numbers, predictor.resolution), predictor.network.device)
+            yield upload(self.framing.squares(batch, numbers, side), predictor.network.device)
             done = numbers.stop
 
     def read_motion(
@@ -124,7 +124,7 @@ class DrivingVideo:
         count = len(self.numbers)
         keypoints, affine, backgrounds = _Rows(count), _Rows(count), _Rows(count)
         progress(0, count)
-        for squares in self.squares(predictor):
+        for squares in self.squares(predictor, predictor.resolution):
             motion = predictor.estimate(squares)
             keypoints.add(motion.keypoints)
             affine.add(motion.affine)

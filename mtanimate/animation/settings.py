@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mtanimate.animation.motion_sequence import check_motion_file
 from mtanimate.animation.results import STANDARD_OUTPUT, check_result
 from mtanimate.errors import InputError
-from mtanimate.faces.framing import parse_crop, parse_face
+from mtanimate.faces.framing import parse_crop, parse_face, parse_resolution
 from mtanimate.outputs import check_not_input, place
 
 Mode = Literal["relative", "absolute"]
@@ -34,6 +34,8 @@ class Settings:
         track: The driving square follows the face.
         face: Of the source: `largest`, `all`, or its number from the left.
         paste_back: Paste the animated square back into the whole source. None pastes where the source was cropped.
+        resolution: The largest side of an animated square, in pixels, or `auto`: 1440. A square is rendered at its own
+            size, where the network passes the source's pixels on.
         background: `move` moves it as the network does; `lock` keeps what is background in both source and result.
         start: Seconds into the driving video at which to begin.
         end: Seconds into the driving video at which to end.
@@ -54,6 +56,7 @@ class Settings:
     track: bool = False
     face: str = "largest"
     paste_back: bool | None = None
+    resolution: str = "auto"
     background: Literal["move", "lock"] = "move"
     start: float | None = None
     end: float | None = None
@@ -85,6 +88,7 @@ class Settings:
             raise InputError("--compare shows squares side by side, --paste-back whole pictures: give one of them")
         if self.track and self.driving_crop != "auto":
             raise InputError(f"--track follows the face, --driving-crop {self.driving_crop} is fixed: give one of them")
+        parse_resolution(self.resolution)
         parse_face(self.face)
         parse_crop(self.crop)
         parse_crop(self.driving_crop, "--driving-crop")

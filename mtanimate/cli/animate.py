@@ -91,6 +91,13 @@ def command(
         show_default="if it was cropped",
         rich_help_panel=FRAMING,
     ),
+    resolution: str = typer.Option(
+        "auto",
+        metavar="auto|N",
+        help="The largest side of the animated square, in pixels. auto: its own size, up to 1440.",
+        autocompletion=one_of("auto"),
+        rich_help_panel=FRAMING,
+    ),
     background: Background = typer.Option(
         Background.move, metavar="move|lock", help="lock: keep the source's background still.", rich_help_panel=FRAMING
     ),
@@ -190,6 +197,7 @@ def command(
         "track": track,
         "face": face,
         "paste_back": paste_back,
+        "resolution": resolution,
         "background": background.value,
         "start": start,
         "end": end,

@@ -34,6 +34,8 @@ Crop = Literal["auto", "none"] | Square
 Face = Literal["largest", "all"] | int
 Log = Callable[[str], None]
 
+LARGEST_SIDE = 1440  # pixels, of an animated square, unless more is asked for
+
 # A source is searched only once, so at a higher resolution: in a group, a face measures a twentieth of the photo.
 _SOURCE_PIXELS = 1600
 
@@ -66,6 +68,15 @@ def parse_face(text: str) -> Face:
         return text  # type: ignore[return-value]
     if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise InputError(f"--face {text}: give largest, all, or a number: 1 is the leftmost face")
+    return int(text)
+
+
+def parse_resolution(text: str) -> int:
+    """The largest side of an animated square, in pixels, of `auto` or a number. Raises InputError for anything else."""
+    if text == "auto":
+        return LARGEST_SIDE
+    if not re.fullmatch("[1-9][0-9]{0,4}", text):
+        raise InputError(f"--resolution {text}: give auto, or a whole number of pixels")
     return int(text)
 
 

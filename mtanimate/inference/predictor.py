@@ -18,15 +18,18 @@ from mtanimate.faces.detection import square_frames
 from mtanimate.geometry import resize
 from mtanimate.inference.cuda_graphs import CapturedNetwork
 from mtanimate.inference.engine import PreparedNetwork, autocast
+from mtanimate.inference.enlargement import Layers, at_rest, take_apart
 from mtanimate.inference.loading import LoadedNetwork, Network, load_network
 from mtanimate.inference.prefetch import to_frames
 from mtanimate.models.animator import Animator, EncodedSource
+from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 
 # Frames per batch. On a CPU, larger batches cost memory and save no time.
 BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}
 _BLACK = 2 / 255  # half precision that overflowed gives frames without a brighter value
 T = TypeVar("T")
+Frames = TypeVar("Frames", Tensor, Layers)
 
 
 class Predictor:
@@ -108,6 +111,11 @@ class Predictor:
     def resolution(self) -> int:
         """The side R of the square pictures that the network takes and gives, in pixels."""
         return self.network.config.resolution
+
+    @property
+    def layered(self) -> bool:
+        """Whether `drive_layers` works: the network passes the source's pixels through its last gate."""
+        return self.network.config.generator.skips
 
     @property
     def source(self) -> "Source":
@@ -202,8 +210,39 @@ class Predictor:
             float32 RGB (B, 3, R, R) in [0, 1], on the network's device. A frame that is not finite in float32 either
             shows the one before.
         """
-        parts = self._in_parts(lambda part: self._drive(source, motion, background, lock, part), len(motion))
-        return self._held(source, torch.cat(parts))
+
+        def work(part: slice) -> Tensor:
+            driven, _, still = self._drive(source, motion, background, lock, part)
+            return driven if still is None else still * source.encoded(part).picture + (1 - still) * driven
+
+        driven = torch.cat(self._in_parts(work, len(motion)))
+        whole = driven.isfinite().flatten(1).all(dim=1)
+        before = source.shown if isinstance(source.shown, Tensor) else self._image(source.pictures[:1])
+        shown = self._held(torch.cat([before, driven]), whole)
+        source.shown = shown[-1:].clone()
+        return shown
+
+    @torch.inference_mode()
+    def drive_layers(
+        self, source: "Source", motion: Motion, background: Tensor | None = None, *, lock: bool = False
+    ) -> Layers:
+        """As `drive`; taken apart for `SourcePixels.render`, which makes frames of the source's own size.
+
+        Raises ValueError where `layered` is False.
+        """
+        if not self.layered:
+            raise ValueError("this network does not pass the source's pixels through its last gate")
+
+        def work(part: slice) -> Layers:
+            driven, dense, still = self._drive(source, motion, background, lock, part)
+            return take_apart(source.encoded(part).picture, driven, dense, still)
+
+        layers = Layers.cat(self._in_parts(work, len(motion)))
+        whole = (layers.prediction + layers.painted).isfinite().flatten(1).all(dim=1)
+        before = source.shown if isinstance(source.shown, Layers) else at_rest(self._image(source.pictures[:1]), layers)
+        shown = self._held(Layers.cat([before, layers]), whole)
+        source.shown = shown[-1:].each(Tensor.clone)
+        return shown
 
     def _estimate(self, frames: Tensor) -> Motion:
         with self._autocast(estimator=True):
@@ -223,7 +262,13 @@ class Predictor:
             return self._background(source, driving, part)
         return background.float()
 
-    def _drive(self, source: "Source", motion: Motion, background: Tensor | None, lock: bool, part: slice) -> Tensor:
+    def _drive(
+        self, source: "Source", motion: Motion, background: Tensor | None, lock: bool, part: slice
+    ) -> tuple[Tensor, DenseMotion, Tensor | None]:
+        """The pictures (B, 3, R, R), their dense motion and, with `lock`, the share of the source: (B, 1, R, R).
+
+        A picture is all NaN where its flow is not finite.
+        """
         device, encoded = self.network.device, source.encoded(part)
         behind = None if background is None else background[part].to(device)
         with self._autocast():
@@ -235,25 +280,23 @@ class Predictor:
         if self._half and (black or not driven.isfinite().all()):
             self._fall_back()
             return self._drive(source, motion, background, lock, part)
-        if lock:
-            size = (driven.shape[2], driven.shape[3])
-            still = resize(rendering.motion.masks[:, :1].float(), size) * source.background(part)
-            driven = still * encoded.picture + (1 - still) * driven
-        return driven
+        if not lock:
+            return driven, rendering.motion, None
+        size = (driven.shape[2], driven.shape[3])
+        still = resize(rendering.motion.masks[:, :1].float(), size) * source.background(part)
+        return driven, rendering.motion, still
 
-    def _held(self, source: "Source", driven: Tensor) -> Tensor:
-        """In place: a frame that is not finite shows the one before it, the very first one the source itself."""
-        whole = driven.isfinite().flatten(1).all(dim=1).tolist()
-        if not all(whole) and not self._held_before:
+    def _held(self, frames: Frames, whole: Tensor) -> Frames:
+        """All but the first frame. Where one is not `whole`, bool (B,), it is the one before it."""
+        if whole.all():
+            return frames[1:]
+        if not self._held_before:
             self._held_before = True
             self.warn(f"the network gives values that are not finite, in {self.precision}: such frames show the last")
-        before = self._image(source.pictures[:1])[0] if source.shown is None else source.shown
-        for index, good in enumerate(whole):
-            if not good:
-                driven[index] = before
-            before = driven[index]
-        source.shown = before.clone()
-        return driven
+        numbers = [0]
+        for number, good in enumerate(whole.tolist(), 1):
+            numbers.append(number if good else numbers[-1])
+        return frames[numbers[1:]]
 
     def _in_parts(self, work: Callable[[slice], T], count: int) -> list[T]:
         """`work` on frames 0 to `count`, as many at once as fit the device's memory.
@@ -315,7 +358,7 @@ class Source:
         pictures: uint8 (1, 3, R, R), or (B, 3, R, R) with one for each frame.
         motion: Of the pictures themselves, float32.
         bright: Whether a black result would be an error.
-        shown: The last frame that was made of them, (3, R, R); None before the first.
+        shown: The last frame that was made of them, (1, 3, R, R) or taken apart; None before the first.
     """
 
     def __init__(self, predictor: Predictor, pictures: Tensor) -> None:
@@ -323,7 +366,7 @@ class Source:
         self.pictures = pictures
         self.motion = predictor.estimate(pictures)
         self.bright = int(pictures.amax()) > 10
-        self.shown: Tensor | None = None
+        self.shown: Tensor | Layers | None = None
         self._kept: tuple[Network, slice, EncodedSource] | None = None
         self._background: Tensor | None = None
 

@@ -156,6 +156,7 @@ class EncodedFile:
         self._metadata = [part for name, value in metadata.items() for part in ("-metadata", f"{name}={value}")]
         self._padding = [(0, side % 2 if encoding.codec.even else 0) for side in shape]
         height, width = (side + more for side, (_, more) in zip(shape, self._padding, strict=True))
+        self._pixels = height * width
         self._header = b""
         self._stamps: list[int] | None = None
         self._count = 0
@@ -213,8 +214,8 @@ class EncodedFile:
     def _first_step(self) -> list[str]:
         if self._encoding.name == "gif":  # its colours are chosen after the last frame
             lossless = Encoding("ffv1", CODECS["ffv1"], ".mkv", None)
-            return [*lossless.arguments(), *lossless.container.format, self._new(".mkv")]
-        return [*self._encoding.arguments(), *self._metadata, *self._encoding.container.format, self._new()]
+            return [*lossless.arguments(self._pixels), *lossless.container.format, self._new(".mkv")]
+        return [*self._encoding.arguments(self._pixels), *self._metadata, *self._encoding.container.format, self._new()]
 
     def _reduce_colours(self) -> None:
         """Chooses 256 colours for the whole clip, then maps each frame: in one step ffmpeg would hold all frames in

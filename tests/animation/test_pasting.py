@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtanimate.animation.source import Paste
+from mtanimate.animation.pasting import Paste
 from mtanimate.faces.detection import Square, resize_frames
 from mtanimate.inference.prefetch import to_frames
 
@@ -30,6 +30,19 @@ def _resized(frames: Tensor, side: int) -> np.ndarray:
     return resize_frames(to_frames(frames), side)[0].permute(1, 2, 0).numpy()
 
 
+def _paste(
+    picture: np.ndarray,
+    square: Square,
+    frames: Tensor,
+    onto: np.ndarray | None = None,
+    feather: float = 0.08,
+    earlier: tuple[Square, ...] = (),
+) -> np.ndarray:
+    height, width = picture.shape[:2]
+    sources = resize_frames(square.cut(picture)[None], frames.shape[3])
+    return Paste(width, height, square, feather, earlier)(frames, [], sources, picture[None], onto)
+
+
 def _outside(square: Square, picture: np.ndarray) -> np.ndarray:
     outside = np.ones(picture.shape[:2], bool)
     outside[square.y : square.y + square.side, square.x : square.x + square.side] = False
@@ -52,7 +65,7 @@ SQUARES = [
 def test_nothing_changes_outside(square: Square, resolution: int) -> None:
     picture = _picture()
     before = picture.copy()
-    pasted = Paste(picture, square)(torch.rand(2, 3, resolution, resolution))
+    pasted = _paste(picture, square, torch.rand(2, 3, resolution, resolution))
     assert pasted.shape == (2, *picture.shape)
     assert pasted.dtype == np.uint8
     outside = _outside(square, picture)
@@ -70,7 +83,7 @@ def test_an_unmoved_square_stays_as_it_was(square: Square, resolution: int) -> N
     frames = _crop(picture, square, resolution)
     back = _resized(frames, square.side)
     resized = np.abs(back.astype(int) - square.cut(picture)).mean()
-    pasted = np.abs(square.cut(Paste(picture, square)(frames)[0]).astype(int) - square.cut(picture)).mean()
+    pasted = np.abs(square.cut(_paste(picture, square, frames)[0]).astype(int) - square.cut(picture)).mean()
     assert pasted < resized + 0.5
 
 
@@ -86,7 +99,7 @@ def test_a_tint_leaves_no_step(offset: int) -> None:
     frames = _crop(picture, MIDDLE, 64) + offset / 255
     hard = picture.copy()
     MIDDLE.cut(hard)[...] = _resized(frames, MIDDLE.side)
-    pasted = Paste(picture, MIDDLE)(frames)[0]
+    pasted = _paste(picture, MIDDLE, frames)[0]
     assert _step_across(picture, hard, MIDDLE) > 5
     assert _step_across(picture, pasted, MIDDLE) < 0.5
     inside = MIDDLE.cut(pasted).astype(float) - MIDDLE.cut(picture)
@@ -96,7 +109,7 @@ def test_a_tint_leaves_no_step(offset: int) -> None:
 def test_a_tint_of_each_frame_and_channel() -> None:
     picture = _picture()
     tints = torch.tensor([[5, 0, -4], [-3, 2, 0]])[:, :, None, None] / 255
-    pasted = Paste(picture, MIDDLE)(_crop(picture, MIDDLE, 120) + tints)
+    pasted = _paste(picture, MIDDLE, _crop(picture, MIDDLE, 120) + tints)
     change = (MIDDLE.cut(pasted).astype(float) - MIDDLE.cut(picture)).mean(axis=(1, 2))
     assert np.abs(change).max() < 0.3
 
@@ -106,21 +119,21 @@ def test_what_moves_at_the_rim_does_not_tint_the_rest() -> None:
     picture = _picture()
     frames = _crop(picture, MIDDLE, 120)
     frames[:, :, 80:] = 0
-    pasted = Paste(picture, MIDDLE)(frames)[0]
+    pasted = _paste(picture, MIDDLE, frames)[0]
     change = MIDDLE.cut(pasted).astype(float) - MIDDLE.cut(picture)
     assert np.abs(change[:75]).mean() < 1.5
 
 
 def test_a_tint_is_not_taken_for_more_than_it_can_be() -> None:
     picture = np.full((100, 100, 3), 60, np.uint8)
-    pasted = Paste(picture, Square(20, 20, 60))(torch.full((1, 3, 32, 32), 160 / 255))
+    pasted = _paste(picture, Square(20, 20, 60), torch.full((1, 3, 32, 32), 160 / 255))
     assert (pasted[0, 45:55, 45:55] == 150).all()
 
 
 def test_the_edges_fade_into_the_picture() -> None:
     """From nothing at the border to all of the frame, ever more of it."""
     picture = np.full((200, 240, 3), 50, np.uint8)
-    pasted = Paste(picture, MIDDLE, feather=0.2)(torch.full((1, 3, 64, 64), 200 / 255))[0, :, :, 0].astype(int)
+    pasted = _paste(picture, MIDDLE, torch.full((1, 3, 64, 64), 200 / 255), feather=0.2)[0, :, :, 0].astype(int)
     row = pasted[90, 60:180]
     assert row[0] <= 51
     assert (np.diff(row[:60]) >= 0).all()
@@ -131,9 +144,9 @@ def test_the_edges_fade_into_the_picture() -> None:
 
 def test_an_edge_of_the_picture_does_not_fade() -> None:
     picture = np.full((80, 80, 3), 50, np.uint8)
-    whole = Paste(picture, Square(0, 0, 80))(torch.full((1, 3, 32, 32), 100 / 255))
+    whole = _paste(picture, Square(0, 0, 80), torch.full((1, 3, 32, 32), 100 / 255))
     assert (whole == 90).all()
-    corner = Paste(picture, Square(0, 0, 40))(torch.full((1, 3, 32, 32), 100 / 255))[0, :, :, 0]
+    corner = _paste(picture, Square(0, 0, 40), torch.full((1, 3, 32, 32), 100 / 255))[0, :, :, 0]
     assert (corner[:30, :30] == 90).all()
     assert (corner[39, :40] <= 55).all()
     assert (corner[:40, 39] <= 55).all()
@@ -146,7 +159,7 @@ def test_extreme_colours_do_not_overflow(channel: int, value: float) -> None:
     picture = np.full((90, 90, 3), 255 * (1 - value), np.uint8)
     frames = torch.full((1, 3, 16, 16), 1 - value)
     frames[:, channel, 4:12, 4:12] = value
-    pasted = Paste(picture, Square(10, 10, 70))(frames)[0].astype(int)
+    pasted = _paste(picture, Square(10, 10, 70), frames)[0].astype(int)
     others = [other for other in range(3) if other != channel]
     assert (pasted[:, :, others] == 255 * (1 - value)).all()
     assert (np.abs(pasted[40:50, 40:50, channel] - 255 * value) <= 1).all()
@@ -158,9 +171,9 @@ def test_several_on_one_picture() -> None:
     picture = _picture()
     left, right = Square(5, 20, 80), Square(140, 60, 90)
     frames = torch.rand(3, 3, 64, 64)
-    first = Paste(picture, left)(frames)
-    alone = Paste(picture, right)(1 - frames)
-    both = Paste(picture, right, earlier=[left])(1 - frames, onto=first.copy())
+    first = _paste(picture, left, frames)
+    alone = _paste(picture, right, 1 - frames)
+    both = _paste(picture, right, 1 - frames, first.copy(), earlier=(left,))
     assert (left.cut(both) == left.cut(first)).all()
     assert (right.cut(both) == right.cut(alone)).all()
 
@@ -170,7 +183,7 @@ def test_overlapping_squares_share_what_both_have() -> None:
     picture = np.full((200, 300, 3), 100, np.uint8)
     left, right = Square(20, 40, 120), Square(80, 40, 120)
     bright, dark = torch.full((1, 3, 32, 32), 220 / 255), torch.full((1, 3, 32, 32), 20 / 255)
-    both = Paste(picture, right, earlier=[left])(dark, onto=Paste(picture, left)(bright))[0, 100, :, 0].astype(int)
+    both = _paste(picture, right, dark, _paste(picture, left, bright), earlier=(left,))[0, 100, :, 0].astype(int)
     assert both[50:98].tolist() == [210] * 48
     assert both[122:180].tolist() == [30] * 58
     assert (np.diff(both[98:122]) <= 0).all()
@@ -179,7 +192,6 @@ def test_overlapping_squares_share_what_both_have() -> None:
 def test_batches_do_not_mix() -> None:
     picture = _picture()
     frames = torch.rand(3, 3, 64, 64)
-    paste = Paste(picture, MIDDLE)
-    together = paste(frames)
+    together = _paste(picture, MIDDLE, frames)
     for number in range(3):
-        assert (paste(frames[number : number + 1])[0] == together[number]).all()
+        assert (_paste(picture, MIDDLE, frames[number : number + 1])[0] == together[number]).all()

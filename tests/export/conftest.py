@@ -37,7 +37,7 @@ def converted_once():
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory):
-    """Checkpoints, `tiny.safetensors` and `fomm.safetensors`; a picture, `face.png`; a folder of frames, `frames`."""
+    """`tiny.safetensors` and `fomm.safetensors`; `face.png` and `large.png`; `frames`, a folder of pictures."""
     folder = tmp_path_factory.mktemp("media")
     write_checkpoint(folder / "tiny.safetensors", network(PAPER), Config(PAPER), {"steps": 0})
     fomm = NETWORKS["fomm"]
@@ -47,6 +47,7 @@ def media(tmp_path_factory):
     for number, frame in enumerate(frames):
         write_image(folder / "frames" / f"{number}.png", frame)
     write_image(folder / "face.png", frames[0])
+    write_image(folder / "large.png", frames[0].repeat(2, axis=0).repeat(2, axis=1))
     return folder
 
 

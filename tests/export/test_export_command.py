@@ -35,8 +35,8 @@ def export(media, out, *arguments, checkpoint="tiny.safetensors", format="onnx")
     return fails("export", "--checkpoint", media / checkpoint, "--format", format, "--out", out, *arguments)
 
 
-def animating(media, out, checkpoint):
-    files = ["--source", media / "face.png", "--driving", media / "frames", "--out", out]
+def animating(media, out, checkpoint, source="face.png"):
+    files = ["--source", media / source, "--driving", media / "frames", "--out", out]
     return ["animate", *files, "--checkpoint", checkpoint, "--crop", "none", "--driving-crop", "none"]
 
 
@@ -50,7 +50,15 @@ def test_the_same_video_from_three_backends(media, exported, tmp_path):
     for name, checkpoint in {"checkpoint": media / "tiny.safetensors", **folders}.items():
         out = tmp_path / f"{name}.mkv"
         backend = ["--backend", name] if name == "onnx" else []
-        arguments = [*animating(media, out, checkpoint), "--codec", "ffv1", "--background", "lock", *backend, "--json"]
+        arguments = [
+            *animating(media, out, checkpoint, "large.png"),
+            "--codec",
+            "ffv1",
+            "--background",
+            "lock",
+            *backend,
+            "--json",
+        ]
         arguments += ["--precision", "fp32", *(["--allow-code"] if name == "torch" else [])]
         if name in ("onnx", "openvino"):
             done = run(*arguments)
@@ -60,6 +68,7 @@ def test_the_same_video_from_three_backends(media, exported, tmp_path):
             assert done.exit_code == 0, done.output
         report = json.loads(done.stdout)
         assert (report["frames"], report["precision"]) == (6, "fp32")
+        assert report["width"] == 128  # the picture's own size, by each backend's flow and occlusion
         assert report["backend"] == ("torch" if name == "checkpoint" else name)
         videos[name] = np.concatenate(list(VideoReader(out).batches(6))).astype(float)
     for first, second in itertools.combinations(videos, 2):
