@@ -30,7 +30,7 @@ check: $(VENV)/ready
 
 # A process a core, each with one thread: spinning threads of two networks cost each other most of their time.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --durations=10
 
 # The same seed and number are the same case: make fuzz SEED=1 CASE=17 runs it once more, and shows what it says.
 fuzz: $(VENV)/ready

@@ -245,8 +245,15 @@ def test_ctrl_c_ends_all_rows(media, four, monkeypatch):
 # The background's motion, kept
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-@pytest.mark.parametrize("saved", ["relative", "absolute"])
+@pytest.mark.parametrize(
+    ("saved", "suffix"),
+    [
+        ("relative", ".safetensors"),
+        ("absolute", ".npz"),
+        pytest.param("relative", ".npz", marks=pytest.mark.slow),
+        pytest.param("absolute", ".safetensors", marks=pytest.mark.slow),
+    ],
+)
 def test_kept_motion_moves_the_background_as_the_video_did(saved, suffix, media, tmp_path):
     motion = tmp_path / f"m{suffix}"
     perform(media, tmp_path / "saved.mkv", "background", mode=saved, save_motion=motion)

@@ -337,9 +337,10 @@ def live(data, out, at_event=0, limit=0):
     return process.exitcode, None if lines.empty() else lines.get()
 
 
-def test_a_kill_at_any_file_operation_leaves_what_the_same_command_completes(data, cached, tmp_path):
+@pytest.mark.parametrize("events", [(2, 9, 20), pytest.param((5, 14, 27), marks=pytest.mark.slow)], ids=str)
+def test_a_kill_at_any_file_operation_leaves_what_the_same_command_completes(data, cached, tmp_path, events):
     kills = 0
-    for event in (2, 5, 9, 14, 20, 27):
+    for event in events:
         out = tmp_path / f"cache {event}"  # a process clears what others left in a folder only once
         ended, _ = live(data, out, at_event=event)
         kills += ended == -signal.SIGKILL
@@ -348,7 +349,7 @@ def test_a_kill_at_any_file_operation_leaves_what_the_same_command_completes(dat
         cache_dataset(data, out, resolution=SIZE)
         assert contents(out) == contents(cached)
         assert list(out.glob(".*")) == []
-    assert kills == 6
+    assert kills == 3
 
 
 @pytest.mark.parametrize(("name", "bytes_left"), [("frames.bin", 15 * SIZE**2 * 3 - 1), ("mattes.bin", 5000)])

@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from tiny import CONFIG, counting_frames, write_video
 
+from mtanimate.data import checking
 from mtanimate.data.checking import check_dataset
 from mtanimate.errors import InputError
 from mtanimate.video import write_image
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _soon():
+    """How fast a data set is read is measured in a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checking, "MEASURED_SECONDS", 0.1)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -113,9 +113,14 @@ def on_meta(given):
     return given
 
 
-@pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize(
-    ("model", "loss"), [(MODEL, LOSS), (MODEL, CLOSE), (TINY, FREE)], ids=["face", "close", "free"]
+    ("model", "loss", "phase"),
+    [
+        pytest.param(model, loss, phase, id=f"{name}-{phase}", marks=() if quick else pytest.mark.slow)
+        for name, model, loss in (("face", MODEL, LOSS), ("close", MODEL, CLOSE), ("free", TINY, FREE))
+        for phase in Phase
+        for quick in [name == "free" or phase is Phase.FULL]
+    ],
 )
 def test_no_step_waits_for_the_gpu(model, loss, phase):
     """From the batch to the gradients; `meta` stands for the GPU. What is kept on the device is there from the second
