@@ -1,6 +1,7 @@
 """Trainings in processes of their own, which can be killed."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -64,6 +65,7 @@ class Life:
 
 
 def _live(out, at_event, limit, double, environment, lines, began, options):
+    multiprocessing.set_start_method(None, force=True)  # it would be the one by which this process was made
     os.environ.update(environment)
     if double:
         torch.set_default_dtype(torch.float64)

@@ -6,7 +6,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from commands import COMMAND, ffmpeg, run, run_here
+from commands import COMMAND, ffmpeg, run_here
+from forks import run
 from PIL import Image
 
 from mtanimate.video import VideoReader, read_image

@@ -92,9 +92,10 @@ def test_a_part_of_it(run_ffmpeg, make_flashes, tmp_path: Path, rate: str, name:
     _same(reader, tmp_path / name, part)
 
 
-def test_three_minutes(run_ffmpeg, make_flashes, tmp_path: Path) -> None:
-    reader = VideoReader(make_flashes(run_ffmpeg, "30000/1001", 180))
-    assert reader.frame_count == 5395
+@pytest.mark.parametrize(("seconds", "frames"), [(60, 1799), pytest.param(180, 5395, marks=pytest.mark.slow)])
+def test_minutes(run_ffmpeg, make_flashes, tmp_path: Path, seconds: int, frames: int) -> None:
+    reader = VideoReader(make_flashes(run_ffmpeg, "30000/1001", seconds))
+    assert reader.frame_count == frames
     _same(reader, tmp_path / "a.mp4", _copy(reader, tmp_path / "a.mp4"))
 
 
