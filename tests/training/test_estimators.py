@@ -41,7 +41,7 @@ def test_the_loss_falls(name, tmp_path, videos):
     assert last < 0.9 * first
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["fomm", "mraa", pytest.param("monkey-net", marks=pytest.mark.slow)])  # a part of mraa
 def test_equivariance_alone_falls(name, tmp_path, videos):
     loss = {"equivariance_keypoints": 10.0, "transform": TransformConfig(sigma_affine=0.15)}
     run = make_run(tmp_path, videos, model=model(name), steps=60, equivariance_steps=60, loss=loss)
