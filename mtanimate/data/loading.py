@@ -197,7 +197,8 @@ def load_batches(
                 "shared memory, by which decoding processes pass batches on, is full: give more (docker run "
                 "--shm-size=4g), or lower --workers, down to 0"
             ) from error
-        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        # The latter where it was ended while its batch was fetched.
+        if str(error).startswith("DataLoader worker") or isinstance(error, (ConnectionError, EOFError)):
             raise MTAnimateError("a process that decodes was ended: if memory is short, lower --workers") from error
         raise
 

@@ -85,6 +85,16 @@ def test_a_decoding_process_that_is_killed_is_said(tmp_path, videos, settings):
     assert load_all(tmp_path / "run") > 2
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()], ids=repr)
+def test_a_decoding_process_that_is_killed_while_its_batch_is_fetched_is_said(tmp_path, videos, monkeypatch, error):
+    def fetch(loader):
+        raise error
+
+    monkeypatch.setattr("mtanimate.data.loading.DataLoader.__iter__", fetch)
+    with pytest.raises(MTAnimateError, match="a process that decodes was ended"):
+        make_run(tmp_path, videos).train()
+
+
 def test_too_little_shared_memory_is_said(tmp_path, videos, settings):
     """As in a container: a batch that finds no room must not be waited for."""
     run = f"{sys.executable} -m mtanimate train --dataset {settings} --data {videos} --out {tmp_path}/run --workers 1"
