@@ -76,7 +76,8 @@ def import_checkpoint(
 
     Args:
         path: of the file.
-        name: of the new checkpoint; None: the file's own name.
+        name: of the new checkpoint; None: the published one's, where the file has a published name of its layout, else
+            the file's own name.
         config: for what shapes do not reveal: the configuration file of its training, or the name of the published
             checkpoint that it is. Not needed where `name` is a published one's.
         overwrite: whether a checkpoint of this name may be replaced.
@@ -87,10 +88,14 @@ def import_checkpoint(
         MTAnimateError: it cannot be written, or another run is writing it.
     """
     path = path.expanduser()
-    name = _name_for(path, name)
+    if name is not None:
+        check_name(name)
+    content = read_pickle(path)
+    layout, weights = _recognised(path, content)
+    name = name or _name_for(path, layout)
     with claim(named_file(name)):
         _check_free(path, name, overwrite)
-        return _import(path, name, config, overwrite)
+        return _import(path, name, config, overwrite, content, layout, weights)
 
 
 @dataclass(frozen=True)
@@ -154,14 +159,20 @@ def unfit(model: ModelConfig, layout: str) -> str:
     return reason
 
 
-def _import(path: Path, name: str, config: str | None, overwrite: bool) -> ImportedCheckpoint:
-    content = read_pickle(path)
-    layout, weights = _recognised(path, content)
+def _import(
+    path: Path,
+    name: str,
+    config: str | None,
+    overwrite: bool,
+    content: dict[str, Any],
+    layout: str,
+    weights: dict[str, Tensor],
+) -> ImportedCheckpoint:
     left_out = [key for key in content if key not in (*PARTS, "epoch")]
     for key in left_out:
         del content[key]  # an optimiser's moments are twice the weights
     published = {entry.name: entry for entry in entries().values() if entry.layout == layout}
-    by_file = next((entry for entry in published.values() if entry.published == path.name), None)
+    by_file = _published_as(path, layout)
     entry = published.get(name, by_file) if config is None else published.get(config)
     if name in entries() and entry != entries()[name]:
         raise InputError(
@@ -185,13 +196,20 @@ def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Impor
     return ImportedCheckpoint(name, target, layout, model, parameters, left_out, remarks, about)
 
 
-def _name_for(path: Path, name: str | None) -> str:
-    """The given name, or the file's without its extensions. Raises InputError for one that no checkpoint can have."""
-    if name is None:
-        stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin))+$", "", path.name, flags=re.IGNORECASE)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
-        if not name:
-            raise InputError(f"'{path.name}' makes no name for a checkpoint: give one with --name")
+def _published_as(path: Path, layout: str) -> Entry | None:
+    """The published checkpoint of this layout whose file has this name. Different tools' files have the same names."""
+    return next((one for one in entries().values() if (one.layout, one.published) == (layout, path.name)), None)
+
+
+def _name_for(path: Path, layout: str) -> str:
+    """The published name, or the file's without its extensions. Raises InputError for one that no checkpoint can have."""
+    entry = _published_as(path, layout)
+    if entry is not None:
+        return entry.name
+    stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin))+$", "", path.name, flags=re.IGNORECASE)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
+    if not name:
+        raise InputError(f"'{path.name}' makes no name for a checkpoint: give one with --name")
     return check_name(name)
 
 

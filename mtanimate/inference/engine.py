@@ -111,7 +111,8 @@ def _replace(network: nn.Module, winograd: bool) -> None:
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, UpBlock) and child.conv.in_channels <= _WIDEST:
-                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), nn.ReLU()))
+                norms = [] if isinstance(child.norm, nn.Identity) else [child.norm]  # an instance norm is not folded
+                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), *norms, nn.ReLU()))
             elif isinstance(child, nn.Conv2d) and child.kernel_size == (7, 7) and child.padding == (3, 3):
                 if child.out_channels <= _FEW:
                     setattr(module, name, FewOutputsConv(child))

@@ -14,8 +14,11 @@ Norm = Callable[[int], nn.Module]  # of channels (B, C, H, W)
 
 
 def instance_norm(channels: int) -> nn.Module:
-    """A norm of each channel of each picture by itself, in training and afterwards alike."""
-    return nn.InstanceNorm2d(channels, affine=True)
+    """A norm of each channel of each picture by itself, in training and afterwards alike.
+
+    Groups of one channel: PyTorch's own instance norm takes up to twenty times as long on a CPU, channels last.
+    """
+    return nn.GroupNorm(channels, channels)
 
 
 class SameBlock(nn.Module):

@@ -96,6 +96,8 @@ def choose_config(
     if estimator is not None and estimator not in ESTIMATORS:
         raise InputError(f"--estimator {estimator}: there are {', '.join(ESTIMATORS)}")
     chosen = ESTIMATORS[estimator] if estimator is not None else []
+    if estimator == config.model.estimator.name:  # its number of keypoints is chosen already
+        chosen = [setting for setting in chosen if not setting.startswith("model.num_keypoints=")]
     config = override(config, [*chosen, *walks, *(settings or [])])
     return ConfigChoice(name, config, videos, start)
 
