@@ -14,6 +14,9 @@ from mtanimate.models.blocks import Hourglass, Norm, UpBlock
 from mtanimate.models.motion import Motion, sparse_motions
 
 
+_FARTHEST = 80  # exponent of a heat map; beyond, numbers are below float32's normal ones
+
+
 @dataclass(frozen=True)
 class DenseMotion:
     """How each pixel of the driving picture is found in the source.
@@ -173,7 +176,9 @@ class DenseMotionNetwork(nn.Module):
     def _heatmaps(self, motion: Motion, grid: Tensor) -> Tensor:
         """A Gaussian about each keypoint: (B, K, h, w)."""
         offset = grid[None, None] - motion.keypoints[:, :, None, None]
-        return torch.exp(-(offset**2).sum(dim=-1) / (2 * self.keypoint_variance))
+        exponent = (offset**2).sum(dim=-1) / (2 * self.keypoint_variance)
+        # Without the smallest numbers, with which a CPU's convolutions take several times as long.
+        return torch.exp(-exponent).masked_fill(exponent > _FARTHEST, 0)
 
     def _inputs(self, reduced: Tensor, motions: Tensor, heatmaps: Tensor) -> Tensor:
         """[heat map, deformed source], background first, then each part: (B, 4 (K+1), h, w)."""
