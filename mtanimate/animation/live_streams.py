@@ -19,6 +19,7 @@ from mtanimate.faces.detection import Square, resize_frames
 from mtanimate.faces.framing import frame_source, parse_crop, parse_face
 from mtanimate.inference.loading import load_network
 from mtanimate.inference.predictor import Predictor
+from mtanimate.models.animator import check_disentangles
 from mtanimate.outputs import check_not_input, claim
 from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import read_image
@@ -80,6 +81,8 @@ def animate_stream(
         squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), log)
         check_stream(driving)
         loaded = load_network(checkpoint, device, precision, backend, log, allow_code=allow_code)
+        if chosen.mode == "avd":
+            check_disentangles(loaded.config)
         predictor = Predictor.of(loaded, lambda line: log(f"warning: {line}"))
         locked = chosen.background == "lock"
         renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked)

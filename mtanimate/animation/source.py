@@ -194,7 +194,7 @@ class StillRenderer:
             [Paste(picture, square, earlier=squares[:index]) for index, square in enumerate(squares)] if paste else []
         )
         self.rest = _checked(self.sources[0].motion.to("cpu"))
-        self.predicts = self.sources[0].pictures if predictor.network.config.background else None
+        self.predicts = self.sources[0].pictures if predictor.network.config.moves_background else None
         self.length: int | None = None
         self.height, self.width = picture.shape[:2] if paste else (resolution, resolution)
 
@@ -218,7 +218,7 @@ class StillRenderer:
             return canvas
 
     def backgrounds(self, driving: Tensor) -> Tensor | None:
-        return self.predictor.predict_background(self.sources[0], driving)
+        return None if self.predicts is None else self.predictor.predict_background(self.sources[0], driving)
 
 
 class VideoRenderer:

@@ -202,7 +202,7 @@ def _published_as(path: Path, layout: str) -> Entry | None:
 
 
 def _name_for(path: Path, layout: str) -> str:
-    """The published name, or the file's without its extensions. Raises InputError for one that no checkpoint can have."""
+    """The published name, or the file's without its extensions. Raises InputError where that can be no name."""
     entry = _published_as(path, layout)
     if entry is not None:
         return entry.name

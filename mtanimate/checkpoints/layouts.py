@@ -287,11 +287,9 @@ def _splines(weights: Weights, config: ModelConfig) -> ModelConfig:
             f"kp_detector.fg_encoder.fc.weight gives {numbers} numbers, and dense_motion_network.maps.weight is of "
             f"{splines} splines, which need {2 * SPLINE_POINTS * splines}: damaged, or an unknown variant"
         )
-    codes = {"identity_width": "id_encoder", "pose_width": "pose_encoder"}
-    has_codes = any(name.startswith("avd_network.") for name in weights)
-    widths = {
-        ours: shape(weights, f"avd_network.{theirs}.9.bias")[0] if has_codes else 0 for ours, theirs in codes.items()
-    }
+    identity = pose = 0
+    if any(name.startswith("avd_network.") for name in weights):
+        identity, pose = (shape(weights, f"avd_network.{code}_encoder.9.bias")[0] for code in ("id", "pose"))
     background = None
     if any(name.startswith("bg_predictor.") for name in weights):
         width = shape(weights, "bg_predictor.bg_encoder.conv1.weight")[0]
@@ -300,7 +298,7 @@ def _splines(weights: Weights, config: ModelConfig) -> ModelConfig:
     return replace(
         config,
         num_keypoints=SPLINE_POINTS * splines,
-        estimator=SplineEstimatorConfig(width=width, **widths),
+        estimator=SplineEstimatorConfig(width=width, identity_width=identity, pose_width=pose),
         background=background,
     )
 

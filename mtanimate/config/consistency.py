@@ -147,12 +147,12 @@ def _check_occlusion(config: ModelConfig) -> None:
         coarser = 4 + round(math.log2(masks.scale_factor))
         if masks.num_blocks < coarser:
             raise InputError(f"model.dense_motion.multi_occlusion needs num_blocks of {coarser} or more")
-    if generator.inpainting:
-        if not (masks.occlusion and generator.skips and generator.num_down_blocks) or masks.prior:
-            raise InputError(
-                "model.generator.inpainting goes with skips, with num_down_blocks of 1 or more, and with "
-                "model.dense_motion.occlusion, and without model.dense_motion.prior"
-            )
+    whole = masks.occlusion and generator.skips and generator.num_down_blocks and not masks.prior
+    if generator.inpainting and not whole:
+        raise InputError(
+            "model.generator.inpainting goes with skips, with num_down_blocks of 1 or more, with "
+            "model.dense_motion.occlusion, and without model.dense_motion.prior"
+        )
 
 
 def _check_loss(config: Config) -> None:

@@ -255,3 +255,14 @@ class ModelConfig:
     dense_motion: DenseMotionConfig = field(default_factory=DenseMotionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     background: BackgroundConfig | None = None
+
+    @property
+    def moves_background(self) -> bool:
+        """Whether `animate --mode absolute` moves the background. TPSMM's predictor is for reconstruction alone: its
+        authors' demo leaves it out, since two people's pictures have no background in common."""
+        return self.background is not None and self.estimator.motion_kind != "splines"
+
+    @property
+    def disentangles(self) -> bool:
+        """Whether the network tells a subject's shape from its pose, as `animate --mode avd` needs."""
+        return isinstance(self.estimator, SplineEstimatorConfig) and bool(self.estimator.identity_width)

@@ -54,7 +54,8 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
 # four phases would cost more than the arithmetic they save.
 _WIDEST = 512
 _FEW = 16  # outputs that a vector register holds
-_OF_COORDINATES = "dense_motion.expression"  # layers that read coordinates: half precision would be off by pixels
+# Layers that read coordinates: half precision would be off by pixels.
+_OF_COORDINATES = ("dense_motion.expression", "motion_estimator.disentanglement")
 LEAST_PSNR = 36.0  # of half precision against float32, in dB
 _PAIRS = 5  # timings of both precisions, in turn, so that other work on the machine affects both alike
 _KEPT_FOR = 30 * 24 * 3600  # seconds; machines change, and one may have been busy

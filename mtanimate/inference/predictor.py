@@ -205,6 +205,20 @@ class Predictor:
         parts = self._in_parts(lambda part: self._drive(source, motion, background, lock, part), len(motion))
         return self._held(source, torch.cat(parts))
 
+    @torch.inference_mode()
+    def disentangle(self, source: Motion, driving: Motion) -> Motion:
+        """The motion of the source's shape in the driver's pose, on the CPU.
+
+        Args:
+            source: Batch 1 or B.
+            driving: Batch B.
+
+        Raises:
+            InputError: The network does not tell the two apart.
+        """
+        device = self.network.device
+        return self.network.disentangle(source.to(device), driving.to(device)).to("cpu")
+
     def _estimate(self, frames: Tensor) -> Motion:
         with self._autocast(estimator=True):
             motion = self.network.estimate_motion(self._image(frames)).to(torch.float32)

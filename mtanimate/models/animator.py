@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError
+from mtanimate.geometry import full_precision
 from mtanimate.models.background_predictor import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
 from mtanimate.models.face_dense_motion import FaceDenseMotionNetwork
@@ -28,10 +29,13 @@ ESTIMATORS: dict[str, type[nn.Module]] = {
 }
 
 
-NO_DISENTANGLEMENT = (
-    "--mode avd needs a checkpoint with a network that tells shape from pose, as TPSMM's have after their last stage of "
-    "training, and this one has none: give --mode relative or absolute"
-)
+def check_disentangles(config: ModelConfig) -> None:
+    """Raises InputError where a network has no part that tells a subject's shape from its pose."""
+    if not config.disentangles:
+        raise InputError(
+            "--mode avd needs a network that tells shape from pose, which TPSMM's checkpoints have after their last "
+            "stage of training; this checkpoint has none: give --mode relative or absolute"
+        )
 
 
 @dataclass(frozen=True)
@@ -202,10 +206,10 @@ class Animator(nn.Module):
         Raises:
             InputError: the network has no such part.
         """
-        network = getattr(self.motion_estimator, "disentanglement", None)
-        if network is None:
-            raise InputError(NO_DISENTANGLEMENT)
-        return replace(driving, keypoints=network(source.keypoints, driving.keypoints))
+        check_disentangles(self.config)
+        with full_precision(self.device):  # half precision is not enough for coordinates
+            keypoints = self.motion_estimator.get_submodule("disentanglement")(source.keypoints, driving.keypoints)
+        return replace(driving, keypoints=keypoints)
 
     def channels_last(self) -> "Animator":
         """Lays the weights out channels last, which is fastest for convolutions; returns the same network."""

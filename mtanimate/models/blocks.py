@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 Norm = Callable[[int], nn.Module]  # of channels (B, C, H, W)
 
 

@@ -13,7 +13,6 @@ from mtanimate.models.background_predictor import background_grid
 from mtanimate.models.blocks import Hourglass, Norm, UpBlock
 from mtanimate.models.motion import Motion, sparse_motions
 
-
 _FARTHEST = 80  # exponent of a heat map; beyond, numbers are below float32's normal ones
 
 
@@ -176,7 +175,8 @@ class DenseMotionNetwork(nn.Module):
     def _heatmaps(self, motion: Motion, grid: Tensor) -> Tensor:
         """A Gaussian about each keypoint: (B, K, h, w)."""
         offset = grid[None, None] - motion.keypoints[:, :, None, None]
-        exponent = (offset**2).sum(dim=-1) / (2 * self.keypoint_variance)
+        x, y = offset.unbind(dim=-1)
+        exponent = (x**2 + y**2) / (2 * self.keypoint_variance)
         # Without the smallest numbers, with which a CPU's convolutions take several times as long.
         return torch.exp(-exponent).masked_fill(exponent > _FARTHEST, 0)
 

@@ -25,9 +25,7 @@ class InpaintingNetwork(nn.Module):
         levels, blocks = config.num_down_blocks, config.num_bottleneck_blocks
         channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.first = SameBlock(3, channels[0], instance_norm)
-        self.down_blocks = nn.ModuleList(
-            DownBlock(channels[i], channels[i + 1], instance_norm) for i in range(levels)
-        )
+        self.down_blocks = nn.ModuleList(DownBlock(channels[i], channels[i + 1], instance_norm) for i in range(levels))
         # Of each size, smallest first: the channels that its blocks see. After the first, half of them are warped ones.
         seen = [channels[-1], *(2 * width for width in channels[-2:0:-1])]
         self.residual_blocks = nn.ModuleList(
@@ -67,11 +65,9 @@ class InpaintingNetwork(nn.Module):
             for residual in self.residual_blocks[level * self.blocks : (level + 1) * self.blocks]:
                 x = residual(x)
             x, seen = block(x), _visible(skip, motion)
-            if skip is finer[0]:
-                x = x * (1 - _occlusion(x, motion)) + seen
-            else:
+            if level < len(finer) - 1:
                 x = torch.cat([x, seen], dim=1)
-        return torch.sigmoid(self.final(x))
+        return torch.sigmoid(self.final(x * (1 - _occlusion(x, motion)) + seen))
 
     def blend(self, source: Tensor, painted: Tensor, motion: DenseMotion) -> Tensor:
         """occlusion * warp(source) + (1 - occlusion) * painted, both (B, 3, H, W)."""

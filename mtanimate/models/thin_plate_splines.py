@@ -2,8 +2,8 @@
 Thin-Plate Spline Motion Model fits them (Zhao and Zhang, CVPR 2022).
 
 A spline of n control points c_j is T(z) = theta [z; 1] + sum_j w_j U(|z - c_j|^2), with U(q) = q ln(q + 1e-9). Its
-weights and theta solve one linear system of n + 3 equations, softened by 0.01 on the whole diagonal: control points that
-coincide, as those of an untrained network do, still have a solution.
+weights and theta solve one linear system of n + 3 equations, softened by 0.01 on the whole diagonal: control points
+that coincide, as those of an untrained network nearly do, still have a solution.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def solve(matrix: Tensor, wanted: Tensor) -> Tensor:
     size = matrix.shape[-1]
     rest = torch.cat([matrix, wanted], dim=-1)
     rows = []  # of the triangle, each with its right-hand side
-    for column in range(size):
+    for _ in range(size):
         first = rest[..., :1]
         length = first.square().sum(dim=-2, keepdim=True).sqrt()
         direction = first / length

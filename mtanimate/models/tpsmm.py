@@ -4,6 +4,8 @@ A part's motion is a thin-plate spline in place of an affine map about a keypoin
 of the driving picture, its targets the same five of the source.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -84,7 +86,7 @@ class Disentanglement(nn.Module):
 def _layers(*widths: int) -> nn.Sequential:
     """Linear layers, with a batch norm and a ReLU after each but the last."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-2])
 
