@@ -96,4 +96,5 @@ def solve(matrix: Tensor, wanted: Tensor) -> Tensor:
 
 def _radial(square: Tensor) -> Tensor:
     """U of squared distances."""
-    return square * torch.log(square + _TINY)
+    # The sum is written so since PyTorch's ONNX exporter takes an addend of 1e-9 for zero, and leaves it out.
+    return square * torch.log((square / _TINY + 1) * _TINY)

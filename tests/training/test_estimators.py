@@ -79,8 +79,8 @@ def test_the_presets_own_estimator_stays_as_it_is(clips):
 
 
 def test_an_unknown_estimator(clips):
-    with pytest.raises(InputError, match="--estimator tpsmm: there are motion-transformer, fomm, mraa, monkey-net"):
-        plan(clips, estimator="tpsmm")
+    with pytest.raises(InputError, match="--estimator x2face: there are motion-transformer, fomm, mraa, monkey-net"):
+        plan(clips, estimator="x2face")
 
 
 def test_another_checkpoint_is_trained_on_as_it_is(clips, tmp_path, monkeypatch):
