@@ -284,7 +284,7 @@ def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
     """
     told = replace(told, background=found.background)
     if isinstance(told.estimator, SplineEstimatorConfig) and isinstance(found.estimator, SplineEstimatorConfig):
-        widths = {name: getattr(found.estimator, name) for name in ("identity_width", "pose_width")}
+        widths = {name: getattr(found.estimator, name) for name in ("width", "identity_width", "pose_width")}
         told = replace(told, estimator=replace(told.estimator, **widths))
     if of_the_tool and told.estimator.name in ("fomm", "monkey-net"):
         told = replace(told, estimator=found.estimator)
