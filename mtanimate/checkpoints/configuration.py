@@ -66,7 +66,7 @@ def read_configuration(path: Path, layout: str) -> ModelConfig:
     """
     settings = _Settings(path)
     settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
-    read = {"fomm": _fomm, "release": _release, "tpsmm": _tpsmm}[layout]
+    read = {"fomm": _fomm, "tpsmm": _tpsmm}.get(layout, _release)
     try:
         values = read(settings)
     except (IndexError, KeyError, TypeError, ValueError) as error:  # e.g. a number instead of a list
