@@ -40,6 +40,7 @@ QUOTED = {
     "estimator-fomm": (0.057, 6.649, 0.036, 0.172),
     "estimator-mraa": (0.048, 5.246, 0.024, 0.150),
     "estimator-monkey-net": (),
+    "estimator-tpsmm": (),
 }
 
 
