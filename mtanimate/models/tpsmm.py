@@ -49,7 +49,7 @@ class SplineEstimator(nn.Module):
 def spline_motion(keypoints: Tensor) -> Motion:
     """The motion of control points (B, K, 2)."""
     identity = torch.eye(2, dtype=keypoints.dtype, device=keypoints.device)
-    return Motion(keypoints, identity.expand(*keypoints.shape[:2], 2, 2), kind="splines")
+    return Motion(keypoints, identity.repeat(*keypoints.shape[:2], 1, 1), kind="splines")
 
 
 class Disentanglement(nn.Module):
