@@ -17,6 +17,7 @@ from mtanimate.animation.results import MARK, codec_for, hard_to_play, open_resu
 from mtanimate.animation.retargeting import (
     FAR,
     AbsoluteTransfer,
+    DisentangledTransfer,
     RelativeTransfer,
     RetargetedMotion,
     choose_reference,
@@ -39,6 +40,7 @@ from mtanimate.faces.framing import frame_driving, frame_source, parse_crop, par
 from mtanimate.inference.loading import LoadedNetwork, load_network
 from mtanimate.inference.predictor import Predictor
 from mtanimate.inference.prefetch import prefetch
+from mtanimate.models.animator import check_disentangles
 from mtanimate.outputs import claim
 from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import Sound, VideoReader, read_image
@@ -162,6 +164,8 @@ def run_job(
     loaded = load()
     predictor = Predictor.of(loaded, messages.warn)
     predictor.batch_size = min(predictor.batch_size, inputs.largest_batch)
+    if settings.mode == "avd":
+        check_disentangles(loaded.config)
     log(loaded.describe())
     started = time.monotonic()
     renderer = open_renderer(
@@ -176,7 +180,7 @@ def run_job(
     sequence = read_motion(inputs.driving, job, settings, loaded, predictor, renderer, messages)
     if job.save_motion:
         save_motion(job.save_motion, sequence, overwrite)
-    motion = retarget(sequence, renderer, settings, messages.warn)
+    motion = retarget(sequence, renderer, predictor, settings, messages.warn)
     written = render(inputs, motion, renderer, predictor, job.out, settings, messages, overwrite)
     seconds = time.monotonic() - started
     return Result(
@@ -331,7 +335,9 @@ def _spans(numbers: list[int]) -> str:
 # Step 3: retarget it
 
 
-def retarget(sequence: MotionSequence, renderer: SourceRenderer, settings: Settings, warn: Log) -> RetargetedMotion:
+def retarget(
+    sequence: MotionSequence, renderer: SourceRenderer, predictor: Predictor, settings: Settings, warn: Log
+) -> RetargetedMotion:
     """Smooth the driver's motion, and choose the reference frame, to which the source's own pose corresponds.
 
     Raises InputError where mode absolute needs the background's motion and it is not known for this source.
@@ -342,6 +348,8 @@ def retarget(sequence: MotionSequence, renderer: SourceRenderer, settings: Setti
     if settings.mode == "absolute":
         background = None if renderer.predicts is None else sequence.background_for(renderer.predicts)
         return RetargetedMotion(AbsoluteTransfer(driving), background, *timing)
+    if settings.mode == "avd":
+        return RetargetedMotion(DisentangledTransfer(driving, predictor.disentangle), None, *timing)
     given, start = settings.reference_frame, sequence.start
     wanted: int | Literal["best"] = "best" if given == "best" else 0 if given == "first" else int(given) - start
     number, distance = choose_reference(renderer.rest, driving, wanted)

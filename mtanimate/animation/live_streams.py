@@ -21,6 +21,7 @@ from mtanimate.faces.framing import frame_source, parse_crop, parse_face
 from mtanimate.inference.enlargement import SourcePixels
 from mtanimate.inference.loading import load_network
 from mtanimate.inference.predictor import Predictor
+from mtanimate.models.animator import check_disentangles
 from mtanimate.outputs import check_not_input, claim
 from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import read_image
@@ -82,6 +83,8 @@ def animate_stream(
         squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), log)
         check_stream(driving)
         loaded = load_network(checkpoint, device, precision, backend, log, allow_code=allow_code)
+        if chosen.mode == "avd":
+            check_disentangles(loaded.config)
         predictor = Predictor.of(loaded, lambda line: log(f"warning: {line}"))
         locked = chosen.background == "lock"
         largest = largest_side(chosen.resolution, predictor)

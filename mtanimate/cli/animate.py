@@ -19,8 +19,8 @@ from mtanimate.cli.options import (
     MAX_PIXELS,
     MOTION,
     QUIET,
+    AnimationMode,
     Backend,
-    Mode,
     Precision,
     checkpoint_option,
     crop_option,
@@ -101,10 +101,11 @@ def command(
     background: Background = typer.Option(
         Background.move, metavar="move|lock", help="lock: keep the source's background still.", rich_help_panel=FRAMING
     ),
-    mode: Mode = typer.Option(
-        Mode.relative,
+    mode: AnimationMode = typer.Option(
+        AnimationMode.relative,
         metavar="MODE",
-        help="relative: add the driver's movement to the source's pose. absolute: copy the driver's pose.",
+        help="relative: add the driver's movement to the source's pose. absolute: copy the driver's pose. avd: copy "
+        "it, and keep the source's shape (TPSMM's checkpoints).",
         rich_help_panel=MOTION,
     ),
     reference_frame: str = typer.Option(

@@ -143,6 +143,24 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class DropoutConfig:
+    """How often a part is left out of the flow of a picture while it is trained, so that each learns to be useful alone
+    (model.estimator.name=tpsmm has it). The probability rises, and ends before the run does.
+
+    Attributes:
+        first: probability at the beginning.
+        most: largest probability; 0: no part is ever left out.
+        rise: share of the run in which it rises by `most`, as far as that.
+        until: share of the run after which no part is left out.
+    """
+
+    first: Decay = 0.0
+    most: Decay = 0.0
+    rise: Portion = 0.1
+    until: Share = 0.35
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Optimisation, checkpoints and logs of a run.
 
@@ -195,6 +213,7 @@ class TrainingConfig:
     keep: Count = 3
     validation_clips: Natural = 16
     tensorboard: bool = False
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
 
 
 @dataclass(frozen=True)

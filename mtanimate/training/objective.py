@@ -16,7 +16,6 @@ from mtanimate.errors import InputError
 from mtanimate.geometry import coordinate_grid, resize, sample
 from mtanimate.models.animator import Animator
 from mtanimate.models.dense_motion import DenseMotion
-from mtanimate.models.generator import gate
 from mtanimate.models.losses.face import close_ups, contour_points, expression_loss, landmark_loss, token_landmark_loss
 from mtanimate.models.losses.motion import (
     Transform,
@@ -194,7 +193,7 @@ class Objective(nn.Module):
         seen = windows.dense(dense, driving.shape[-1])
         source, driving = windows.cut(source), windows.cut(driving)
         painted = animator.generator.paint(animator.generator.encode(source), seen)
-        prediction = gate(source, painted, seen).float() if animator.config.generator.skips else painted.float()
+        prediction = animator.generator.blend(source, painted, seen).float()
         motions = windows.motion(motion), windows.motion(driving_motion)
         return Scene(source, driving, *motions, prediction, seen), painted.float()
 
@@ -363,4 +362,9 @@ class Windows:
         flow = (flow - self.middles[:, None, None]) / self.half
         occlusion = None if dense.occlusion is None else self.cut(resize(dense.occlusion, (size, size)))
         openings = None if dense.openings is None else self.cut(resize(dense.openings, (size, size)))
-        return DenseMotion(self.cut(resize(dense.masks, (size, size))), flow, occlusion, dense.exact, openings)
+        several = []
+        for one in dense.occlusions:  # each keeps its share of the pictures' size
+            own = self.side * one.shape[-1] // size
+            several.append(resize(self.cut(resize(one, (size, size))), (own, own)))
+        masks = self.cut(resize(dense.masks, (size, size)))
+        return DenseMotion(masks, flow, occlusion, dense.exact, openings, dense.padding, tuple(several))
