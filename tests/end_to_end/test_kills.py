@@ -138,7 +138,7 @@ class Workplace:
         """To its end; what is there then is whole, and nothing is hidden. Returns the seconds since it listened."""
         with self.start() as running:
             began = time.monotonic()
-            done = running.end(LONG)
+            done = running.end(5 * LONG)  # an export takes minutes there
         assert done.returncode == 0, done.stderr
         self.check(running.process)
         hidden = [file for top in (self.folder, self.cache) for file in top.rglob(".*") if file not in self.own]
