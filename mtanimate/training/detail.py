@@ -27,7 +27,8 @@ def at_full_size(full: Tensor, picture: Tensor, prediction: Tensor, dense: Dense
         layers = take_apart(picture, prediction, dense)
         size = (full.shape[2], full.shape[3])
         maps = torch.cat([layers.painted, layers.gate], dim=1)
-        painted, gate = F.interpolate(maps, size, mode="bicubic", align_corners=False, antialias=True).split([3, 1], dim=1)
+        large = F.interpolate(maps, size, mode="bicubic", align_corners=False, antialias=True)
+        painted, gate = large.split([3, 1], dim=1)
         centres = coordinate_grid(*size, like=full) * (1 - 1 / size[0])  # -1 and 1 are the picture's edges
         knots = (centres / (1 - 2 * layers.inset)).expand(len(full), -1, -1, -1)
         movement = F.grid_sample(layers.movement, knots, mode="bicubic", padding_mode="border", align_corners=True)
