@@ -166,6 +166,15 @@ def _check_loss(config: Config) -> None:
         raise InputError("loss.painting needs loss.window, and a generator whose skips a painted picture stands behind")
     if loss.warped and not window:
         raise InputError("loss.warped is for the pictures around the windows: set loss.window, or warped to 0")
+    full, side = config.data.full_resolution, config.model.resolution
+    if bool(loss.detail) != bool(full):
+        raise InputError("loss.detail and data.full_resolution need each other: set both above 0, or both to 0")
+    if full and full <= side:
+        raise InputError(f"data.full_resolution: {full} must be above model.resolution, which is {side}")
+    if loss.detail and (window or not config.model.generator.skips or not (loss.pixel or loss.perceptual)):
+        raise InputError(
+            "loss.detail needs whole pictures (loss.window=0), model.generator.skips, and loss.pixel or loss.perceptual"
+        )
     if loss.still and config.data.augmentation.own_window:
         raise InputError(
             "loss.still: no background stands still with data.augmentation.own_window: set one of them to 0"

@@ -28,6 +28,7 @@ from mtanimate.models.losses.motion import (
 from mtanimate.models.losses.perceptual import EfficientNetLite0Features, PerceptualLoss, VGG19Features
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
+from mtanimate.training.detail import at_full_size
 
 _MOUTH, _EYES = 14, 168  # vertices of the face mesh: the lower lip, and the bridge of the nose
 _SPREAD = 0.08  # standard deviation of a window's centre about them, in coordinates
@@ -144,6 +145,8 @@ class Objective(nn.Module):
         else:
             prediction, dense = self._predict(animator, frames, driving, motion, driving_motion, phase)
             scene = Scene(frames, driving, motion, driving_motion, prediction, dense)
+            if batch.full is not None and phase is Phase.FULL:
+                terms["detail"] = self._detail(scene, batch.full)
         terms |= self._reconstruction(scene.prediction, scene.driving)
         if meshes is not None and driving_meshes is not None:
             terms |= self._landmarks(dense, meshes, driving_meshes)
@@ -233,6 +236,14 @@ class Objective(nn.Module):
         if self.config.pixel:
             terms["pixel"] = self.config.pixel * (prediction - driving).abs().mean()
         return terms
+
+    def _detail(self, scene: Scene, full: Tensor) -> Tensor:
+        """The reconstruction at full size. full: (2, B, 3, F, F), as `Batch.full`."""
+        count = len(scene.source)
+        source, driving = full.flatten(0, 1)[:count], full.flip(0).flatten(0, 1)[:count]
+        rendered = at_full_size(source, scene.source, scene.prediction, scene.dense)
+        values = self._reconstruction(rendered, driving).values()
+        return self.config.detail * sum(values, start=0 * rendered.sum())
 
     def _landmarks(self, dense: DenseMotion, meshes: Tensor, driving_meshes: Tensor) -> dict[str, Tensor]:
         """The terms on where the flow says that landmarks come from. Both meshes: (B, 478, 2) in coordinates."""

@@ -90,7 +90,7 @@ class Trainer:
         own = torch.zeros((), device=self.workers.device)
         for part in parts:
             with nullcontext() if part is parts[-1] else self._without_exchange():
-                batch = part.to(self.workers.device).augmented()
+                batch = part.to(self.workers.device).augmented(self.animator.config.resolution)
                 outcome = self.wrapped(batch, phase)
                 terms = torch.stack(list(outcome.terms.values())).float() / len(parts)
                 self.scaler.scale(terms.sum()).backward()
