@@ -19,6 +19,7 @@ from mtanimate.config import (
 )
 from mtanimate.config.consistency import check_sizes
 from mtanimate.models.animator import Animator
+from mtanimate.models.motion import Motion
 
 # Backbone, variant, estimator, and its numbers in Tables 1 and 5.
 ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | None]]] = [
@@ -99,7 +100,8 @@ def _measure_generator(config: ModelConfig, variant: str) -> Complexity:
     """Dense motion network and encoder-decoder together, as the paper counts them."""
     animator = _counted(config)
     picture = torch.empty(1, 3, config.resolution, config.resolution, device="meta")
-    motion = animator.estimate_motion(picture)
+    points = config.num_keypoints
+    motion = Motion(torch.empty(1, points, 2, device="meta"), torch.empty(1, points, 2, 2, device="meta"))
     work = _multiply_adds(lambda: animator.drive(animator.encode_source(picture, motion), motion))
     parameters = _parameters(animator.dense_motion) + _parameters(animator.generator)
     return Complexity("image-generator", "", variant, "image_generator", parameters, work)
