@@ -31,7 +31,7 @@ GRAPHS = {
     "monkey-net, no occlusion, masks at full size": ["encode", "estimate", "drive"],
     "face": ["estimate", "drive"],
     "mraa, background, no skips": ["encode", "estimate", "drive", "background"],
-    "tpsmm": ["encode", "estimate", "drive", "background", "disentangle"],
+    "tpsmm": ["drive", "disentangle"],
 }
 
 
