@@ -10,10 +10,11 @@ from foreign import TPSMM, checkpoint, described, write
 from golden import checkpoint_file, close, document, fixture, tensors
 from tpsmm_networks import SMALL, recipe, write_small
 
-from mtanimate.checkpoints.conversion import export_checkpoint, import_checkpoint, unfit
+from mtanimate.checkpoints.conversion import export_checkpoint, import_checkpoint
 from mtanimate.checkpoints.file import read_checkpoint
+from mtanimate.checkpoints.fitting import unfit
 from mtanimate.checkpoints.layouts import PARTS
-from mtanimate.config import ModelConfig, load_preset
+from mtanimate.config import BackgroundConfig, ModelConfig, load_preset
 from mtanimate.errors import InputError
 from mtanimate.models.tpsmm import spline_motion
 
@@ -114,6 +115,10 @@ def test_only_its_own_networks_go_into_its_layout():
     assert "tpsmm" in unfit(full, "fomm")
     assert "tpsmm" in unfit(full, "release")
     assert "motion-transformer" in unfit(ModelConfig(), "tpsmm")
+    mixed = replace(load_preset("vox-release").model, background=BackgroundConfig(resnet=True))
+    assert "background" in unfit(mixed, "release")
+    several = replace(load_preset("fomm").model.dense_motion, multi_occlusion=True)
+    assert "multi_occlusion" in unfit(replace(load_preset("fomm").model, dense_motion=several), "fomm")
     assert "full width" in unfit(TPSMM, "tpsmm")
     assert "generator" in unfit(replace(full, generator=load_preset("small").model.generator), "tpsmm")
     assert "black_outside" in unfit(

@@ -29,7 +29,7 @@ GRAPHS = {
     "monkey-net": ["estimate"],
     "face": ["estimate", "drive"],  # with exact sampling
     "mraa, background, no skips, no occlusion, masks at full size": ["encode", "estimate", "drive", "background"],
-    "tpsmm": ["encode", "estimate", "drive", "background", "disentangle"],
+    "tpsmm": ["drive", "disentangle"],
 }
 
 
