@@ -24,7 +24,8 @@ from mtanimate.animation.retargeting import (
 )
 from mtanimate.animation.settings import Job, Settings
 from mtanimate.animation.source import SourceRenderer, open_renderer, render_batches, side_by_side
-from mtanimate.checkpoints.registry import file_given
+from mtanimate.checkpoints.registry import file_given, published_name
+from mtanimate.credentials import Credentials, Made, Sign
 from mtanimate.devices import Precision, choose_device
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Square
@@ -91,6 +92,7 @@ def animate(
     max_pixels: int = MAX_PIXELS,
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
+    credentials: tuple[str | Path, str | Path] | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total, stage: None,
     log: Log = lambda line: None,
@@ -108,6 +110,7 @@ def animate(
         max_pixels: The largest number of pixels of the source, and of a frame.
         motion: A file that `save_motion` wrote, in place of `driving`.
         save_motion: Where to keep the driver's motion: NAME.safetensors or NAME.npz.
+        credentials: A certificate and its private key, PEM files, to sign the result with content credentials (C2PA).
         overwrite: Replace what exists at `out` and `save_motion`.
         progress: Called as progress(done, total, stage) with the frames of each of `STAGES`.
         log: Gets remarks and warnings as they come up, a line at a time.
@@ -126,8 +129,10 @@ def animate(
 
     with claim(*job.outputs):
         job.check(chosen, overwrite, file_given(checkpoint))
-        gpu = choose_device(device).type == "cuda"
-        return run_job(job, chosen, load, progress, log, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
+        given: dict[str, Any] = {"overwrite": overwrite, "max_pixels": max_pixels}
+        given |= {"gpu": choose_device(device).type == "cuda"}
+        given |= {"credentials": Credentials.read(*credentials) if credentials else None}
+        return run_job(job, chosen, load, progress, log, **given)
 
 
 def run_job(
@@ -140,6 +145,7 @@ def run_job(
     gpu: bool,
     overwrite: bool,
     max_pixels: int = MAX_PIXELS,
+    credentials: Credentials | None = None,
 ) -> Result:
     """One animation, for which `job.check` has passed.
 
@@ -147,10 +153,13 @@ def run_job(
         load: Gives the network. It is called when the inputs are known to be good.
         gpu: Decode the driving video on the GPU.
         overwrite: As `job.check` was told.
+        credentials: To sign the result with.
 
     For the others, and for what is raised, see `animate`.
     """
     messages = Messages(progress, log)
+    if credentials:
+        credentials.check(job.out, settings.codec)
     inputs = open_inputs(job, settings, messages, gpu=gpu, max_pixels=max_pixels)
     loaded = load()
     predictor = Predictor.of(loaded, messages.warn)
@@ -164,7 +173,8 @@ def run_job(
     if job.save_motion:
         save_motion(job.save_motion, sequence, overwrite)
     motion = retarget(sequence, renderer, settings, messages.warn)
-    written = render(inputs, motion, renderer, predictor, job.out, settings, messages, overwrite)
+    sign = credentials.signs(_made(job, loaded)) if credentials else None
+    written = render(inputs, motion, renderer, predictor, job.out, settings, messages, overwrite, sign)
     seconds = time.monotonic() - started
     return Result(
         out=str(job.out),
@@ -184,6 +194,12 @@ def run_job(
         lost_frames=sequence.lost,
         warnings=messages.warnings,
     )
+
+
+def _made(job: Job, loaded: LoadedNetwork) -> Made:
+    files = {"source": job.source, "driving": job.driving, "motion": job.motion}
+    inputs = {word: path for word, path in files.items() if path is not None}
+    return Made(inputs, published_name(loaded.name), loaded.sha256)
 
 
 class Messages:
@@ -363,8 +379,9 @@ def render(
     settings: Settings,
     messages: Messages,
     overwrite: bool,
+    sign: Sign | None = None,
 ) -> Written:
-    """Drive the source and write the result. Raises MTAnimateError where it cannot be written."""
+    """Drive the source, write the result, and let `sign` sign it. Raises MTAnimateError where it cannot be written."""
     height, width, size = renderer.height, renderer.width, predictor.batch_size
     # Closing `results` must end the threads behind it, so nothing else here holds the batches.
     if settings.compare:
@@ -387,6 +404,7 @@ def render(
         codec=settings.codec,
         crf=settings.crf,
         overwrite=overwrite,
+        sign=sign,
         **(MARK if settings.mark else {}),
     )
     written, animating = 0, messages.stage("animating")
