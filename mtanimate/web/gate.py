@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -72,7 +72,7 @@ class Gate:
         path = scope["path"]
         scope = dict(scope)
         if path.startswith(_FILE):
-            scope["path"] = _FILE + self._real(unquote(path.removeprefix(_FILE)))
+            scope["path"] = _FILE + self._folder + path.removeprefix(_FILE + ALIAS)
             scope["raw_path"] = quote(scope["path"], safe="/=:").encode()
         elif path == f"{API}/upload":
             pass
@@ -81,11 +81,10 @@ class Gate:
             if body is None:
                 await _answer(send, 413, "this request is too large")
                 return
-            text = body.decode("utf-8", "replace")
-            if _names_an_address(text):
-                await _answer(send, 400, "files are uploaded, not fetched from an address")
+            body = _with_real_paths(body, self._folder)
+            if body is None:
+                await _answer(send, 400, "only files that were uploaded here can be used")
                 return
-            body = text.replace(f'"{ALIAS}/', f'"{json.dumps(self._folder + "/")[1:-1]}').encode()
             receive = _given(body, receive)
             headers[b"content-length"] = str(len(body)).encode()
         headers[b"accept-encoding"] = b"identity"  # or the answer could not be read here
@@ -99,8 +98,7 @@ class Gate:
             return 421, "this server is not meant under that name"
         path = scope["path"]
         if path.startswith(_FILE):
-            given = unquote(path.removeprefix(_FILE))
-            if not given.startswith(f"{ALIAS}/") or ".." in given.replace("\\", "/").split("/"):
+            if not _is_ours(path.removeprefix(_FILE)):
                 return 404, "there is no such file"
         elif path not in _ROUTES and not path.startswith(_BELOW):
             return 404, "there is nothing here"
@@ -108,9 +106,6 @@ class Gate:
         if path == f"{API}/upload" and (not length.isdigit() or int(length) > self._most_bytes + (1 << 20)):
             return 413, f"the file is larger than {self._most_bytes >> 20} MB, which is the limit here"
         return None
-
-    def _real(self, given: str) -> str:
-        return self._folder + given.removeprefix(ALIAS)
 
     def _public(self, text: str) -> str:
         for private in self._private:
@@ -150,23 +145,30 @@ class _Answer:
         return self._public(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
-def _names_an_address(text: str) -> bool:
-    """Whether a request asks to take a file from an address."""
+def _is_ours(path: str) -> bool:
+    """Whether a public path lies in the private folder."""
+    return path.startswith(f"{ALIAS}/") and ".." not in path.replace("\\", "/").split("/")
+
+
+def _with_real_paths(body: bytes, folder: str) -> bytes | None:
+    """A request in which files are named by their real paths. None where it names one that no visitor uploaded and no
+    run made: a file of this machine, or an address."""
     try:
-        value = json.loads(text) if text else None
+        request = json.loads(body)
     except ValueError:
-        return False  # a form: a login
-    waiting = [value]
+        return body  # a form: a login
+    waiting = [request]
     while waiting:
         item = waiting.pop()
         if isinstance(item, dict):
-            path = item.get("path")
-            if isinstance(path, str) and "://" in path[:20]:
-                return True
+            if "path" in item and not (isinstance(item["path"], str) and _is_ours(item["path"])):
+                return None
+            if "path" in item:
+                item["path"] = folder + item["path"].removeprefix(ALIAS)
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
-    return False
+    return json.dumps(request).encode()
 
 
 async def _whole(receive: Receive) -> bytes | None:

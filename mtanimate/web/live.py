@@ -62,7 +62,7 @@ class Live:
             show_progress="hidden",
             api_visibility="private",
         )
-        again.click(self._rest, None, None, queue=False, show_progress="hidden", api_visibility="private")
+        again.click(self._rest, None, None, show_progress="hidden", api_visibility="private")
 
     def _frame(self, photo: str | None, frame: np.ndarray | None, request: gr.Request) -> Any:
         if frame is None:

@@ -40,8 +40,17 @@
     result.addEventListener('ratechange', () => { other.playbackRate = result.playbackRate; });
     if (!result.paused) { other.currentTime = at(); other.play().catch(() => {}); }
   };
+  // Places to drop a file are named by what is written on them, and by what they are for.
+  const name = (place) => {
+    const text = place.innerText.replace(/\s+/g, ' ').trim();
+    const label = place.closest('.block')?.querySelector('[data-testid="block-label"]')?.innerText.trim() ?? '';
+    const whole = `${label}: ${text}`;
+    if (text && place.getAttribute('aria-label') !== whole) place.setAttribute('aria-label', whole);
+  };
+
   const watched = new WeakSet();
   new MutationObserver(() => {
+    document.querySelectorAll('button.upload-container').forEach(name);
     document.querySelectorAll('.pair video.result').forEach((video) => {
       if (!watched.has(video)) { watched.add(video); keepStep(video); }
     });

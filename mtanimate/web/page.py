@@ -23,6 +23,28 @@ _WHOLE = ["largest", "all"]
 _DRAWING = {"drawing": 1.0}
 
 
+def theme() -> gr.themes.Base:
+    """Fonts of the visitor's own system, and colours with a contrast of at least 4.5 : 1."""
+    quiet, quiet_dark, blue = "*neutral_600", "*neutral_300", "#1d4ed8"
+    return gr.themes.Default(
+        primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["monospace"]
+    ).set(
+        body_text_color_subdued=quiet,
+        body_text_color_subdued_dark=quiet_dark,
+        block_label_text_color=quiet,
+        block_label_text_color_dark=quiet_dark,
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        color_accent=blue,
+        button_primary_background_fill=blue,
+        button_primary_background_fill_hover="#1e40af",
+        button_primary_background_fill_dark=blue,
+        button_primary_background_fill_hover_dark="#1e40af",
+        link_text_color=blue,
+        link_text_color_dark="#93c5fd",
+    )
+
+
 def build(runner: Runner) -> gr.Blocks:
     """The page for this runner."""
     with gr.Blocks(title="mtanimate", analytics_enabled=False) as page:
@@ -87,7 +109,9 @@ def _photo_input(runner: Runner) -> tuple[gr.Image, gr.Radio]:
     example = gr.Button("Use the example photo", size="sm", elem_id="example-photo")
     example.click(lambda: str(example_photo(runner.room.folder)), None, photo, api_visibility="private")
     faces = gr.HTML(elem_id="faces")
-    face = gr.Radio(_WHOLE, value="largest", label="Which face", visible=False, elem_id="face")
+    face = gr.Radio(
+        [*_WHOLE, *map(str, range(1, 10))], value="largest", label="Which face", visible=False, elem_id="face"
+    )
     photo.change(
         lambda path: _look_at_photo(runner, path),
         photo,
@@ -137,8 +161,9 @@ def _driving_input(runner: Runner) -> tuple[gr.Video, gr.Slider, gr.Slider]:
     example.click(lambda: str(example_clip(runner.room.folder)), None, driving, api_visibility="private")
     strip = gr.HTML(elem_id="strip")
     with gr.Row(visible=False) as part:
-        start = gr.Slider(0, 1, 0, step=0.04, label="Start (seconds)", elem_id="start", min_width=120)
-        end = gr.Slider(0, 1, 1, step=0.04, label="End (seconds)", elem_id="end", min_width=120)
+        most = runner.limits.seconds
+        start = gr.Slider(0, most, 0, step=0.04, label="Start (seconds)", elem_id="start", min_width=200)
+        end = gr.Slider(0, most, 0, step=0.04, label="End (seconds)", elem_id="end", min_width=200)
     driving.change(
         lambda path: _look_at_clip(runner, path),
         driving,
@@ -182,7 +207,7 @@ def _options() -> dict[str, Any]:
     )
     with gr.Row():
         chosen["audio"] = gr.Checkbox(True, label="Keep the sound", min_width=140)
-        chosen["compare"] = gr.Checkbox(False, label="gr.Image, driver and result side by side", min_width=140)
+        chosen["compare"] = gr.Checkbox(False, label="Photo, driver and result side by side", min_width=140)
     with gr.Accordion("More options", open=False):
         with gr.Row():
             chosen["background"] = gr.Radio(["move", "lock"], value="move", label="Background", min_width=160)
@@ -260,7 +285,7 @@ def _performances_tab(runner: Runner, photo: gr.Image, driving: gr.Video) -> Non
     status, view = gr.HTML(elem_id="apply-status"), gr.HTML(elem_id="applied")
 
     def read(photo: str, driving: str) -> Callable[..., work.Made]:
-        return work.keep_motion(runner, photo, driving, {})
+        return work.keep_motion(runner, photo, driving)
 
     def show_kept(made: work.Made, **chosen: Any) -> str:
         return pictures.kept(made, _address(runner, made.file))
@@ -317,7 +342,8 @@ class Use:
             None,
             [status, cancel],
             cancels=[event],
-            queue=False,
+            concurrency_limit=None,
+            show_progress="hidden",
             api_visibility="private",
         )
         files = gr.File(visible=False, label="Files", file_count="multiple")
@@ -356,7 +382,7 @@ class Use:
                     else:
                         yield None, {"state": type(step).__name__.lower(), **vars(step)}
             except Exception as error:
-                raise gr.Error(self.runner.words(error)) from None
+                raise gr.Error(self.runner.words(error), print_exception=False) from None
 
         run.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names])  # type: ignore[attr-defined]
         return run

@@ -6,8 +6,8 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -82,11 +82,16 @@ class Room:
         self._closed = threading.Event()
         threading.Thread(target=self._sweep_often, name="sweep", daemon=True).start()
 
-    def new_folder(self) -> Path:
-        """An empty folder with a name that cannot be guessed."""
+    @contextmanager
+    def new_folder(self) -> Iterator[Path]:
+        """Yields an empty folder with a name that cannot be guessed. It is removed where the block fails."""
         folder = self.folder / uuid.uuid4().hex
         folder.mkdir(mode=0o700)
-        return folder
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def sweep(self) -> None:
         """Remove what was last changed too long ago."""

@@ -89,12 +89,12 @@ def application(runner: Runner, host: str, auth: tuple[str, str] | None) -> Any:
     from fastapi import FastAPI
 
     from mtanimate.web.gate import Gate
-    from mtanimate.web.page import CSS, SCRIPT, build
+    from mtanimate.web.page import CSS, SCRIPT, build, theme
 
-    fonts = ["system-ui", "sans-serif"]
+    page = build(runner)
     app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        build(runner),
+        page,
         path="/",
         auth=auth,
         show_error=False,
@@ -104,10 +104,11 @@ def application(runner: Runner, host: str, auth: tuple[str, str] | None) -> Any:
         enable_monitoring=False,
         mcp_server=False,
         footer_links=["api"],
-        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["monospace"]),
+        theme=theme(),
         css=CSS.read_text("utf-8"),
         js=SCRIPT.read_text("utf-8"),
     )
+    page.has_launched = True  # or Gradio would read any file that a request names; the gate refuses them, too
     hosts = _HERE if _is_loopback(host) else None
     return Gate(app, runner.room.folder, hosts, runner.limits.megabytes << 20)
 

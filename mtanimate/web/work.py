@@ -1,7 +1,7 @@
 """What visitors can ask for: the use cases of the commands, with uploaded files and a progress that can be stopped."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,25 +97,22 @@ def apply_motion(
     return work
 
 
-def keep_motion(
-    runner: Runner, photo: str | None, driving: str | None, settings: dict[str, Any]
-) -> Callable[[Progress], Made]:
+def keep_motion(runner: Runner, photo: str | None, driving: str | None) -> Callable[[Progress], Made]:
     """The work of reading a driving video's motion into a file. Without a photo, the portrait that ships stands in."""
     runner.open_clip(driving)
     assert driving is not None
 
     def work(progress: Progress) -> Made:
-        out = runner.room.new_folder() / "motion.safetensors"
-        job = Job(Path(photo) if photo else PORTRAIT, Path(driving), Path("unused.mp4"), save_motion=out)
-        chosen = Settings(**settings)
-        chosen.check()
-        messages = Messages(progress, lambda line: None)
-        inputs = open_inputs(job, chosen, messages, gpu=False, max_pixels=runner.limits.pixels)
-        predictor = Predictor.of(runner.loaded, messages.warn)
-        renderer = open_renderer(predictor, inputs.source, inputs.squares, paste=False, lock=False)
-        sequence = read_motion(inputs.driving, job, chosen, runner.loaded, predictor, renderer, messages)
-        save_motion(out, sequence)
-        return Made(out, f"The motion of {len(sequence)} frames.", _public(runner, messages.warnings))
+        messages, chosen = Messages(progress, _nothing), Settings()
+        with runner.room.new_folder() as folder:
+            out = folder / "motion.safetensors"
+            job = Job(Path(photo) if photo else PORTRAIT, Path(driving), folder / "unused.mp4", save_motion=out)
+            inputs = open_inputs(job, chosen, messages, gpu=False, max_pixels=runner.limits.pixels)
+            predictor = Predictor.of(runner.loaded, messages.warn)
+            renderer = open_renderer(predictor, inputs.source, inputs.squares, paste=False, lock=False)
+            sequence = read_motion(inputs.driving, job, chosen, runner.loaded, predictor, renderer, messages)
+            save_motion(out, sequence)
+        return Made(out, f"the motion of {len(sequence)} frames", _public(runner, messages.warnings))
 
     return work
 
@@ -135,41 +132,38 @@ def look_inside(
     subject = Subject.of(None, source, driving, max_pixels=runner.limits.pixels)
 
     def work(progress: Progress) -> Made:
-        out = runner.room.new_folder() / f"{what}.{'mp4' if moving else 'png'}"
         network: dict[str, Any] = {"checkpoint": runner.loaded.name, "device": str(runner.loaded.device)}
 
         def drawn(done: int, total: int, note: str = "") -> None:
             progress(done, total, "drawing")
 
-        progress(0, 1, "drawing")
-        if what == "attention":
-            seen = show_attention(subject, layer=layer, out=out, progress=drawn, **network)
-            return Made(out, f"Attention of {len(seen.tokens)} motion tokens.", _public(runner, seen.warnings))
-        shown = inspect(subject, out=out, progress=drawn, **network)
-        return Made(out, f"{', '.join(shown.pictures).capitalize()}.", _public(runner, shown.warnings))
+        drawn(0, 1)
+        with runner.room.new_folder() as folder:
+            out = folder / f"{what}.{'mp4' if moving else 'png'}"
+            if what == "attention":
+                seen = show_attention(subject, layer=layer, out=out, progress=drawn, **network)
+                return Made(out, f"attention of {len(seen.tokens)} motion tokens", _public(runner, seen.warnings))
+            shown = inspect(subject, out=out, progress=drawn, **network)
+            return Made(out, ", ".join(shown.pictures), _public(runner, shown.warnings))
 
     return work
 
 
 def _run(runner: Runner, job: Job, settings: dict[str, Any], progress: Progress) -> Made:
     """An animation in a folder of its own, where `job.out` becomes a file."""
-    folder = runner.room.new_folder()
-    job = Job(job.source, job.driving, folder / job.out, job.motion, job.save_motion)
     chosen = Settings(**settings)
-    job.check(chosen, overwrite=False)
-    result = run_job(
-        job,
-        chosen,
-        lambda: runner.loaded,
-        progress,
-        lambda line: None,
-        gpu=runner.loaded.device.type == "cuda",
-        overwrite=False,
-        max_pixels=runner.limits.pixels,
-        credentials=runner.credentials,
-    )
+    given: dict[str, Any] = {"gpu": runner.loaded.device.type == "cuda", "overwrite": False}
+    given |= {"max_pixels": runner.limits.pixels, "credentials": runner.credentials}
+    with runner.room.new_folder() as folder:
+        job = replace(job, out=folder / job.out)
+        job.check(chosen, overwrite=False)
+        result = run_job(job, chosen, lambda: runner.loaded, progress, _nothing, **given)
     line = f"{result.frames} frames, {result.width} x {result.height}, made in {result.seconds:.1f} s"
     return Made(job.out, line, _public(runner, result.warnings))
+
+
+def _nothing(line: str) -> None:
+    """Remarks are for the command line; warnings come with the result."""
 
 
 def _public(runner: Runner, lines: list[str]) -> list[str]:
