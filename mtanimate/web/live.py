@@ -17,10 +17,13 @@ from mtanimate.errors import InputError
 from mtanimate.faces.detection import Square, resize_frames
 from mtanimate.faces.framing import frame_source
 from mtanimate.inference.predictor import Predictor
+from mtanimate.reading import check_pixels
+from mtanimate.video.image import open_lazily, to_rgb
 from mtanimate.web import pictures, work
 from mtanimate.web.running import Runner
 
 _EVERY = 0.1  # seconds between two frames that the browser sends
+_MOST_PIXELS = 4_000_000  # of a frame
 _MOST_VISITORS = 8  # whose faces are kept ready
 
 
@@ -51,6 +54,7 @@ class Live:
                 elem_id="camera",
             )
             view = gr.HTML(elem_id="live-view")
+        camera.preprocess = _decoded  # type: ignore[method-assign]
         again = gr.Button("This pose is rest", elem_id="rest")
         camera.stream(
             self._frame,
@@ -92,6 +96,19 @@ class Live:
             while len(self._visitors) > _MOST_VISITORS:
                 self._visitors.popitem(last=False)
             return known
+
+
+def _decoded(payload: Any) -> np.ndarray | None:
+    """A frame as the browser sends it, in a data address: uint8 RGB (H, W, 3). Raises InputError for anything else."""
+    _, comma, content = (getattr(payload, "url", None) or "").partition(",")
+    if not comma:
+        return None
+    try:
+        with open_lazily(BytesIO(base64.b64decode(content))) as picture:
+            check_pixels("the camera's picture", *picture.size, _MOST_PIXELS)
+            return to_rgb(picture)
+    except (OSError, ValueError) as error:
+        raise InputError("the camera's picture cannot be read") from error
 
 
 class Visitor:

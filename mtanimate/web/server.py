@@ -118,7 +118,7 @@ def _run(app: Any, listener: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=int(_GRACE)
+        app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=int(_GRACE)
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server", daemon=True)
