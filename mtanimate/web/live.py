@@ -42,7 +42,7 @@ class Live:
             "counts as rest. Nothing is recorded or kept."
         )
         with gr.Row():
-            camera = gr.Image(
+            camera: Any = gr.Image(
                 label="Camera",
                 sources=["webcam"],
                 streaming=True,
@@ -54,7 +54,7 @@ class Live:
                 elem_id="camera",
             )
             view = gr.HTML(elem_id="live-view")
-        camera.preprocess = _decoded  # type: ignore[method-assign]
+        camera.preprocess = _decoded
         again = gr.Button("This pose is rest", elem_id="rest")
         camera.stream(
             self._frame,

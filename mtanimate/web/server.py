@@ -105,7 +105,7 @@ def application(runner: Runner, host: str, auth: tuple[str, str] | None) -> Any:
         mcp_server=False,
         footer_links=["api"],
         theme=theme(),
-        css=CSS.read_text("utf-8"),
+        head=f"<style>{CSS.read_text('utf-8')}</style>",  # as `css`, Gradio would apply it to parts of the page only
         js=SCRIPT.read_text("utf-8"),
     )
     page.has_launched = True  # or Gradio would read any file that a request names; the gate refuses them, too

@@ -18,15 +18,9 @@ from mtanimate.video import VideoWriter
 CHROMIUM = Path("/usr/bin/chromium")
 # Without these, a browser that root starts ends at once, or asks for addresses of its own.
 FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 ]
 PATIENCE = 60_000  # milliseconds
 
@@ -68,7 +62,9 @@ def serving(media: Path, auth=None, **limits):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        config = uvicorn.Config(application(runner, "127.0.0.1", auth), log_level="critical", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            application(runner, "127.0.0.1", auth), log_level="critical", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
