@@ -22,7 +22,7 @@ from mtanimate.video.footage import Footage, open_footage
 
 T = TypeVar("T")
 
-_GLANCE = 0.2  # seconds between two looks at a run
+_GLANCE = 0.5  # seconds between two looks at a run
 _SWEEP = 60.0  # seconds between two looks for what is old
 
 

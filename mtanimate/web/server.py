@@ -1,5 +1,6 @@
 """The server of the page: its options, what it listens on, and how it ends."""
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -29,11 +30,9 @@ _QUIET = {
 
 def check_installed() -> None:
     """Raises InputError, naming the extra to install, where Gradio is missing."""
+    if importlib.util.find_spec("gradio") is None:
+        raise InputError("the page needs Gradio: pip install 'mtanimate[web]'")
     os.environ.update(_QUIET)
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise InputError("the page needs Gradio: pip install 'mtanimate[web]'") from error
 
 
 def serve(
