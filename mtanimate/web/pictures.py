@@ -134,7 +134,7 @@ def _download(made: Made, address: str) -> str:
 
 def _warnings(lines: list[str]) -> str:
     items = "".join(f"<li>{html.escape(line[:1].upper() + line[1:])}.</li>" for line in lines)
-    return f'<div class="warnings"><h3>What to know about this result</h3><ul>{items}</ul></div>' if items else ""
+    return f'<div class="warnings"><h2>What to know about this result</h2><ul>{items}</ul></div>' if items else ""
 
 
 def _status(bar: str, line: str) -> str:

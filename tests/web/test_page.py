@@ -272,7 +272,8 @@ def test_accessibility(browser, page, media, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     visitor = Visitor(browser, page.address, color_scheme=scheme)
     visitor.tab.wait_for_selector("footer")
-    visitor.tab.wait_for_load_state("networkidle")
+    visitor.tab.wait_for_selector("#driving input[type=file]", state="attached")
+    visitor.tab.wait_for_timeout(1000)
     found = {"empty": axe.run(visitor.tab)}
     visitor.photo(media / "face.png")
     visitor.driving(media / "talk.mp4")
