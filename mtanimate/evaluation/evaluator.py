@@ -209,8 +209,9 @@ class Evaluator:
 def _enlarged(frames: Tensor, side: int) -> np.ndarray:
     """(B, 3, R, R) in [0, 1] -> uint8 (B, side, side, 3), one frame at a time."""
     # With `antialias`, which changes nothing else where pictures grow, the kernel is that of Pillow and of `animate`.
-    options = {"size": (side, side), "mode": "bicubic", "align_corners": False, "antialias": True}
-    return np.concatenate([to_frames(F.interpolate(frame[None], **options)) for frame in frames])
+    size = (side, side)
+    large = (F.interpolate(one, size, mode="bicubic", align_corners=False, antialias=True) for one in frames.split(1))
+    return np.concatenate([to_frames(one) for one in large])
 
 
 def _of_pictures(pictures: np.ndarray) -> GeneratedFrames:
