@@ -40,6 +40,7 @@ QUOTED = {
     "estimator-fomm": (0.057, 6.649, 0.036, 0.172),
     "estimator-mraa": (0.048, 5.246, 0.024, 0.150),
     "estimator-monkey-net": (),
+    "estimator-tpsmm": (),
 }
 
 
@@ -84,7 +85,7 @@ def at_half(model: ModelConfig) -> list[str]:
     """Options of a training at half the model's resolution whose motion half works at the sizes that it has now."""
     options = ["--resolution", str(model.resolution // 2)]
     for part, config in (("estimator", model.estimator), ("dense_motion", model.dense_motion)):
-        options += ["--set", f"model.{part}.scale_factor={2 * config.scale_factor}"]
+        options += ["--set", f"model.{part}.scale_factor={min(1.0, 2 * config.scale_factor)}"]
     return options
 
 

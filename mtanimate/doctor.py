@@ -58,6 +58,8 @@ def diagnose() -> list[Finding]:
         _extra("pillow-heif", "heic", "HEIC, as iPhones take photographs"),
         _extra("onnxruntime", "onnx", "networks exported to ONNX"),
         _extra("openvino", "openvino", "networks exported to OpenVINO"),
+        _extra("gradio", "web", "the page that `mtanimate web` serves"),
+        _extra("c2pa-python", "c2pa", "content credentials: signing results, and reading them back"),
     ]
 
 

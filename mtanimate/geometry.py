@@ -75,12 +75,13 @@ def resize(maps: Tensor, size: tuple[int, int], *, exact: bool = False) -> Tenso
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=exact)
 
 
-def warp(image: Tensor, flow: Tensor, *, exact: bool = False) -> Tensor:
+def warp(image: Tensor, flow: Tensor, padding: str | None = None, *, exact: bool = False) -> Tensor:
     """Reads an image at a backward flow.
 
     Args:
         image: (B, C, H, W).
         flow: (B, h, w, 2), (x, y) in [-1, 1]; it is resized to the image's size first.
+        padding: as `sample` has it.
         exact: see the module.
 
     Returns:
@@ -89,7 +90,7 @@ def warp(image: Tensor, flow: Tensor, *, exact: bool = False) -> Tensor:
     if flow.shape[1:3] != image.shape[2:]:
         size = (image.shape[2], image.shape[3])
         flow = resize(flow.permute(0, 3, 1, 2), size, exact=exact).permute(0, 2, 3, 1)
-    return sample(image, flow, exact=exact)
+    return sample(image, flow, padding, exact=exact)
 
 
 def matmul_2x2(a: Tensor, b: Tensor) -> Tensor:

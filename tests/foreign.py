@@ -9,7 +9,16 @@ from tiny import MODEL
 
 from mtanimate.checkpoints.configuration import write_configuration
 from mtanimate.checkpoints.layouts import computed, to_layout
-from mtanimate.config import BackgroundConfig, HeatmapEstimatorConfig, HRNetConfig, ModelConfig, MotionTransformerConfig
+from mtanimate.config import (
+    BackgroundConfig,
+    DenseMotionConfig,
+    GeneratorConfig,
+    HeatmapEstimatorConfig,
+    HRNetConfig,
+    ModelConfig,
+    MotionTransformerConfig,
+    SplineEstimatorConfig,
+)
 from mtanimate.models.animator import Animator
 
 FOMM = replace(
@@ -28,7 +37,15 @@ RELEASE = replace(
     ),
     background=BackgroundConfig(4, 16, 2),
 )
-MODELS = {"fomm": FOMM, "release": RELEASE}
+TPSMM = ModelConfig(
+    resolution=64,
+    num_keypoints=10,
+    estimator=SplineEstimatorConfig(width=4, identity_width=4, pose_width=6),
+    dense_motion=DenseMotionConfig(8, 16, 2, exact_sampling=True, black_outside=True, multi_occlusion=True),
+    generator=GeneratorConfig(8, 16, 3, 2, inpainting=True),
+    background=BackgroundConfig(4, resnet=True),
+)
+MODELS = {"fomm": FOMM, "release": RELEASE, "tpsmm": TPSMM}
 
 
 def checkpoint(model: ModelConfig, layout: str, seed: int = 0) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from mtanimate.animation.inputs import Inputs, Log, Messages, Progress, check_reference, open_inputs
 from mtanimate.animation.motion_sequence import DrivingVideo, MotionSequence, load_motion, save_motion
 from mtanimate.animation.results import MARK, codec_for, hard_to_play, open_result
 from mtanimate.animation.retargeting import (
     FAR,
     AbsoluteTransfer,
+    DisentangledTransfer,
     RelativeTransfer,
     RetargetedMotion,
     choose_reference,
@@ -31,25 +31,19 @@ from mtanimate.animation.source import (
     render_batches,
     side_by_side,
 )
-from mtanimate.checkpoints.registry import file_given
+from mtanimate.checkpoints.registry import file_given, published_name
+from mtanimate.credentials import Credentials, Made, Sign
 from mtanimate.devices import Precision, choose_device
-from mtanimate.errors import InputError
-from mtanimate.faces.detection import Square
-from mtanimate.faces.framing import frame_driving, frame_source, parse_crop, parse_face
 from mtanimate.inference.loading import LoadedNetwork, load_network
 from mtanimate.inference.predictor import Predictor
 from mtanimate.inference.prefetch import prefetch
+from mtanimate.models.animator import check_disentangles
 from mtanimate.outputs import claim
 from mtanimate.reading import MAX_PIXELS
-from mtanimate.video import Sound, VideoReader, read_image
-from mtanimate.video.footage import Footage, is_moving, open_footage
 from mtanimate.video.streams import StreamClosed
 
 # The stages that `progress` names, and how long each takes relative to the others.
 STAGES = {"framing the source": 1, "looking for faces": 1, "reading the motion": 4, "animating": 12}
-_PIXELS_AT_ONCE = 400_000_000  # of a batch of frames: 48 of 4K
-Progress = Callable[[int, int, str], None]
-Log = Callable[[str], None]
 
 
 @dataclass
@@ -98,6 +92,7 @@ def animate(
     max_pixels: int = MAX_PIXELS,
     motion: str | Path | None = None,
     save_motion: str | Path | None = None,
+    credentials: tuple[str | Path, str | Path] | None = None,
     overwrite: bool = False,
     progress: Progress = lambda done, total, stage: None,
     log: Log = lambda line: None,
@@ -115,6 +110,7 @@ def animate(
         max_pixels: The largest number of pixels of the source, and of a frame.
         motion: A file that `save_motion` wrote, in place of `driving`.
         save_motion: Where to keep the driver's motion: NAME.safetensors or NAME.npz.
+        credentials: A certificate and its private key, PEM files, to sign the result with content credentials (C2PA).
         overwrite: Replace what exists at `out` and `save_motion`.
         progress: Called as progress(done, total, stage) with the frames of each of `STAGES`.
         log: Gets remarks and warnings as they come up, a line at a time.
@@ -133,8 +129,10 @@ def animate(
 
     with claim(*job.outputs):
         job.check(chosen, overwrite, file_given(checkpoint))
-        gpu = choose_device(device).type == "cuda"
-        return run_job(job, chosen, load, progress, log, gpu=gpu, overwrite=overwrite, max_pixels=max_pixels)
+        given: dict[str, Any] = {"overwrite": overwrite, "max_pixels": max_pixels}
+        given |= {"gpu": choose_device(device).type == "cuda"}
+        given |= {"credentials": Credentials.read(*credentials) if credentials else None}
+        return run_job(job, chosen, load, progress, log, **given)
 
 
 def run_job(
@@ -147,6 +145,7 @@ def run_job(
     gpu: bool,
     overwrite: bool,
     max_pixels: int = MAX_PIXELS,
+    credentials: Credentials | None = None,
 ) -> Result:
     """One animation, for which `job.check` has passed.
 
@@ -154,14 +153,19 @@ def run_job(
         load: Gives the network. It is called when the inputs are known to be good.
         gpu: Decode the driving video on the GPU.
         overwrite: As `job.check` was told.
+        credentials: To sign the result with.
 
     For the others, and for what is raised, see `animate`.
     """
     messages = Messages(progress, log)
+    if credentials:
+        credentials.check(job.out, settings.codec)
     inputs = open_inputs(job, settings, messages, gpu=gpu, max_pixels=max_pixels)
     loaded = load()
     predictor = Predictor.of(loaded, messages.warn)
     predictor.batch_size = min(predictor.batch_size, inputs.largest_batch)
+    if settings.mode == "avd":
+        check_disentangles(loaded.config)
     log(loaded.describe())
     started = time.monotonic()
     renderer = open_renderer(
@@ -176,8 +180,9 @@ def run_job(
     sequence = read_motion(inputs.driving, job, settings, loaded, predictor, renderer, messages)
     if job.save_motion:
         save_motion(job.save_motion, sequence, overwrite)
-    motion = retarget(sequence, renderer, settings, messages.warn)
-    written = render(inputs, motion, renderer, predictor, job.out, settings, messages, overwrite)
+    motion = retarget(sequence, renderer, predictor, settings, messages.warn)
+    sign = credentials.signs(_made(job, loaded)) if credentials else None
+    written = render(inputs, motion, renderer, predictor, job.out, settings, messages, overwrite, sign)
     seconds = time.monotonic() - started
     return Result(
         out=str(job.out),
@@ -199,91 +204,10 @@ def run_job(
     )
 
 
-class Messages:
-    """Passes on progress and remarks, and keeps the warnings for the result."""
-
-    def __init__(self, progress: Progress, log: Log) -> None:
-        self.progress, self.log = progress, log
-        self.warnings: list[str] = []
-
-    def warn(self, line: str) -> None:
-        self.warnings.append(line)
-        self.log(f"warning: {line}")
-
-    def stage(self, name: str) -> Callable[[int, int], None]:
-        """The progress of one of `STAGES`."""
-        return lambda done, total: self.progress(done, total, name)
-
-
-# Step 1: open the inputs
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an animation is made of.
-
-    Attributes:
-        source: A picture, uint8 RGB (H, W, 3), or a video.
-        squares: Of the source's subjects; a video has one.
-        driving: A driving video, or the path of a motion file.
-        sound: For the result; None where it has none.
-        largest_batch: The number of frames that fit into memory at once, before the network sees them.
-    """
-
-    source: np.ndarray | Footage
-    squares: list[Square]
-    driving: DrivingVideo | Path
-    sound: Sound | None
-    largest_batch: int
-
-
-def open_inputs(job: Job, settings: Settings, messages: Messages, *, gpu: bool, max_pixels: int) -> Inputs:
-    """Open the source and the driving video, and find the subjects in them.
-
-    Raises InputError where one is missing or damaged, or a frame or square lies outside of it.
-    """
-    source: Footage | np.ndarray
-    if is_moving(job.source):
-        source = open_footage(job.source, max_pixels=max_pixels)
-    else:
-        source = read_image(job.source, messages.warn, max_pixels=max_pixels)
-    footage = open_footage(job.driving, gpu=gpu, max_pixels=max_pixels) if job.driving else None
-    videos = [video for video in (source, footage) if isinstance(video, Footage)]
-    if isinstance(footage, VideoReader) and footage.decoder_note:
-        messages.log(footage.decoder_note)
-    for video in videos:
-        if video.note:
-            messages.log(f"{video.path}: {video.note}")
-    largest_batch = max(_PIXELS_AT_ONCE // max((video.width * video.height for video in videos), default=1), 1)
-    if footage is None:
-        assert job.motion  # `job.check` saw that one of the two is given
-        return Inputs(source, frame_subjects(source, settings, messages), job.motion, None, largest_batch)
-    numbers = footage.frames_between(settings.start, settings.end)
-    _check_reference(settings.reference_frame, numbers)
-    squares = frame_subjects(source, settings, messages)
-    crop = parse_crop(settings.driving_crop, "--driving-crop")
-    looking = messages.stage("looking for faces")
-    framing = frame_driving(footage, numbers, crop, settings.track, messages.warn, looking)
-    sound = None
-    if settings.audio and footage.has_audio:
-        sound = Sound(footage.path, footage.times[numbers.start], max_pixels)
-    return Inputs(source, squares, DrivingVideo(footage, numbers, framing), sound, largest_batch)
-
-
-def frame_subjects(source: Footage | np.ndarray, settings: Settings, messages: Messages) -> list[Square]:
-    """The squares of the source's subjects; a video has one for all of its frames."""
-    crop = parse_crop(settings.crop)
-    if isinstance(source, np.ndarray):
-        return frame_source(source, crop, parse_face(settings.face), messages.warn)
-    framing = messages.stage("framing the source")
-    square = frame_driving(source, range(source.frame_count), crop, False, messages.warn, framing).square
-    assert square is not None  # it follows nothing
-    return [square]
-
-
-def _check_reference(reference: str, numbers: range) -> None:
-    if reference.isdecimal() and int(reference) not in numbers:
-        raise InputError(f"--reference-frame {reference}: the frames are {numbers.start} to {numbers.stop - 1}")
+def _made(job: Job, loaded: LoadedNetwork) -> Made:
+    files = {"source": job.source, "driving": job.driving, "motion": job.motion}
+    inputs = {word: path for word, path in files.items() if path is not None}
+    return Made(inputs, published_name(loaded.name), loaded.sha256)
 
 
 # Step 2: read the motion
@@ -305,7 +229,7 @@ def read_motion(
     """
     if isinstance(driving, Path):
         sequence = load_motion(driving, loaded.sha256, loaded.config)
-        _check_reference(settings.reference_frame, range(len(sequence)))
+        check_reference(settings.reference_frame, range(len(sequence)))
     else:
         with_background = settings.mode == "absolute" or job.save_motion is not None
         background_of = renderer if with_background else None
@@ -331,7 +255,9 @@ def _spans(numbers: list[int]) -> str:
 # Step 3: retarget it
 
 
-def retarget(sequence: MotionSequence, renderer: SourceRenderer, settings: Settings, warn: Log) -> RetargetedMotion:
+def retarget(
+    sequence: MotionSequence, renderer: SourceRenderer, predictor: Predictor, settings: Settings, warn: Log
+) -> RetargetedMotion:
     """Smooth the driver's motion, and choose the reference frame, to which the source's own pose corresponds.
 
     Raises InputError where mode absolute needs the background's motion and it is not known for this source.
@@ -342,6 +268,8 @@ def retarget(sequence: MotionSequence, renderer: SourceRenderer, settings: Setti
     if settings.mode == "absolute":
         background = None if renderer.predicts is None else sequence.background_for(renderer.predicts)
         return RetargetedMotion(AbsoluteTransfer(driving), background, *timing)
+    if settings.mode == "avd":
+        return RetargetedMotion(DisentangledTransfer(driving, predictor.disentangle), None, *timing)
     given, start = settings.reference_frame, sequence.start
     wanted: int | Literal["best"] = "best" if given == "best" else 0 if given == "first" else int(given) - start
     number, distance = choose_reference(renderer.rest, driving, wanted)
@@ -376,8 +304,9 @@ def render(
     settings: Settings,
     messages: Messages,
     overwrite: bool,
+    sign: Sign | None = None,
 ) -> Written:
-    """Drive the source and write the result. Raises MTAnimateError where it cannot be written."""
+    """Drive the source, write the result, and let `sign` sign it. Raises MTAnimateError where it cannot be written."""
     height, width, size = renderer.height, renderer.width, predictor.batch_size
     # Closing `results` must end the threads behind it, so nothing else here holds the batches.
     if settings.compare:
@@ -402,6 +331,7 @@ def render(
         codec=settings.codec,
         crf=settings.crf,
         overwrite=overwrite,
+        sign=sign,
         **(MARK if settings.mark else {}),
     )
     written, animating = 0, messages.stage("animating")

@@ -16,6 +16,7 @@ from mtanimate.animation.animate import run_job
 from mtanimate.animation.results import codec_for
 from mtanimate.animation.settings import Job, Settings
 from mtanimate.checkpoints.registry import file_given
+from mtanimate.credentials import Credentials
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import JsonLines, taken
@@ -217,6 +218,7 @@ def run_jobs(
     batch_size: int | None = None,
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,
+    credentials: tuple[str | Path, str | Path] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
@@ -227,8 +229,8 @@ def run_jobs(
     that hangs: without a new frame for `LONGEST_SILENCE` it counts as failed.
 
     A row is finished when its `out` is there and `FILE.report.jsonl`, which gets lines for each, says that this very
-    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code, max_pixels: as
-    `animate` has them.
+    row made it. settings: the fields of `Settings`, for rows that do not say otherwise. allow_code, max_pixels,
+    credentials: as `animate` has them.
     workers: rows at a time; None: two on a GPU, one on a CPU, which is busy with one. progress counts rows. Raises
     InputError for a wrong file, MTAnimateError where another run performs the same one.
     """
@@ -240,6 +242,10 @@ def run_jobs(
         finished = [row for row in rows if job_report.finished(row)]
         left = [row for row in rows if row not in finished]
         _check_inputs(path, left, rows)
+        signing = Credentials.read(*credentials) if credentials else None
+        if signing:
+            for row in left:
+                signing.check(row.job.out, row.settings.codec)
         options = (checkpoint, device, precision, backend, log, batch_size, allow_code)
         loaded = load_network(*options) if left else None
         done = failed = 0
@@ -261,7 +267,7 @@ def run_jobs(
                     replace = overwrite or (job_report.made(row) and row.job.save_motion is not None)
                     row.job.check(row.settings, replace, file_given(checkpoint))
                     job_report.write(row, {"status": "begun", "new": not taken(row.job.out)})
-                    given: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels}
+                    given: dict[str, Any] = {"overwrite": replace, "max_pixels": max_pixels, "credentials": signing}
                     given["gpu"] = loaded.device.type == "cuda"
                     result = run_job(row.job, row.settings, lambda: loaded, piece.progress, _nothing, **given)
             except Stopped:

@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtanimate.animation.retargeting import AbsoluteTransfer, AtRest, MotionTransfer, RelativeTransfer
+from mtanimate.animation.retargeting import (
+    AbsoluteTransfer,
+    AtRest,
+    DisentangledTransfer,
+    MotionTransfer,
+    RelativeTransfer,
+)
 from mtanimate.animation.settings import Mode
 from mtanimate.animation.source import SourceRenderer
 from mtanimate.faces.detection import square_frames
@@ -285,6 +291,8 @@ class Follower:
     def _transfer_of(self, motion: Motion, reference: Motion) -> MotionTransfer:
         if self.mode == "absolute":
             return AbsoluteTransfer(motion)
+        if self.mode == "avd":
+            return DisentangledTransfer(motion, self.predictor.disentangle)
         return RelativeTransfer(motion, reference, self.adapt_scale, self.strength)
 
 

@@ -13,7 +13,8 @@ from mtanimate.animation.live import LiveReport, LiveSink, LiveVideo, run_live
 from mtanimate.animation.results import MARK, STANDARD_OUTPUT, check_result, codec_for, open_result
 from mtanimate.animation.settings import Settings
 from mtanimate.animation.source import describe_size, largest_side, open_renderer, result_side
-from mtanimate.checkpoints.registry import file_given
+from mtanimate.checkpoints.registry import file_given, published_name
+from mtanimate.credentials import Credentials, Made, Sign
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Square, resize_frames
@@ -21,6 +22,7 @@ from mtanimate.faces.framing import frame_source, parse_crop, parse_face
 from mtanimate.inference.enlargement import SourcePixels
 from mtanimate.inference.loading import load_network
 from mtanimate.inference.predictor import Predictor
+from mtanimate.models.animator import check_disentangles
 from mtanimate.outputs import check_not_input, claim
 from mtanimate.reading import MAX_PIXELS
 from mtanimate.video import read_image
@@ -44,6 +46,7 @@ def animate_stream(
     batch_size: int | None = None,
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,
+    credentials: tuple[str | Path, str | Path] | None = None,
     overwrite: bool = False,
     log: Callable[[str], None] = lambda line: None,
     **settings: Any,
@@ -78,10 +81,15 @@ def animate_stream(
             raise InputError(
                 f"--batch-size {batch_size} is for a driving video from a file: a stream plays as it comes"
             )
+        signing = Credentials.read(*credentials) if credentials else None
+        if signing:
+            signing.check(out, chosen.codec)
         picture = read_image(source, log, max_pixels=max_pixels)
         squares = frame_source(picture, parse_crop(chosen.crop), parse_face(chosen.face), log)
         check_stream(driving)
         loaded = load_network(checkpoint, device, precision, backend, log, allow_code=allow_code)
+        if chosen.mode == "avd":
+            check_disentangles(loaded.config)
         predictor = Predictor.of(loaded, lambda line: log(f"warning: {line}"))
         locked = chosen.background == "lock"
         largest = largest_side(chosen.resolution, predictor)
@@ -91,7 +99,9 @@ def animate_stream(
         log(loaded.describe())
         log(describe_size(renderer, squares[0]))
         stream = stack.enter_context(DrivingStream(driving, max_pixels))
-        sink = _open_sink(out, chosen, stream, renderer.width, renderer.height, overwrite)
+        made = Made({"source": source}, published_name(loaded.name), loaded.sha256)
+        sign = signing.signs(made) if signing else None
+        sink = _open_sink(out, chosen, stream, renderer.width, renderer.height, overwrite, sign)
         return run_live(
             predictor,
             renderer,
@@ -140,12 +150,18 @@ def _check(settings: Settings, out: Path, overwrite: bool) -> None:
 
 
 def _open_sink(
-    out: Path, settings: Settings, stream: DrivingStream, width: int, height: int, overwrite: bool
+    out: Path,
+    settings: Settings,
+    stream: DrivingStream,
+    width: int,
+    height: int,
+    overwrite: bool,
+    sign: Sign | None,
 ) -> LiveSink:
     if out == WINDOW:
         return Window()
     options: dict[str, Any] = {"fps": stream.fps, "width": width, "height": height, "codec": settings.codec}
-    options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": overwrite}
+    options |= {"times": None, "sound": None, "crf": settings.crf, "overwrite": overwrite, "sign": sign}
     writer = open_result(out, frames=2, **options, **(MARK if settings.mark else {}))
     return LiveVideo(writer, stream.fps, live=stream.live)
 

@@ -1,5 +1,6 @@
 """Where a result goes: a video, a folder of PNG, a single picture, or standard output."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -73,7 +74,10 @@ def open_result(
     if frames > 1:
         raise InputError(f"{out} is one picture, and there are {frames} frames: end it with / for a folder, or .mp4")
     return Picture(
-        out, {name: value for name, value in (("Title", title), ("Comment", comment)) if value}, options["overwrite"]
+        out,
+        {name: value for name, value in (("Title", title), ("Comment", comment)) if value},
+        options["overwrite"],
+        options.get("sign"),
     )
 
 
@@ -96,12 +100,17 @@ def _is_picture(out: Path) -> bool:
 
 
 class Picture:
-    """Takes one frame, and writes it at the end unless there was an error. text: by PNG's keywords."""
+    """Takes one frame, and writes it at the end unless there was an error.
+
+    text: by PNG's keywords. sign: as `write_image` takes it.
+    """
 
     audio = False
 
-    def __init__(self, path: Path, text: dict[str, str], overwrite: bool) -> None:
-        self.path, self._text, self._overwrite = path, text, overwrite
+    def __init__(
+        self, path: Path, text: dict[str, str], overwrite: bool, sign: Callable[[Path], None] | None = None
+    ) -> None:
+        self.path, self._text, self._overwrite, self._sign = path, text, overwrite, sign
         self._frame: np.ndarray | None = None
 
     def write(self, frames: np.ndarray) -> None:
@@ -115,4 +124,4 @@ class Picture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._frame is not None:
-            write_image(self.path, self._frame, self._text, self._overwrite)
+            write_image(self.path, self._frame, self._text, self._overwrite, self._sign)

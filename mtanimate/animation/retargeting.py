@@ -6,6 +6,7 @@ shape, and features move in proportion to the source's own mouth and eyes.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, Protocol
@@ -273,6 +274,22 @@ class AbsoluteTransfer:
 
     def onto(self, source: Motion, first: Motion, frames: slice = slice(None)) -> Motion:
         return self.driving[frames]
+
+
+@dataclass(frozen=True)
+class DisentangledTransfer:
+    """The source takes over the driver's pose, and keeps its own shape.
+
+    Attributes:
+        driving: Batch T.
+        disentangle: From the source's motion and the driver's, as `Predictor.disentangle`.
+    """
+
+    driving: Motion
+    disentangle: Callable[[Motion, Motion], Motion]
+
+    def onto(self, source: Motion, first: Motion, frames: slice = slice(None)) -> Motion:
+        return self.disentangle(source, self.driving[frames])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mtanimate.errors import InputError
 from mtanimate.faces.framing import parse_crop, parse_face, parse_resolution
 from mtanimate.outputs import check_not_input, place
 
-Mode = Literal["relative", "absolute"]
+Mode = Literal["relative", "absolute", "avd"]
 
 _STRONGEST = 100.0  # times the movement; far beyond it, sums are not finite
 _SMOOTHEST = 3600.0  # seconds
@@ -24,7 +24,8 @@ class Settings:
 
     Attributes:
         mode: `relative` adds the driver's movement since the reference frame to the source's own pose; `absolute` takes
-            over the driver's pose.
+            over the driver's pose; `avd` takes over the driver's pose and keeps the source's shape, by a network that
+            tells the two apart (TPSMM's animation via disentanglement).
         reference_frame: `best` (the pose nearest to the source's), `first`, or a frame's number from 0 on.
         adapt_scale: Scale the movement by the sizes of the subjects.
         strength: Of the movement; 1 is as it is.
@@ -73,7 +74,7 @@ class Settings:
 
     def check(self) -> None:
         """Raises InputError for values that are wrong, or contradict each other."""
-        for name, allowed in (("mode", ("relative", "absolute")), ("background", ("move", "lock"))):
+        for name, allowed in (("mode", ("relative", "absolute", "avd")), ("background", ("move", "lock"))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"--{name} {getattr(self, name)}: not one of {', '.join(allowed)}")
         if self.reference_frame not in ("best", "first") and not re.fullmatch("[0-9]{1,9}", self.reference_frame):
@@ -82,8 +83,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= most:
                 raise InputError(f"--{name} {value:g}: it must be at least 0 and at most {most:g}")
-        if self.mode == "absolute" and self.strength != 1:
-            raise InputError("--strength scales movement, and --mode absolute copies poses: give one of them")
+        if self.mode != "relative" and self.strength != 1:
+            raise InputError(f"--strength scales movement, and --mode {self.mode} copies poses: give one of them")
         if self.compare and self.paste_back:
             raise InputError("--compare shows squares side by side, --paste-back whole pictures: give one of them")
         if self.track and self.driving_crop != "auto":

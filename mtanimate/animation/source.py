@@ -111,7 +111,7 @@ class StillRenderer:
         pastes = [Paste(width, height, square, earlier=squares[:index]) for index, square in enumerate(squares)]
         self.pastes = pastes if paste else []
         self.rest = _checked(self.sources[0].motion.to("cpu"))
-        self.predicts = self.sources[0].pictures if predictor.network.config.background else None
+        self.predicts = self.sources[0].pictures if predictor.network.config.moves_background else None
         self.length: int | None = None
 
     def drive(self, frames: slice, transfer: MotionTransfer, background: Tensor | None) -> Driven:
@@ -138,7 +138,7 @@ class StillRenderer:
         return squares_of(self.square, driven.pictures, self.side)
 
     def backgrounds(self, driving: Tensor) -> Tensor | None:
-        return self.predictor.predict_background(self.sources[0], driving)
+        return None if self.predicts is None else self.predictor.predict_background(self.sources[0], driving)
 
 
 class VideoRenderer:

@@ -11,14 +11,17 @@ from mtanimate.config import (
     HRNetConfig,
     ModelConfig,
     MotionTransformerConfig,
+    SplineEstimatorConfig,
     from_mapping,
     to_mapping,
 )
+from mtanimate.config.model import SPLINE_POINTS
 from mtanimate.errors import InputError
 from mtanimate.reading import MOST_YAML, read_text, read_yaml
 
 _MISSING = object()
 _HOURGLASS = ("block_expansion", "max_features", "num_blocks")
+SPLINE_BLOCKS = 2  # residual blocks at each size of TPSMM's generator
 _STAGE = ("NUM_MODULES", "NUM_BLOCKS", "NUM_CHANNELS")
 # Both tools build and save a discriminator beside the network; their losses do not use it, or weigh it by 0.
 _DISCRIMINATOR = {"scales": [1], "block_expansion": 32, "max_features": 512, "num_blocks": 4, "sn": True}
@@ -56,18 +59,20 @@ def read_configuration(path: Path, layout: str) -> ModelConfig:
 
     Args:
         path: of the YAML file.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
 
     Raises:
         InputError: the file cannot be read, lacks a setting, or asks for something that is not supported.
     """
     settings = _Settings(path)
     settings.refuse("model_params.common_params.num_channels", 3, "pictures here have three channels")
+    read = {"fomm": _fomm, "tpsmm": _tpsmm}.get(layout, _release)
     try:
-        values = _fomm(settings) if layout == "fomm" else _release(settings)
+        values = read(settings)
     except (IndexError, KeyError, TypeError, ValueError) as error:  # e.g. a number instead of a list
         raise InputError(f"'{path}' is not such a configuration ({type(error).__name__}: {error})") from error
-    values |= {"num_keypoints": settings("model_params.common_params.num_kp"), **_generator(settings, layout)}
+    if layout != "tpsmm":
+        values |= {"num_keypoints": settings("model_params.common_params.num_kp"), **_generator(settings, layout)}
     return from_mapping(ModelConfig, values, f"'{path}': model")
 
 
@@ -124,6 +129,36 @@ def _release(settings: _Settings) -> dict[str, Any]:
     }
 
 
+def _tpsmm(settings: _Settings) -> dict[str, Any]:
+    common, generator = "model_params.common_params", "model_params.generator_params"
+    masks, codes = "model_params.dense_motion_params", "model_params.avd_network_params"
+    multi = settings(f"{common}.multi_mask", True)
+    return {
+        # The authors' own files give no size: their checkpoints are for 256, or for 384 (TED), which then has to be
+        # said by the checkpoint's published name.
+        "resolution": max((settings("dataset_params.frame_shape", None) or [256, 256, 3])[:2]),
+        "num_keypoints": SPLINE_POINTS * settings(f"{common}.num_tps"),
+        "estimator": {
+            "name": "tpsmm",
+            "identity_width": settings(f"{codes}.id_bottle_size", 0),
+            "pose_width": settings(f"{codes}.pose_bottle_size", 0),
+        },
+        "generator": {
+            name: settings(f"{generator}.{name}") for name in ("block_expansion", "max_features", "num_down_blocks")
+        }
+        | {"num_bottleneck_blocks": SPLINE_BLOCKS, "inpainting": True},
+        "dense_motion": {name: settings(f"{masks}.{name}") for name in _HOURGLASS}
+        | {
+            "scale_factor": settings(f"{masks}.scale_factor", 0.25),
+            "keypoint_variance": settings(f"{masks}.kp_variance", 0.01),
+            "multi_occlusion": multi,
+            "exact_sampling": True,
+            "black_outside": True,
+        },
+        "background": {"resnet": True, "block_expansion": 64} if settings(f"{common}.bg", False) else None,
+    }
+
+
 def _generator(settings: _Settings, layout: str) -> dict[str, Any]:
     prefix = "model_params.generator_params"
     masks = f"{prefix}.dense_motion_params"
@@ -145,9 +180,9 @@ def write_configuration(config: ModelConfig, layout: str) -> str:
 
     Args:
         config: of the network.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
     """
-    values = _fomm_values(config) if layout == "fomm" else _release_values(config)
+    values = {"fomm": _fomm_values, "release": _release_values, "tpsmm": _tpsmm_values}[layout](config)
     return yaml.safe_dump(values, sort_keys=False)
 
 
@@ -205,6 +240,28 @@ def _release_values(config: ModelConfig) -> dict[str, Any]:
         "EXTRA": {"FINAL_CONV_KERNEL": 1, **_stages(estimator.backbone)},
     }
     return values
+
+
+def _tpsmm_values(config: ModelConfig) -> dict[str, Any]:
+    estimator, generator, masks = config.estimator, config.generator, config.dense_motion
+    assert isinstance(estimator, SplineEstimatorConfig)
+    sizes = to_mapping(generator)
+    values: dict[str, Any] = {
+        "common_params": {
+            "num_tps": config.num_keypoints // SPLINE_POINTS,
+            "num_channels": 3,
+            "bg": config.background is not None,
+            "multi_mask": masks.multi_occlusion,
+        },
+        "generator_params": {name: sizes[name] for name in ("block_expansion", "max_features", "num_down_blocks")},
+        "dense_motion_params": {name: getattr(masks, name) for name in _HOURGLASS}
+        | {"scale_factor": masks.scale_factor, "kp_variance": masks.keypoint_variance},
+    }
+    if estimator.identity_width:
+        widths = {"id_bottle_size": estimator.identity_width, "pose_bottle_size": estimator.pose_width}
+        values["avd_network_params"] = widths
+    side = config.resolution
+    return {"dataset_params": {"frame_shape": [side, side, 3]}, "model_params": values}
 
 
 def _stages(backbone: HRNetConfig) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from mtanimate.checkpoints.configuration import read_configuration, write_configuration
 from mtanimate.checkpoints.file import KEPT, mismatches, not_finite, read_checkpoint, read_tensors, write_checkpoint
+from mtanimate.checkpoints.fitting import unfit
 from mtanimate.checkpoints.layouts import PARTS, POSITION, SIGNATURES, computed, from_layout, infer, to_layout
 from mtanimate.checkpoints.pickles import read_pickle
 from mtanimate.checkpoints.registry import Entry, check_name, entries, named_file, resolve
 from mtanimate.config import (
     Config,
-    HeatmapEstimatorConfig,
-    HRNetConfig,
     ModelConfig,
+    SplineEstimatorConfig,
     differences,
     load_preset,
     within_limits,
@@ -36,10 +36,10 @@ from mtanimate.outputs import check_not_input, claim
 UNSEEN = {
     "fomm": "the temperature and padding of its keypoint detector, the variance of its keypoints, its resolution",
     "release": "the number of attention heads, whether its generator has skips",
+    "tpsmm": "its resolution, the variance of its keypoints",
 }
 # Top-level entries of checkpoints that look alike.
-OTHERS = {"inpainting_network": "TPSMM's", "region_predictor": "MRAA's"}
-_STEM = ("stem_width", "layer1_width", "layer1_blocks")  # not in the release's configuration
+OTHERS = {"inpainting_network": "TPSMM's, without its keypoint detector", "region_predictor": "MRAA's"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ImportedCheckpoint:
     Attributes:
         name: under which it can be used from now on.
         file: that was written.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
         config: of the network.
         parameters: their number.
         left_out: entries that only training needs.
@@ -74,7 +74,8 @@ def import_checkpoint(
 
     Args:
         path: of the file.
-        name: of the new checkpoint; None: the file's own name.
+        name: of the new checkpoint; None: the published one's, where the file has a published name of its layout, else
+            the file's own name.
         config: for what shapes do not reveal: the configuration file of its training, or the name of the published
             checkpoint that it is. Not needed where `name` is a published one's.
         overwrite: whether a checkpoint of this name may be replaced.
@@ -85,10 +86,14 @@ def import_checkpoint(
         MTAnimateError: it cannot be written, or another run is writing it.
     """
     path = path.expanduser()
-    name = _name_for(path, name)
+    if name is not None:
+        check_name(name)
+    content = read_pickle(path)
+    layout, weights = _recognised(path, content)
+    name = name or _name_for(path, layout)
     with claim(named_file(name)):
         _check_free(path, name, overwrite)
-        return _import(path, name, config, overwrite)
+        return _import(path, name, config, overwrite, content, layout, weights)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class ExportedCheckpoint:
     Attributes:
         file: of the weights.
         configuration: the YAML file without which the other tool cannot read the weights.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
     """
 
     file: Path
@@ -115,7 +120,7 @@ def export_checkpoint(
 
     Args:
         checkpoint: a name or a file.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
         out: of the weights; None: `NAME.pth.tar` in the current folder. The configuration is `NAME.yaml`.
         overwrite: whether existing files may be replaced.
 
@@ -135,27 +140,20 @@ def export_checkpoint(
     return ExportedCheckpoint(out, settings, layout)
 
 
-def unfit(model: ModelConfig, layout: str) -> str:
-    """Why a layout cannot hold a network; "" where it can.
-
-    Args:
-        model: the network's configuration.
-        layout: `fomm` or `release`.
-    """
-    reason = _unfit_parts(model, layout)
-    if not reason and model.dense_motion.exact_sampling:
-        return "it samples exactly (model.dense_motion.exact_sampling), other tools half a pixel off"
-    return reason
-
-
-def _import(path: Path, name: str, config: str | None, overwrite: bool) -> ImportedCheckpoint:
-    content = read_pickle(path)
-    layout, weights = _recognised(path, content)
+def _import(
+    path: Path,
+    name: str,
+    config: str | None,
+    overwrite: bool,
+    content: dict[str, Any],
+    layout: str,
+    weights: dict[str, Tensor],
+) -> ImportedCheckpoint:
     left_out = [key for key in content if key not in (*PARTS, "epoch")]
     for key in left_out:
         del content[key]  # an optimiser's moments are twice the weights
     published = {entry.name: entry for entry in entries().values() if entry.layout == layout}
-    by_file = next((entry for entry in published.values() if entry.published == path.name), None)
+    by_file = _published_as(path, layout)
     entry = published.get(name, by_file) if config is None else published.get(config)
     if name in entries() and entry != entries()[name]:
         raise InputError(
@@ -179,13 +177,20 @@ def _import(path: Path, name: str, config: str | None, overwrite: bool) -> Impor
     return ImportedCheckpoint(name, target, layout, model, parameters, left_out, remarks, about)
 
 
-def _name_for(path: Path, name: str | None) -> str:
-    """The given name, or the file's without its extensions. Raises InputError for one that no checkpoint can have."""
-    if name is None:
-        stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin))+$", "", path.name, flags=re.IGNORECASE)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
-        if not name:
-            raise InputError(f"'{path.name}' makes no name for a checkpoint: give one with --name")
+def _published_as(path: Path, layout: str) -> Entry | None:
+    """The published checkpoint of this layout whose file has this name. Different tools' files have the same names."""
+    return next((one for one in entries().values() if (one.layout, one.published) == (layout, path.name)), None)
+
+
+def _name_for(path: Path, layout: str) -> str:
+    """The published name, or the file's without its extensions. Raises InputError where that can be no name."""
+    entry = _published_as(path, layout)
+    if entry is not None:
+        return entry.name
+    stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin))+$", "", path.name, flags=re.IGNORECASE)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")
+    if not name:
+        raise InputError(f"'{path.name}' makes no name for a checkpoint: give one with --name")
     return check_name(name)
 
 
@@ -210,14 +215,15 @@ def _recognised(path: Path, content: dict[str, Any]) -> tuple[str, dict[str, Ten
         for name, tensor in content[part].items()
         if isinstance(tensor, Tensor)
     }
-    for layout, entry in SIGNATURES.items():
-        if entry in weights and "generator.first.conv.weight" in weights:
+    for layout, signature in SIGNATURES.items():
+        if all(entry in weights for entry in signature):
             return layout, weights
     seen = ", ".join(map(str, list(content)[:12])) + ", ..." * (len(content) > 12)
     whose = next((f" (it looks like {tool})" for key, tool in OTHERS.items() if key in content), "")
     raise InputError(
         f"'{path}' is of an unknown network{whose}: it has {seen or 'nothing'}; known are FOMM's checkpoints and those "
-        "of the Motion Transformer's authors, which have 'generator' and 'kp_detector'"
+        "of the Motion Transformer's authors, which have 'generator' and 'kp_detector', and TPSMM's, which have "
+        "'inpainting_network', 'dense_motion_network' and 'kp_detector'"
     )
 
 
@@ -254,9 +260,13 @@ def _differing(told: ModelConfig, found: ModelConfig, of_the_tool: bool) -> str:
     """Settings that the shapes contradict.
 
     of_the_tool: one configuration stands for all checkpoints that a tool published, whose kinds of matrices differ. A
-    background predictor may have been left out of the file.
+    background predictor may have been left out of the file, and so may TPSMM's network for shape and pose; where that
+    is there, its shapes say what it is.
     """
     told = replace(told, background=found.background)
+    if isinstance(told.estimator, SplineEstimatorConfig) and isinstance(found.estimator, SplineEstimatorConfig):
+        widths = {name: getattr(found.estimator, name) for name in ("width", "identity_width", "pose_width")}
+        told = replace(told, estimator=replace(told.estimator, **widths))
     if of_the_tool and told.estimator.name in ("fomm", "monkey-net"):
         told = replace(told, estimator=found.estimator)
     changes = differences(Config(told), Config(found))
@@ -353,26 +363,6 @@ def _export(checkpoint: str, file: Path, layout: str, out: Path, settings: Path,
     finally:
         if alone:
             settings.unlink()
-
-
-def _unfit_parts(model: ModelConfig, layout: str) -> str:
-    estimator = model.estimator
-    if isinstance(estimator, HeatmapEstimatorConfig):
-        if layout != "fomm" or estimator.name == "mraa":
-            return f"its estimator is {estimator.name}"
-        if model.generator.skips:
-            return "its generator has skips, FOMM's has none (train with --preset fomm)"
-        return "it has a background predictor, FOMM has none" if model.background is not None else ""
-    if layout != "release":
-        return "its estimator is a Motion Transformer"
-    if estimator.variant != "release":
-        return "it is the variant `paper`; the release's tool knows its own alone (train with --preset vox-release)"
-    if (estimator.attention, estimator.position, estimator.scale_factor) != ("unified", "every_layer", 1.0):
-        return "the release has unified attention, the position before every layer, and pictures of full size alone"
-    if not estimator.backbone.widths:
-        return "its backbone is a stem alone, the release's is an HRNet"
-    stem = replace(HRNetConfig(), **{name: getattr(estimator.backbone, name) for name in _STEM})
-    return "" if stem == HRNetConfig() else "its backbone's stem and first layer have not the release's fixed widths"
 
 
 def _parts(theirs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -20,15 +20,21 @@ from mtanimate.config import (
     HRNetConfig,
     ModelConfig,
     MotionTransformerConfig,
+    SplineEstimatorConfig,
 )
+from mtanimate.config.model import SPLINE_POINTS
 from mtanimate.errors import InputError
 from mtanimate.geometry import antialias_kernel
 from mtanimate.models.motion_transformer import sine_position
 
 # Parts of a checkpoint that hold the network; all else belongs to training.
-PARTS = ("generator", "kp_detector", "bg_predictor")
-# An entry that only this layout has.
-SIGNATURES = {"release": "kp_detector.transformer.keypoint_token", "fomm": "kp_detector.kp.weight"}
+PARTS = ("generator", "inpainting_network", "dense_motion_network", "kp_detector", "bg_predictor", "avd_network")
+# Entries that only this layout has together.
+SIGNATURES = {
+    "release": ("kp_detector.transformer.keypoint_token", "generator.first.conv.weight"),
+    "fomm": ("kp_detector.kp.weight", "generator.first.conv.weight"),
+    "tpsmm": ("kp_detector.fg_encoder.conv1.weight", "inpainting_network.first.conv.weight"),
+}
 _GENERATOR = [(r"^dense_motion\.", "generator.dense_motion_network.")]
 # (our names, theirs), applied in order; names inside of blocks, heads and backbone are the same.
 RENAMES = {
@@ -54,7 +60,25 @@ RENAMES = {
         (r"^background_predictor\.", "bg_predictor."),
         *_GENERATOR,
     ],
+    "tpsmm": [
+        (r"^motion_estimator\.resnet\.", "kp_detector.fg_encoder."),
+        (r"^motion_estimator\.disentanglement\.identity\.", "avd_network.id_encoder."),
+        (r"^motion_estimator\.disentanglement\.pose\.", "avd_network.pose_encoder."),
+        (r"^motion_estimator\.disentanglement\.", "avd_network."),
+        (r"^background_predictor\.resnet\.", "bg_predictor.bg_encoder."),
+        (r"^generator\.residual_blocks\.", "inpainting_network.resblock."),
+        (r"^generator\.", "inpainting_network."),
+        (r"^dense_motion\.mask\.", "dense_motion_network.maps."),
+        (r"^dense_motion\.occlusion\.maps\.", "dense_motion_network.occlusion."),
+        (r"^dense_motion\.occlusion\.up\.", "dense_motion_network.up."),
+        (r"^dense_motion\.occlusion\.(weight|bias)$", r"dense_motion_network.occlusion.0.\1"),
+        (r"^dense_motion\.", "dense_motion_network."),
+    ],
 }
+# What these names begin with: of the dense motion network, and of the generator.
+_MASKS = {"fomm": "generator.dense_motion_network.", "tpsmm": "dense_motion_network."}
+_MASKS["release"] = _MASKS["fomm"]
+_PAINTER = {"fomm": "generator.", "release": "generator.", "tpsmm": "inpainting_network."}
 POSITION = "kp_detector.transformer.pos_embedding"
 _THIRDS = ("query", "key", "value")
 Weights = dict[str, Tensor]  # by `part.name`
@@ -72,7 +96,7 @@ def to_layout(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
     Args:
         state: our state dict.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
 
     Returns:
         Weights by `part.name`.
@@ -95,7 +119,7 @@ def from_layout(theirs: dict[str, Tensor], names: Iterable[str], layout: str) ->
     Args:
         theirs: weights by `part.name`, which must have all that are asked for.
         names: ours.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
 
     Returns:
         Our state dict.
@@ -115,12 +139,12 @@ def computed(config: ModelConfig, layout: str) -> dict[str, Tensor]:
 
     Args:
         config: of the network.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
 
     Returns:
         Tensors by `part.name`.
     """
-    kernels = {"generator.dense_motion_network.down.weight": config.dense_motion.scale_factor}
+    kernels = {f"{_MASKS[layout]}down.weight": config.dense_motion.scale_factor}
     estimator = config.estimator
     if isinstance(estimator, HeatmapEstimatorConfig):
         kernels["kp_detector.down.weight"] = estimator.scale_factor
@@ -156,24 +180,26 @@ def infer(weights: Weights, layout: str, told: ModelConfig) -> ModelConfig:
     """Infers a network's configuration from the shapes of its weights.
 
     Shapes do not reveal, for `fomm`: resolution, temperature, padding and the keypoints' variance; for `release`:
-    heads, skips and the variance.
+    heads, skips and the variance; for `tpsmm`: resolution and the variance.
 
     Args:
         weights: by `part.name`.
-        layout: `fomm` or `release`.
+        layout: `fomm`, `release` or `tpsmm`.
         told: the configuration that provides these settings.
 
     Raises:
         InputError: an entry is missing that reveals a setting.
     """
-    masks = shape(weights, "generator.dense_motion_network.mask.weight")[0]
     config = replace(
         told,
-        num_keypoints=masks - 1,
-        dense_motion=_dense_motion(weights, told.dense_motion),
-        generator=_generator(weights, told.generator),
+        dense_motion=_dense_motion(weights, _MASKS[layout], told.dense_motion),
+        generator=_generator(weights, _PAINTER[layout], told.generator),
         background=None,
     )
+    if layout == "tpsmm":
+        return _splines(weights, config)
+    masks = shape(weights, "generator.dense_motion_network.mask.weight")[0]
+    config = replace(config, num_keypoints=masks - 1)
     if layout == "fomm":
         assert isinstance(told.estimator, HeatmapEstimatorConfig)
         return replace(config, estimator=_keypoint_detector(weights, told.estimator))
@@ -227,26 +253,53 @@ def _hourglass(weights: Weights, prefix: str, told: int) -> dict[str, Any]:
     }
 
 
-def _dense_motion(weights: Weights, told: DenseMotionConfig) -> DenseMotionConfig:
-    prefix = "generator.dense_motion_network."
+def _dense_motion(weights: Weights, prefix: str, told: DenseMotionConfig) -> DenseMotionConfig:
+    several = _count(weights, f"{prefix}occlusion.")
     return replace(
         told,
         **_hourglass(weights, f"{prefix}hourglass.", told.max_features),
         scale_factor=_scale(weights, f"{prefix}down.weight"),
-        occlusion=f"{prefix}occlusion.weight" in weights,
+        occlusion=bool(several) or f"{prefix}occlusion.weight" in weights,
+        multi_occlusion=several > 1,
     )
 
 
-def _generator(weights: Weights, told: GeneratorConfig) -> GeneratorConfig:
-    levels = _count(weights, "generator.down_blocks.")
-    expansion = shape(weights, "generator.first.conv.weight")[0]
-    last = f"generator.down_blocks.{levels - 1}.conv.weight" if levels else "generator.first.conv.weight"
+def _generator(weights: Weights, prefix: str, told: GeneratorConfig) -> GeneratorConfig:
+    levels = _count(weights, f"{prefix}down_blocks.")
+    expansion = shape(weights, f"{prefix}first.conv.weight")[0]
+    last = f"{prefix}down_blocks.{levels - 1}.conv.weight" if levels else f"{prefix}first.conv.weight"
+    blocks = _count(weights, f"{prefix}bottleneck.r") or _count(weights, f"{prefix}resblock.") // max(levels, 1)
     return replace(
         told,
         block_expansion=expansion,
         max_features=_most(told.max_features, expansion, levels, shape(weights, last)[0]),
         num_down_blocks=levels,
-        num_bottleneck_blocks=_count(weights, "generator.bottleneck.r"),
+        num_bottleneck_blocks=blocks,
+    )
+
+
+def _splines(weights: Weights, config: ModelConfig) -> ModelConfig:
+    """TPSMM's parts that the other layouts do not have."""
+    numbers = shape(weights, "kp_detector.fg_encoder.fc.weight")[0]
+    splines = shape(weights, "dense_motion_network.maps.weight")[0] - 1
+    if numbers != 2 * SPLINE_POINTS * splines:
+        raise InputError(
+            f"kp_detector.fg_encoder.fc.weight gives {numbers} numbers, and dense_motion_network.maps.weight is of "
+            f"{splines} splines, which need {2 * SPLINE_POINTS * splines}: damaged, or an unknown variant"
+        )
+    identity = pose = 0
+    if any(name.startswith("avd_network.") for name in weights):
+        identity, pose = (shape(weights, f"avd_network.{code}_encoder.9.bias")[0] for code in ("id", "pose"))
+    background = None
+    if any(name.startswith("bg_predictor.") for name in weights):
+        width = shape(weights, "bg_predictor.bg_encoder.conv1.weight")[0]
+        background = BackgroundConfig(block_expansion=width, resnet=True)
+    width = shape(weights, "kp_detector.fg_encoder.conv1.weight")[0]
+    return replace(
+        config,
+        num_keypoints=SPLINE_POINTS * splines,
+        estimator=SplineEstimatorConfig(width=width, identity_width=identity, pose_width=pose),
+        background=background,
     )
 
 

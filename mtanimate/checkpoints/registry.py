@@ -116,6 +116,13 @@ def file_given(name_or_file: str) -> Path | None:
     return entry.file if entry is not None and entry.file is not None else imported().get(name_or_file)
 
 
+def published_name(name_or_file: str) -> str:
+    """The name of the published checkpoint that `--checkpoint` means; empty for all others, whose names are the
+    user's own."""
+    name = default_name() if name_or_file == "default" else name_or_file
+    return name if name in entries() else ""
+
+
 def resolve(name_or_file: str) -> Path:
     """Finds the file of a checkpoint.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from mtanimate.cli import animate, checkpoints, data, eval, figures, information, train
+from mtanimate.cli import animate, checkpoints, data, eval, figures, information, train, web
 from mtanimate.cli.options import Command
 from mtanimate.cli.terminal import Group
 from mtanimate.signals import let_signals_end
@@ -38,6 +38,7 @@ def options(
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "animate": (animate.command, animate.EXAMPLE),
+    "web": (web.command, web.EXAMPLE),
     "train": (train.command, train.EXAMPLE),
     "eval": (eval.command, eval.EXAMPLE),
     "export": (checkpoints.export_command, checkpoints.EXPORT_EXAMPLE),

@@ -19,8 +19,8 @@ from mtanimate.cli.options import (
     MAX_PIXELS,
     MOTION,
     QUIET,
+    AnimationMode,
     Backend,
-    Mode,
     Precision,
     checkpoint_option,
     crop_option,
@@ -101,10 +101,11 @@ def command(
     background: Background = typer.Option(
         Background.move, metavar="move|lock", help="lock: keep the source's background still.", rich_help_panel=FRAMING
     ),
-    mode: Mode = typer.Option(
-        Mode.relative,
+    mode: AnimationMode = typer.Option(
+        AnimationMode.relative,
         metavar="MODE",
-        help="relative: add the driver's movement to the source's pose. absolute: copy the driver's pose.",
+        help="relative: add the driver's movement to the source's pose. absolute: copy the driver's pose. avd: copy "
+        "it, and keep the source's shape (TPSMM's checkpoints).",
         rich_help_panel=MOTION,
     ),
     reference_frame: str = typer.Option(
@@ -139,6 +140,12 @@ def command(
         False, "--compare", help="Show source, driving and result side by side.", rich_help_panel=ENCODING
     ),
     mark: bool = typer.Option(True, help="Say in the metadata that the result is synthetic.", rich_help_panel=ENCODING),
+    credentials: tuple[Path, Path] | None = typer.Option(
+        None,
+        metavar="CERT KEY",
+        help="Sign the result with content credentials (C2PA): a certificate and its private key, PEM files.",
+        rich_help_panel=ENCODING,
+    ),
     device: str = DEVICE,
     precision: Precision = typer.Option(
         Precision.auto, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
@@ -185,7 +192,7 @@ def command(
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
     network |= {"backend": backend and backend.value, "batch_size": batch_size, "allow_code": allow_code}
-    network |= {"max_pixels": max_pixels}
+    network |= {"max_pixels": max_pixels, "credentials": credentials}
     own: dict[str, Any] = {
         "mode": mode.value,
         "reference_frame": reference_frame,

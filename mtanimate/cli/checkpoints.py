@@ -136,12 +136,13 @@ def download(
 class Layout(str, Enum):
     fomm = "fomm"
     release = "release"
+    tpsmm = "tpsmm"
 
 
 @app.command("import", cls=Command, epilog="Example: mtanimate checkpoints import vox-cpk.pth.tar")
 @reports_errors
 def import_file(
-    file: Path = typer.Argument(..., help="A checkpoint of FOMM, or of the Motion Transformer's authors."),
+    file: Path = typer.Argument(..., help="A checkpoint of FOMM, of TPSMM, or of the Motion Transformer's authors."),
     name: str | None = typer.Option(
         None, metavar="NAME", help="The name that --checkpoint will take.", show_default="the file's"
     ),
@@ -200,7 +201,9 @@ def import_file(
 def export_layout(
     checkpoint: str = typer.Argument(..., help="A checkpoint's name or file.", autocompletion=checkpoints_here),
     layout: Layout = typer.Option(
-        ..., metavar="fomm|release", help="The tool that will read it: FOMM's, or the Motion Transformer authors'."
+        ...,
+        metavar="fomm|release|tpsmm",
+        help="The tool that will read it: FOMM's, the Motion Transformer authors', or TPSMM's.",
     ),
     out: Path | None = typer.Option(None, metavar="FILE", help="The file to write.", show_default="NAME.pth.tar"),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing files."),

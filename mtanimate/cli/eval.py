@@ -71,11 +71,21 @@ def command(
     metrics: str | None = typer.Option(
         None,
         metavar="NAMES",
-        help="Some of l1, akd, akd_field, mkr, mkr_field, aed, aed_field, psnr, ssim, lpips, with commas between them.",
-        show_default="all but the last three",
+        help="Some of l1, akd, akd_field, mkr, mkr_field, aed, aed_field, psnr, ssim, lpips, sharpness, with commas "
+        "between them.",
+        show_default="all but the last four; with --resolution all but lpips",
         rich_help_panel=MEASURING,
     ),
     every: int = typer.Option(1, metavar="N", min=1, help="Measure every N-th frame only.", rich_help_panel=MEASURING),
+    resolution: str | None = typer.Option(
+        None,
+        metavar="auto|N",
+        help="Render and measure at the source's own size, up to N pixels a side, beside the network's picture, "
+        "enlarged. auto: up to 1440.",
+        show_default="the network's resolution",
+        autocompletion=one_of("auto"),
+        rich_help_panel=MEASURING,
+    ),
     detector: str = typer.Option(
         "faces",
         metavar="NAME",
@@ -150,6 +160,7 @@ def command(
         "openpose": openpose,
         "features": features,
         "every": every,
+        "resolution": resolution,
         "videos": videos,
         "frames": frames,
         "workers": workers,
@@ -181,6 +192,7 @@ def known_metrics() -> "dict[str, Metric]":
 
 
 SERIES = {
+    "enlarged": "its picture, enlarged",
     "repeating": "first-frame baseline",
     "source": "the source, unmoved",
     "driving": "the driving clip itself",
@@ -196,6 +208,8 @@ def print_result(result: dict[str, Any]) -> None:
 
     screen, known = console(), known_metrics()
     title = f"{result['checkpoint']} on {result['dataset']}: {result['videos']} videos, {result['frames']} frames"
+    if "sides" in result:
+        title += f", {' to '.join(map(str, sorted(set(result['sides']))))} pixels a side"
     table = Table(title=title, title_justify="left")
     columns = {"this checkpoint": result} | {SERIES[name]: result[name] for name in SERIES if name in result}
     table.add_column("")
@@ -204,6 +218,10 @@ def print_result(result: dict[str, Any]) -> None:
     for name in result["metrics"]:
         table.add_row(heading_of(known[name]), *(with_interval(figures, name) for figures in columns.values()))
     screen.print(table)
+    if "enlarged" in result:
+        found = {known[name].title: each for name, each in result["enlarged"]["differences"].items()}
+        counts = ", ".join(f"{title} {each['better']} of {each['videos']}" for title, each in found.items())
+        screen.print(f"videos that are better than the enlarged picture: {counts}", soft_wrap=True)
     if "gestures" in result:
         screen.print(gesture_table(result["gestures"]))
     for name, reason in result["reasons"].items():

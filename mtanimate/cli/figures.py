@@ -2,6 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,6 +20,9 @@ from mtanimate.cli.options import (
     overwrite_option,
 )
 from mtanimate.cli.terminal import print_json, progress_bar, put, remark, reports_errors
+
+if TYPE_CHECKING:
+    from mtanimate.credentials import Statement
 
 ATTENTION_EXAMPLE = "Example: mtanimate attention --layer 6"
 INSPECT_EXAMPLE = "Example: mtanimate inspect --source face.jpg --driving talk.mp4 --out inside.mp4"
@@ -116,9 +120,17 @@ def attention_command(
 
 @reports_errors
 def inspect_command(
-    source: Path = typer.Option(..., metavar="FILE", help="The picture to animate.", rich_help_panel=FILES),
-    driving: Path = typer.Option(
-        ..., metavar="FILE", help="The video that moves it, or a picture.", rich_help_panel=FILES
+    source: Path | None = typer.Option(
+        None, metavar="FILE", help="The picture to animate.", show_default=False, rich_help_panel=FILES
+    ),
+    driving: Path | None = typer.Option(
+        None, metavar="FILE", help="The video that moves it, or a picture.", show_default=False, rich_help_panel=FILES
+    ),
+    credentials: Path | None = typer.Option(
+        None,
+        metavar="FILE",
+        help="Instead of a figure: what the content credentials of a result say. Exit code 1 if it was changed since.",
+        rich_help_panel=FILES,
     ),
     out: Path = typer.Option(
         "inspect.png", metavar="FILE", help="NAME.png, .svg or .pdf; .mp4 for all frames.", rich_help_panel=FILES
@@ -143,6 +155,15 @@ def inspect_command(
     debug: bool = DEBUG,
 ) -> None:
     """Show every step to the result: keypoints, masks, flow, occlusion and the warped source."""
+    from mtanimate.errors import InputError
+
+    if credentials is not None:
+        if source or driving:
+            raise InputError("--credentials reads a result: leave out --source and --driving")
+        _show_credentials(credentials, json, quiet)
+        return
+    if source is None or driving is None:
+        raise InputError(f"--{'driving' if source else 'source'} is missing: --help shows an example")
     from mtanimate.inspection.inspect import inspect
     from mtanimate.inspection.subject import Subject
 
@@ -163,3 +184,32 @@ def inspect_command(
     elif not quiet:
         of = f"{result.frames} frames" if result.frame is None else f"frame {result.frame}"
         put(f"{result.out}: {of}, {result.width} x {result.height}")
+
+
+def _show_credentials(file: Path, json: bool, quiet: bool) -> None:
+    """Prints what a result's content credentials say. The exit code is 1 if they do not hold."""
+    from mtanimate.credentials import read_statement
+
+    statement = read_statement(file)
+    if json:
+        print_json(statement.as_dict())
+    elif not quiet:
+        for line in _in_words(statement):
+            put(line)
+    if not statement.intact:
+        raise SystemExit(1)
+
+
+def _in_words(statement: "Statement") -> list[str]:
+    why = f" ({', '.join(statement.problems)})" if statement.problems else ""
+    state = "not changed since it was signed" if statement.intact else f"CHANGED since it was signed{why}"
+    known = "known to this machine" if statement.trusted else "which this machine has no reason to trust or to doubt"
+    lines = [
+        f"{statement.file}: {state}",
+        f"signed by   {statement.signer} ({statement.algorithm}), {known}",
+        f"made by     {statement.tool}, as {', '.join(statement.source_types) or 'nothing that it names'}",
+    ]
+    if statement.checkpoint:
+        name = statement.checkpoint.get("name") or "one without a published name"
+        lines.append(f"checkpoint  {name}, SHA-256 {statement.checkpoint.get('sha256', '')}")
+    return lines + [f"{word:11} SHA-256 {digest}" for word, digest in statement.inputs.items()]

@@ -55,11 +55,18 @@ class Mode(str, Enum):
     absolute = "absolute"
 
 
+class AnimationMode(str, Enum):
+    relative = "relative"
+    absolute = "absolute"
+    avd = "avd"
+
+
 class Estimator(str, Enum):
     motion_transformer = "motion-transformer"
     fomm = "fomm"
     mraa = "mraa"
     monkey_net = "monkey-net"
+    tpsmm = "tpsmm"
 
 
 Completion = Callable[[str], list[str]]

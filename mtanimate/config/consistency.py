@@ -4,10 +4,12 @@ import math
 
 from mtanimate.config.model import (
     FACE_POINTS,
+    SPLINE_POINTS,
     EstimatorConfig,
     HeatmapEstimatorConfig,
     ModelConfig,
     MotionTransformerConfig,
+    SplineEstimatorConfig,
 )
 from mtanimate.config.training import Config
 from mtanimate.errors import InputError
@@ -31,8 +33,9 @@ def check(config: Config) -> Config:
     if isinstance(estimator, MotionTransformerConfig):
         _check_transformer(estimator)
     else:
-        _check_heatmaps(estimator, config)
+        _check_other_estimators(estimator, config)
     _check_face(config)
+    _check_occlusion(config.model)
     _check_room(config.model)
     check_sizes(config.model)
     _check_loss(config)
@@ -74,6 +77,8 @@ def _check_room(config: ModelConfig) -> None:
         maps["background.block_expansion"] = (config.background.block_expansion, side)
     if isinstance(estimator, HeatmapEstimatorConfig):
         maps["estimator.block_expansion"] = (estimator.block_expansion, side * estimator.scale_factor)
+    elif isinstance(estimator, SplineEstimatorConfig):
+        maps["estimator.width"] = (estimator.width, side * estimator.scale_factor / 2)
     else:
         backbone, quarter = estimator.backbone, side * estimator.scale_factor / 4
         widest = max(*backbone.widths, backbone.stem_width, 4 * backbone.layer1_width)
@@ -127,6 +132,29 @@ def _check_face(config: Config) -> None:
         raise InputError(f"model.num_keypoints: model.dense_motion.prior is for a face's {FACE_POINTS} points alone")
 
 
+def _check_occlusion(config: ModelConfig) -> None:
+    """What maps of occlusion need, and what needs them."""
+    masks, generator = config.dense_motion, config.generator
+    if masks.black_outside and (masks.prior or not masks.exact_sampling):
+        raise InputError("model.dense_motion.black_outside goes with exact_sampling, and without prior")
+    if masks.multi_occlusion:
+        if masks.prior or not masks.occlusion:
+            raise InputError("model.dense_motion.multi_occlusion goes with occlusion, and without prior")
+        if masks.scale_factor not in (0.5, 0.25, 0.125):
+            raise InputError("model.dense_motion.multi_occlusion needs a scale_factor of 0.5, 0.25 or 0.125")
+        if generator.num_down_blocks != 3:
+            raise InputError("model.dense_motion.multi_occlusion needs model.generator.num_down_blocks=3, a size a map")
+        coarser = 4 + round(math.log2(masks.scale_factor))
+        if masks.num_blocks < coarser:
+            raise InputError(f"model.dense_motion.multi_occlusion needs num_blocks of {coarser} or more")
+    whole = masks.occlusion and generator.skips and generator.num_down_blocks and not masks.prior
+    if generator.inpainting and not whole:
+        raise InputError(
+            "model.generator.inpainting goes with skips, with num_down_blocks of 1 or more, with "
+            "model.dense_motion.occlusion, and without model.dense_motion.prior"
+        )
+
+
 def _check_loss(config: Config) -> None:
     loss, window = config.loss, config.loss.window
     unit = 2**config.model.generator.num_down_blocks
@@ -138,15 +166,29 @@ def _check_loss(config: Config) -> None:
         raise InputError("loss.painting needs loss.window, and a generator whose skips a painted picture stands behind")
     if loss.warped and not window:
         raise InputError("loss.warped is for the pictures around the windows: set loss.window, or warped to 0")
+    full, side = config.data.full_resolution, config.model.resolution
+    if bool(loss.detail) != bool(full):
+        raise InputError("loss.detail and data.full_resolution need each other: set both above 0, or both to 0")
+    if full and full <= side:
+        raise InputError(f"data.full_resolution: {full} must be above model.resolution, which is {side}")
+    if loss.detail and (window or not config.model.generator.skips or not (loss.pixel or loss.perceptual)):
+        raise InputError(
+            "loss.detail needs whole pictures (loss.window=0), model.generator.skips, and loss.pixel or loss.perceptual"
+        )
     if loss.still and config.data.augmentation.own_window:
         raise InputError(
             "loss.still: no background stands still with data.augmentation.own_window: set one of them to 0"
         )
 
 
-def _check_heatmaps(estimator: HeatmapEstimatorConfig, config: Config) -> None:
+def _check_other_estimators(estimator: HeatmapEstimatorConfig | SplineEstimatorConfig, config: Config) -> None:
     name = estimator.name
-    if name != "fomm" and estimator.shared_affine:
+    if isinstance(estimator, SplineEstimatorConfig):
+        if config.model.num_keypoints % SPLINE_POINTS:
+            raise InputError(f"model.num_keypoints: splines have {SPLINE_POINTS} points each: give a multiple of that")
+        if bool(estimator.identity_width) != bool(estimator.pose_width):
+            raise InputError("model.estimator.identity_width and pose_width belong together: give both, or 0 for both")
+    elif name != "fomm" and estimator.shared_affine:
         raise InputError(f"model.estimator.shared_affine: {name} regresses no matrices: set it to false")
     if name != "fomm" and config.loss.equivariance_affine:
         raise InputError(
@@ -168,7 +210,7 @@ def check_sizes(config: ModelConfig) -> None:
         "dense_motion": (config.dense_motion.scale_factor, 2**config.dense_motion.num_blocks),
         "generator": (1.0, 2**config.generator.num_down_blocks),
     }
-    if config.background is not None:
+    if config.background is not None and not config.background.resnet:
         parts["background"] = (1.0, 2**config.background.num_blocks)
     for name, (scale, unit) in parts.items():
         side = config.resolution * scale
@@ -180,6 +222,8 @@ def check_sizes(config: ModelConfig) -> None:
 
 
 def _estimator_unit(config: EstimatorConfig) -> int:
+    if isinstance(config, SplineEstimatorConfig):
+        return 1
     if isinstance(config, HeatmapEstimatorConfig):
         return 2**config.num_blocks
     return math.lcm(16 if config.backbone.widths else 4, 4 * config.patch_size)

@@ -46,7 +46,8 @@ Decay = Annotated[float, Within(0, 1, ("high",))]  # of a running mean or a mome
 Degrees = Annotated[float, Within(0, 180)]
 
 FACE_POINTS = 34  # the number of points in `mtanimate.models.face_points`
-MotionKind: TypeAlias = Literal["parts", "axes", "face"]
+SPLINE_POINTS = 5  # control points of a thin-plate spline of TPSMM
+MotionKind: TypeAlias = Literal["parts", "axes", "face", "splines"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,33 @@ class HeatmapEstimatorConfig:
         return "axes" if self.name == "mraa" else "parts"
 
 
-EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig
+@dataclass(frozen=True)
+class SplineEstimatorConfig:
+    """The estimator of the Thin-Plate Spline Motion Model: a ResNet-18 regresses the control points of thin-plate
+    splines, five for each. It needs `model.num_keypoints` in fives, and brings a dense motion network of its own
+    (`mtanimate.models.tpsmm`). The defaults are the published sizes.
+
+    Attributes:
+        width: channels of the ResNet's first stage; each of the other three doubles them.
+        scale_factor: of the anti-aliased reduction of the picture before it.
+        identity_width: of the code of a subject's shape, in the network that tells shape from pose (`animate --mode
+            avd`); 0: there is no such network.
+        pose_width: of the code of a pose, likewise.
+    """
+
+    name: Literal["tpsmm"] = "tpsmm"
+    width: Width = 64
+    scale_factor: Reduction = 1.0
+    identity_width: OptionalWidth = 0
+    pose_width: OptionalWidth = 0
+
+    @property
+    def motion_kind(self) -> MotionKind:
+        """See `mtanimate.models.motion.Motion`."""
+        return "splines"
+
+
+EstimatorConfig: TypeAlias = MotionTransformerConfig | HeatmapEstimatorConfig | SplineEstimatorConfig
 
 
 @dataclass(frozen=True)
@@ -154,8 +181,12 @@ class DenseMotionConfig:
     """The dense motion network.
 
     Attributes:
+        occlusion: one map of what is visible.
+        multi_occlusion: four maps instead, at 1/8, 1/4, 1/2 and the whole of the picture's size, each for the
+            generator's features of its size (needs three halvings there, and a scale_factor of 1/2, 1/4 or 1/8).
         exact_sampling: a flow without motion copies the source bit by bit, and outside its edge is repeated; published
             networks enlarge it by up to two pixels, with black outside (`mtanimate.geometry`).
+        black_outside: with exact_sampling, what lies outside of the source is black, as in TPSMM.
         prior: masks begin as Gaussians about the driving keypoints of a face (needs model.estimator.tied), at twice the
             hourglass's size (`mtanimate.models.face_dense_motion`); keypoint_variance is not used then.
         residual: a learned flow is added to that of the parts; it starts at zero (needs prior).
@@ -170,6 +201,13 @@ class DenseMotionConfig:
     exact_sampling: bool = False
     prior: bool = False
     residual: bool = False
+    multi_occlusion: bool = False
+    black_outside: bool = False
+
+    @property
+    def padding(self) -> str | None:
+        """Outside of the source, as `mtanimate.geometry.sample` takes it."""
+        return "zeros" if self.black_outside else None
 
 
 @dataclass(frozen=True)
@@ -179,6 +217,8 @@ class GeneratorConfig:
     Attributes:
         skips: occlusion-gated skip connections; they have no parameters, so that weights do not reveal them.
         openings: the decoder is told where the driving face's eyes and mouth are open (needs model.dense_motion.prior).
+        inpainting: TPSMM's decoder (`mtanimate.models.inpainting`): warped features stand beside its own, and
+            num_bottleneck_blocks blocks follow at each size, with instance norms.
     """
 
     block_expansion: Width = 64
@@ -187,15 +227,22 @@ class GeneratorConfig:
     num_bottleneck_blocks: Layers = 6
     skips: bool = True
     openings: bool = False
+    inpainting: bool = False
 
 
 @dataclass(frozen=True)
 class BackgroundConfig:
-    """The encoder of the background predictor."""
+    """The encoder of the background predictor.
+
+    Attributes:
+        resnet: it is a ResNet-18 with block_expansion channels in its first stage, as TPSMM's; the other sizes do not
+            count then.
+    """
 
     block_expansion: Width = 32
     max_features: Width = 1024
     num_blocks: Blocks = 5
+    resnet: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,3 +255,14 @@ class ModelConfig:
     dense_motion: DenseMotionConfig = field(default_factory=DenseMotionConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     background: BackgroundConfig | None = None
+
+    @property
+    def moves_background(self) -> bool:
+        """Whether `animate --mode absolute` moves the background. TPSMM's predictor is for reconstruction alone: its
+        authors' demo leaves it out, since two people's pictures have no background in common."""
+        return self.background is not None and self.estimator.motion_kind != "splines"
+
+    @property
+    def disentangles(self) -> bool:
+        """Whether the network tells a subject's shape from its pose, as `animate --mode avd` needs."""
+        return isinstance(self.estimator, SplineEstimatorConfig) and bool(self.estimator.identity_width)

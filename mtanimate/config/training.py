@@ -52,6 +52,8 @@ class DataConfig:
         min_distance: least frames between the two of a pair, where the clip has as many.
         differing: share of pairs whose second frame is, of six random ones, the one whose mouth, eyes, gaze and brows
             differ most from the first, whatever their distance in time (needs the faces in data.cache).
+        full_resolution: side, in pixels, at which frames are read and augmented for loss.detail, above
+            model.resolution, to which they are reduced for the network; 0: the network's resolution.
         test_share: share of identities that are held out where the data have no folders `train` and `test`.
         cache: a folder made by `mtanimate data cache`; empty: none.
         cache_gib: without data.cache, GiB of decoded frames of the first clips that are kept in the run's folder.
@@ -64,6 +66,7 @@ class DataConfig:
     by_identity: bool = True
     min_distance: Natural = 0
     differing: Share = 0.0
+    full_resolution: Natural = 0
     test_share: Decay = 0.1
     cache: str = ""
     cache_gib: Weight = 0.0
@@ -106,6 +109,8 @@ class LossConfig:
             these squares, with most weight where the warped source is wrong: the inside of a mouth exists before it is
             seen.
         warped: L1 of the warped source over whole pictures, at the flow's size, which windows do not show.
+        detail: the pixel and perceptual terms once more, on results that are rendered at data.full_resolution, as
+            `animate` renders them at the source's own size.
         anchor: distance of the keypoints' mean over a batch from points spread over the picture; keeps parts apart.
         mask: Eq. 11, with a background predictor.
         concentration: Eq. 12, with a background predictor.
@@ -129,6 +134,7 @@ class LossConfig:
     window: Natural = 0
     painting: Weight = 0.0
     warped: Weight = 0.0
+    detail: Weight = 0.0
     anchor: Weight = 0.0
     mask: Weight = 0.0
     concentration: Weight = 0.0
@@ -140,6 +146,24 @@ class LossConfig:
     def with_landmarks(self) -> bool:
         """Whether a term needs the landmarks of faces."""
         return bool(self.token_landmarks or self.landmarks or self.expression or self.close_up)
+
+
+@dataclass(frozen=True)
+class DropoutConfig:
+    """How often a part is left out of the flow of a picture while it is trained, so that each learns to be useful alone
+    (model.estimator.name=tpsmm has it). The probability rises, and ends before the run does.
+
+    Attributes:
+        first: probability at the beginning.
+        most: largest probability; 0: no part is ever left out.
+        rise: share of the run in which it rises by `most`, as far as that.
+        until: share of the run after which no part is left out.
+    """
+
+    first: Decay = 0.0
+    most: Decay = 0.0
+    rise: Portion = 0.1
+    until: Share = 0.35
 
 
 @dataclass(frozen=True)
@@ -195,6 +219,7 @@ class TrainingConfig:
     keep: Count = 3
     validation_clips: Natural = 16
     tensorboard: bool = False
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
 
 
 @dataclass(frozen=True)

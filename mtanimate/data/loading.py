@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from mtanimate.data.augmentation import Recipe, augment
@@ -34,6 +35,8 @@ class Batch:
         clips: As in `Pair`.
         skipped: As in `Pair`.
         faces: The indices of the sources that have a face, and those of the driving frames; None without landmarks.
+        full: (2, B, 3, F, F) in [0, 1]: sources and driving frames before they were reduced to R; None where they were
+            not.
     """
 
     source: Tensor
@@ -44,6 +47,7 @@ class Batch:
     clips: list[str]
     skipped: list[str]
     faces: tuple[Tensor, Tensor] | None = None
+    full: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,34 @@ class RawBatch:
     def to(self, device: torch.device) -> "RawBatch":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def augmented(self) -> Batch:
-        """Augment the frames. Pictures have the channels-last layout, with which convolutions are fastest."""
+    def augmented(self, resolution: int | None = None) -> Batch:
+        """Augment the frames. Pictures have the channels-last layout, with which convolutions are fastest.
+
+        resolution: R, to which larger frames are reduced; None for that of the frames.
+        """
         pictures, people = augment(self.frames, self.recipe)
+        landmarks, full, side = self.landmarks, None, pictures.shape[-1]
+        if resolution is not None and resolution != side:
+            full, pictures = pictures, _reduced(pictures, resolution)
+            people = None if people is None else _reduced(people, resolution)
+            # -1 and 1 are the centres of the outermost pixels, which lie nearer to the edge in larger pictures.
+            scale = (1 - 1 / side) / (1 - 1 / resolution)
+            landmarks = None if landmarks is None else landmarks * scale
         source, driving = (frames.contiguous(memory_format=torch.channels_last) for frames in pictures)
-        return Batch(source, driving, self.transform, self.landmarks, people, self.clips, self.skipped, self.faces)
+        return Batch(source, driving, self.transform, landmarks, people, self.clips, self.skipped, self.faces, full)
 
     def _each(self, do: Callable[[Tensor], Tensor]) -> "RawBatch":
         transform = Transform(do(self.transform.theta), do(self.transform.control_points), do(self.transform.weights))
         landmarks = None if self.landmarks is None else do(self.landmarks)
         faces = None if self.faces is None else (do(self.faces[0]), do(self.faces[1]))
         return RawBatch(do(self.frames), self.recipe.each(do), transform, landmarks, self.clips, self.skipped, faces)
+
+
+def _reduced(pictures: Tensor, side: int) -> Tensor:
+    """(2, B, C, F, F) -> (2, B, C, side, side), anti-aliased."""
+    flat = pictures.flatten(0, 1)
+    reduced = F.interpolate(flat, (side, side), mode="bicubic", align_corners=False, antialias=True)
+    return reduced.clamp(0, 1).unflatten(0, pictures.shape[:2])
 
 
 def collate(drawn: list[Pair | Unreadable]) -> RawBatch | Unreadable:

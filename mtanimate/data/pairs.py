@@ -81,7 +81,7 @@ class PairDataset(Dataset[Pair | Unreadable]):
         self.stills = find_stills(Path(stills).expanduser()) if stills else []
         self.names = [clip.path.name for clip in [*clips, *self.stills]]
         self.entries = group(clips) if config.data.by_identity else [[clip] for clip in clips]
-        self.raw = RawFrames(config.model.resolution)
+        self.raw = RawFrames(config.data.full_resolution or config.model.resolution)
         if config.data.cache:
             self.use(Cache(Path(config.data.cache).expanduser()))
         self.with_landmarks = bool(config.loss.with_landmarks or config.data.augmentation.gaze)

@@ -16,6 +16,10 @@ from mtanimate.metrics.measures import Metric, Sum
 from mtanimate.outputs import refuse_foreign
 from mtanimate.reading import read_json
 
+# Names of series in results. ENLARGED is the network's own picture, enlarged to the size of the generated one.
+# FIRST_FRAME, the baseline, shows the clip's first frame in place of every frame.
+GENERATED, ENLARGED, FIRST_FRAME = "generated", "enlarged", "repeating"
+
 
 @dataclass(frozen=True)
 class ClipResult:
@@ -26,11 +30,12 @@ class ClipResult:
         identity: The person in the clip.
         digest: The SHA-256 of the files that were measured.
         frames: How many frames were used.
-        series: For each series of frames (`generated`, `repeating` for the first-frame baseline...) the sums by metric.
+        series: For each series of frames (`GENERATED`, `FIRST_FRAME`...) the sums by metric.
         without_subject: For each series, in how many frames no subject was found.
         seconds: The time that generation and metrics took.
         source: In a pair, the person who is driven.
         gestures: In a pair of faces, how the generated face follows the driver in each gesture.
+        side: Of the square frames that were measured, in pixels; None where all are of the network's resolution.
     """
 
     name: str
@@ -42,6 +47,7 @@ class ClipResult:
     seconds: dict[str, float]
     source: str = ""
     gestures: dict[str, Following] = field(default_factory=dict)
+    side: int | None = None
 
     def value(self, series: str, metric: Metric) -> float | None:
         """The metric over this clip's frames; None where no frame counts."""
@@ -50,6 +56,8 @@ class ClipResult:
     def figures(self, metrics: Sequence[Metric]) -> dict[str, Any]:
         """The clip's result in tables: a column per series and metric."""
         line: dict[str, Any] = {"video": self.name, "identity": self.identity, "frames": self.frames}
+        if self.side is not None:
+            line["side"] = self.side
         for series in self.series:
             line |= {f"{series}.{metric.name}": self.value(series, metric) for metric in metrics}
         for name, each in self.gestures.items():
@@ -217,6 +225,7 @@ def _check(result: ClipResult) -> None:
     sums = [total for metrics in result.series.values() for total in metrics.values()]
     gestures = [value for each in result.gestures.values() for value in each.values()]
     counts = [result.frames, *result.without_subject.values(), *(count for _, count in sums)]
+    counts += [] if result.side is None else [result.side]
     numbers = [*result.seconds.values(), *(summed for summed, _ in sums), *(v for v in gestures if v is not None)]
     if not all(isinstance(text, str) for text in texts) or not all(type(count) is int for count in counts):
         raise TypeError("a value has the wrong type")

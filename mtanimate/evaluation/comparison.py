@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 
 from mtanimate.errors import InputError
-from mtanimate.evaluation.clip_results import ClipResult, json_with, read_clip_results, read_result, write_json
+from mtanimate.evaluation.clip_results import (
+    FIRST_FRAME,
+    GENERATED,
+    ClipResult,
+    json_with,
+    read_clip_results,
+    read_result,
+    write_json,
+)
 from mtanimate.evaluation.evaluate import evaluate
 from mtanimate.evaluation.samples import MARK, is_ours
 from mtanimate.evaluation.summary import METHOD, interval, mean
-from mtanimate.evaluation.tasks import FIRST_FRAME, GENERATED
+from mtanimate.faces.detection import resize_frames
 from mtanimate.inspection.scene import labelled_grid
 from mtanimate.metrics.measures import METRICS, Metric
 from mtanimate.outputs import claim, refuse_foreign
@@ -196,11 +204,10 @@ def _check_alike(every: dict[str, FinishedEvaluation]) -> None:
     (base, first), *others = every.items()
     for name, other in others:
         settings = first.result["settings"], other.result["settings"]
-        for key in settings[0]:
-            if key != "checkpoint" and settings[0][key] != settings[1].get(key):
-                raise InputError(
-                    f"{base} and {name} cannot be compared: {key} is {settings[0][key]} and {settings[1].get(key)}"
-                )
+        for key in {**settings[0], **settings[1]}:
+            values = [each.get(key) for each in settings]
+            if key != "checkpoint" and values[0] != values[1]:
+                raise InputError(f"{base} and {name} cannot be compared: {key} is {values[0]} and {values[1]}")
 
 
 def _same(clip: ClipResult, other: ClipResult | None) -> bool:
@@ -236,14 +243,17 @@ def _spread(values: dict[str, list[float | None]], videos: Sequence[str]) -> lis
 
 def _grid(every: dict[str, FinishedEvaluation], videos: Sequence[str]) -> np.ndarray:
     """A row per video: source, truth and what each checkpoint generated, at the frame least like the first."""
+    side = next(iter(every.values())).result["settings"]["resolution"]
     strips = {
-        name: [_thirds(each.folder / "strips" / f"{video}.png") for video in videos] for name, each in every.items()
+        name: [_thirds(each.folder / "strips" / f"{video}.png", side) for video in videos]
+        for name, each in every.items()
     }
     first = next(iter(strips.values()))
     columns = {"source": [source for source, _, _ in first], "truth": [truth for _, truth, _ in first]}
     return labelled_grid(columns | {name: [generated for _, _, generated in each] for name, each in strips.items()})
 
 
-def _thirds(strip: Path) -> list[np.ndarray]:
-    picture = read_image(strip)
-    return np.split(picture, 3, axis=1)
+def _thirds(strip: Path, side: int) -> list[np.ndarray]:
+    """The squares of a strip, all of this side."""
+    squares = np.stack(np.split(read_image(strip), 3, axis=1))
+    return list(resize_frames(squares, side).permute(0, 2, 3, 1).numpy())

@@ -14,20 +14,21 @@ from mtanimate.config import preset_names
 from mtanimate.data.clips import Clip, find_clips, left_out, look_through
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.evaluation.clip_results import ResultsFolder
-from mtanimate.evaluation.evaluator import EvaluationPlan, EvaluationRun
+from mtanimate.evaluation.clip_results import GENERATED, ResultsFolder
+from mtanimate.evaluation.run import EvaluationPlan, EvaluationRun
 from mtanimate.evaluation.samples import SampleFolders
 from mtanimate.evaluation.summary import summarise
 from mtanimate.evaluation.tasks import (
-    GENERATED,
+    AT_OWN_SIZE,
     RECONSTRUCTION,
     REENACTMENT,
     REENACTMENT_METRICS,
     Reconstruction,
     reenactments,
 )
+from mtanimate.faces.framing import parse_resolution
 from mtanimate.metrics.detector_pool import DetectorChoice
-from mtanimate.metrics.measures import DEFAULT, METRICS, parse_metrics
+from mtanimate.metrics.measures import DEFAULT, DEFAULT_AT_OWN_SIZE, METRICS, parse_metrics
 from mtanimate.outputs import claim
 from mtanimate.signals import child_environment
 
@@ -51,6 +52,7 @@ def evaluate(
     mode: Mode = "relative",
     seed: int = 0,
     every: int = 1,
+    resolution: str | int | None = None,
     out: str | Path | None = None,
     videos: str | Path | None = None,
     frames: str | Path | None = None,
@@ -69,7 +71,8 @@ def evaluate(
         checkpoint: A checkpoint's name or file.
         dataset: A folder of clips (its folder `test` where it has one), or a preset's name.
         data: Where a preset's clips are; None for `data/NAME`.
-        metrics: Names of metrics between commas; None for `l1` and AKD, MKR and AED in both ways.
+        metrics: Names of metrics between commas; None for `l1` and AKD, MKR and AED in both ways, and with `resolution`
+            also for `psnr`, `ssim` and `sharpness`.
         detector: What detects landmarks: `faces`, `face-alignment`, `bodies`, or `none`.
         openpose: A folder of keypoints that OpenPose found, which take the place of the detector's landmarks.
         features: A folder of identity features of any network, which take the place of the detector's.
@@ -78,6 +81,8 @@ def evaluate(
         mode: How `cross` transfers motion, as `animate` has it.
         seed: Draws the random pairs.
         every: One of this many frames is used.
+        resolution: The largest side, in pixels, of results that are rendered and measured at the source's own size, or
+            `auto`: 1440; None measures all at the network's resolution.
         out: The evaluation's folder; None for one below `runs`.
         videos: A folder for videos of the results beside the truth.
         frames: A folder for the single frames of both.
@@ -103,12 +108,13 @@ def evaluate(
     choice = DetectorChoice(detector, _folder(openpose), _folder(features))
     if cross is None and sources is not None:
         raise InputError(f"--sources {sources}: photographs are driven between people: add --cross N")
+    largest = None if resolution is None else parse_resolution(str(resolution))
     if cross is None:
-        plan = _reconstruction_plan(clips, metrics or ",".join(DEFAULT))
+        plan = _reconstruction_plan(clips, metrics, largest)
     elif metrics is not None:
         raise InputError(f"--metrics {metrics}: motion between people has no truth that these could be measured on")
     else:
-        plan = _reenactment_plan(clips, str(cross), _folder(sources), mode, seed, choice)
+        plan = _reenactment_plan(clips, str(cross), _folder(sources), mode, seed, choice, largest)
     run = EvaluationRun(file, plan, choice, every, precision, device)
     if run.no_mesh:
         log(f"gestures by the face mesh are left out: {run.no_mesh}")
@@ -219,24 +225,33 @@ class Shard:
         return list(items[self.index - 1 :: self.count])
 
 
-def _reconstruction_plan(clips: dict[str, Clip], metrics: str) -> EvaluationPlan:
-    names = parse_metrics(metrics)
+def _reconstruction_plan(clips: dict[str, Clip], metrics: str | None, largest: int | None) -> EvaluationPlan:
+    default, definition = DEFAULT, RECONSTRUCTION
+    if largest is not None:
+        default, definition = DEFAULT_AT_OWN_SIZE, f"{RECONSTRUCTION}; {AT_OWN_SIZE}"
+    names = parse_metrics(metrics or ",".join(default))
     tasks = [Reconstruction(name, clip, names) for name, clip in clips.items()]
     chosen = [METRICS[name] for name in names]
-    return EvaluationPlan("reconstruction", RECONSTRUCTION, tasks, chosen, relative=False, gestures=False)
+    return EvaluationPlan("reconstruction", definition, tasks, chosen, False, gestures=False, largest=largest)
 
 
 def _reenactment_plan(
-    clips: dict[str, Clip], pairs: str, sources: Path | None, mode: Mode, seed: int, choice: DetectorChoice
+    clips: dict[str, Clip],
+    pairs: str,
+    sources: Path | None,
+    mode: Mode,
+    seed: int,
+    choice: DetectorChoice,
+    largest: int | None,
 ) -> EvaluationPlan:
     if choice.detector == "none" or choice.stored:
         raise InputError("--cross needs a detector that looks at pictures: --detector faces or bodies")
     tasks = reenactments(pairs, clips, seed, sources)
     since = ", since the driving frame nearest to the source" if mode == "relative" else ""
-    definition = f"{REENACTMENT}. Motion is {mode}{since}"
+    definition = f"{REENACTMENT}. Motion is {mode}{since}" + ("" if largest is None else f"; {AT_OWN_SIZE}")
     kind = f"cross-{mode}" if sources is None else f"cross-{mode}-photographs"
     relative, faces = mode == "relative", choice.detector != "bodies"
-    return EvaluationPlan(kind, definition, tasks, REENACTMENT_METRICS, relative, gestures=faces)
+    return EvaluationPlan(kind, definition, tasks, REENACTMENT_METRICS, relative, faces, largest)
 
 
 def _check_videos(videos: Path | None, clips: dict[str, Clip]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mtanimate.evaluation.clip_results import ClipResult
+from mtanimate.evaluation.clip_results import ENLARGED, ClipResult
 from mtanimate.metrics.gestures import GESTURES
 from mtanimate.metrics.measures import Metric, added
 
@@ -102,6 +102,11 @@ def summarise(clips: Sequence[ClipResult], metrics: Sequence[Metric], reasons: d
     result |= figures(clips, generated, metrics)
     for series in others:
         result[series] = figures(clips, series, metrics)
+    if ENLARGED in others:
+        result[ENLARGED]["differences"] = differences(clips, generated, ENLARGED, metrics)
+    sides = [clip.side for clip in clips if clip.side is not None]
+    if sides:
+        result["sides"] = [min(sides), max(sides)]
     result["worst"] = {metric.name: worst(clips, generated, metric) for metric in metrics}
     result["without_subject"] = {
         series: sum(clip.without_subject[series] for clip in clips) for series in clips[0].without_subject
@@ -129,6 +134,24 @@ def figures(clips: Sequence[ClipResult], series: str, metrics: Sequence[Metric])
         "intervals": {name: interval(each, identities) for name, each in values.items()},
         "over_frames": {metric.name: metric.value(pooled.get(metric.name, (0.0, 0))) for metric in metrics},
     }
+
+
+def differences(
+    clips: Sequence[ClipResult], series: str, base: str, metrics: Sequence[Metric]
+) -> dict[str, dict[str, Any]]:
+    """Of each metric: the mean over videos of one series' figure less that of another, with its interval.
+
+    `videos` is how many videos have both figures, and `better` in how many of them that of `series` is the better one.
+    """
+    found = {}
+    for metric in metrics:
+        pairs = [(clip.value(series, metric), clip.value(base, metric)) for clip in clips]
+        apart = [None if a is None or b is None else a - b for a, b in pairs]
+        there = [each for each in apart if each is not None]
+        better = sum(each > 0 if metric.better == "higher" else each < 0 for each in there)
+        bounds = interval(apart, [clip.identity for clip in clips])
+        found[metric.name] = {"mean": mean(apart), "interval": bounds, "better": better, "videos": len(there)}
+    return found
 
 
 def gestures(clips: Sequence[ClipResult]) -> dict[str, Any]:

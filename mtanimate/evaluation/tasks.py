@@ -10,9 +10,8 @@ from torch import Tensor
 
 from mtanimate.data.clips import Clip
 from mtanimate.errors import InputError
-from mtanimate.evaluation.clip_results import ClipResult
-from mtanimate.evaluation.evaluator import Clock, DrivenFrames, Evaluator, TrueDetections, rgb
-from mtanimate.faces.detection import square_frames
+from mtanimate.evaluation.clip_results import ENLARGED, FIRST_FRAME, GENERATED, ClipResult
+from mtanimate.evaluation.evaluator import Clock, DrivenFrames, DrivenSource, Evaluator, TrueDetections, rgb
 from mtanimate.files import sha256
 from mtanimate.metrics.detector_pool import DetectorPool
 from mtanimate.metrics.detectors import Detections, Frames
@@ -31,12 +30,11 @@ from mtanimate.reading import read_table
 from mtanimate.video import read_image
 from mtanimate.video.footage import Footage, is_picture
 
-# Names of series in results. The first-frame baseline shows the clip's first frame in place of every frame.
-GENERATED, FIRST_FRAME = "generated", "repeating"
 RECONSTRUCTION = (
     "video reconstruction: the first frame of each clip is the source, every frame drives (the first, too), motion is "
     "absolute; `repeating` is the first frame itself in place of every frame"
 )
+AT_OWN_SIZE = "`enlarged` is the network's own picture, enlarged bicubically"
 
 
 @dataclass(frozen=True)
@@ -58,31 +56,56 @@ class Reconstruction:
 
     def measure(self, evaluator: Evaluator, digest: str) -> ClipResult:
         """Metrics of the reconstruction and of the first-frame baseline. Raises InputError for a broken clip."""
-        generated: dict[str, Sum] = {}
-        baseline: dict[str, Sum] = {}
+        series: dict[str, dict[str, Sum]] = {}
+        lost: dict[str, int] = {}
         reader = self.clip.open()
         source = evaluator.first_frame(reader)
-        detections = TrueDetections(evaluator, evaluator.pool, self.name, reader, digest)
-        clock, frames, lost = Clock(), 0, 0
+        detections = TrueDetections(evaluator, evaluator.pool, self.name, reader, digest, source.side)
+        clock, frames = Clock(), 0
         with evaluator.samples.of_clip(self.name, reader.fps / evaluator.every) as samples:
             for driven in evaluator.drive(reader, source, clock):
                 with clock.on("metrics"):
-                    device = driven.generated.device
-                    truth = driven.driving.to(device).float() / 255
-                    first = (source.to(device).float() / 255).expand_as(truth)
-                    found, found_generated = detections.detect(driven), evaluator.detect(self.name, driven)
-                    found_first = detections.batches[0].repeated(len(truth)) if found else None
-                    sums = measure(self.metrics, truth, driven.generated, found, found_generated, evaluator.lpips)
-                    generated = added(generated, sums)
-                    sums = measure(self.metrics, truth, first, found, found_first, evaluator.lpips)
-                    baseline = added(baseline, sums)
-                frames += len(truth)
-                lost += found_generated.without_subject if found_generated else 0
-                samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
+                    found = detections.detect(driven)
+                    for name, made in driven.series.items():
+                        seen = evaluator.detect(self.name, driven, name)
+                        sums = self._sums(evaluator, driven.driving, made.frames, found, seen)
+                        series[name] = added(series.get(name, {}), sums)
+                        lost[name] = lost.get(name, 0) + (seen.without_subject if seen else 0)
+                    first = source.shown.expand_as(driven.driving)
+                    seen = detections.batches[0].repeated(len(first)) if found else None
+                    sums = self._sums(evaluator, driven.driving, first, found, seen)
+                    series[FIRST_FRAME] = added(series.get(FIRST_FRAME, {}), sums)
+                frames += len(first)
+                samples.add(rgb(source.shown)[0], rgb(driven.driving), driven.pictures, driven.numbers)
         detections.save()
-        series = {GENERATED: generated, FIRST_FRAME: baseline}
-        without = {"truth": detections.without_subject, GENERATED: lost} if evaluator.pool else {}
-        return ClipResult(self.name, self.clip.identity, digest, frames, series, without, clock.seconds)
+        return ClipResult(
+            name=self.name,
+            identity=self.clip.identity,
+            digest=digest,
+            frames=frames,
+            series=series,
+            without_subject={"truth": detections.without_subject, **lost} if evaluator.pool else {},
+            seconds=clock.seconds,
+            side=None if evaluator.largest is None else source.side,
+        )
+
+    def _sums(
+        self,
+        evaluator: Evaluator,
+        truth: Tensor,
+        frames: Tensor,
+        in_truth: Detections | None,
+        in_frames: Detections | None,
+    ) -> dict[str, Sum]:
+        """Metrics of a batch of frames (B, 3, S, S), uint8 or in [0, 1]. truth: uint8, the same shape."""
+        device = evaluator.predictor.network.device
+        sums: dict[str, Sum] = {}
+        for part in evaluator.parts(truth):
+            pictures = [each[part].to(device) for each in (truth, frames)]
+            true, shown = (each if each.is_floating_point() else each.float() / 255 for each in pictures)
+            found, seen = (each and each[part] for each in (in_truth, in_frames))
+            sums = added(sums, measure(self.metrics, true, shown, found, seen, evaluator.lpips))
+        return sums
 
 
 REENACTMENT_METRICS = [
@@ -165,23 +188,26 @@ class Reenactment:
         """
         assert evaluator.pool is not None
         source, reader = self._source(evaluator), self.driving.open()
-        pools = [pool for pool in (evaluator.pool, evaluator.mesh) if pool]
-        detections = [_PairDetections(evaluator, pool, self, reader, digest) for pool in pools]
+        generated = [GENERATED] if evaluator.largest is None else [GENERATED, ENLARGED]
+        looks = [_PairDetections(evaluator, evaluator.pool, self, reader, digest, source.side, generated)]
+        if evaluator.mesh:
+            looks += [_PairDetections(evaluator, evaluator.mesh, self, reader, digest, source.side, [GENERATED])]
         clock = Clock()
         with evaluator.samples.of_clip(self.name, reader.fps / evaluator.every) as samples:
             for driven in evaluator.drive(reader, source, clock):
                 with clock.on("metrics"):
-                    for each in detections:
+                    for each in looks:
                         each.detect(driven)
-                samples.add(rgb(source)[0], rgb(driven.driving), driven.pictures, driven.numbers)
-        (driving, generated), *meshes = (each.joined() for each in detections)
-        in_source = evaluator.pool.detect(Frames(rgb(source), self.name, range(1), generated=False))
-        found = {GENERATED: generated, "driving": driving, "source": in_source.repeated(len(driving))}
+                samples.add(rgb(source.shown)[0], rgb(driven.driving), driven.pictures, driven.numbers)
+        driving, made = looks[0].joined()
+        in_source = evaluator.pool.detect(Frames(rgb(source.shown), self.name, range(1), generated=False))
+        found = {**made, "driving": driving, "source": in_source.repeated(len(driving))}
         series = {name: _sums(found["source"], driving, found[name]) for name in found}
         gestures: dict[str, Following] = {}
-        if meshes:
-            found["driving_mesh"], found["generated_mesh"] = meshes[0]
-            gestures = following(*(mesh.landmarks for mesh in meshes[0]))
+        if evaluator.mesh:
+            found["driving_mesh"], meshes = looks[1].joined()
+            found["generated_mesh"] = meshes[GENERATED]
+            gestures = following(found["driving_mesh"].landmarks, found["generated_mesh"].landmarks)
         return ClipResult(
             name=self.name,
             identity=self.driving.identity,
@@ -192,12 +218,13 @@ class Reenactment:
             gestures=gestures,
             without_subject={name: each.without_subject for name, each in found.items()},
             seconds=clock.seconds,
+            side=None if evaluator.largest is None else source.side,
         )
 
-    def _source(self, evaluator: Evaluator) -> Tensor:
+    def _source(self, evaluator: Evaluator) -> DrivenSource:
         if isinstance(self.source, Clip):
             return evaluator.first_frame(self.source.open())
-        return square_frames(read_image(self.source)[None], evaluator.resolution)
+        return evaluator.source(read_image(self.source))
 
 
 def reenactments(cross: str, clips: dict[str, Clip], seed: int, photographs: Path | None = None) -> list[Reenactment]:
@@ -224,23 +251,37 @@ def reenactments(cross: str, clips: dict[str, Clip], seed: int, photographs: Pat
 
 
 class _PairDetections:
-    """What one detector finds in a driving clip and in the frames generated from it."""
+    """What one detector finds in a driving clip and in series of frames generated from it.
+
+    side: Of the frames, in pixels.
+    """
 
     def __init__(
-        self, evaluator: Evaluator, pool: DetectorPool, reenactment: Reenactment, reader: Footage, digest: str
+        self,
+        evaluator: Evaluator,
+        pool: DetectorPool,
+        reenactment: Reenactment,
+        reader: Footage,
+        digest: str,
+        side: int,
+        series: list[str],
     ) -> None:
         self._pool, self._name = pool, reenactment.name
-        self._driving = TrueDetections(evaluator, pool, reenactment.driving.path.stem, reader, digest.split()[1])
-        self._generated: list[Detections] = []
+        clip = reenactment.driving
+        self._driving = TrueDetections(evaluator, pool, clip.path.stem, reader, digest.split()[1], side)
+        self._generated: dict[str, list[Detections]] = {name: [] for name in series}
 
     def detect(self, driven: DrivenFrames) -> None:
         self._driving.detect(driven)
-        self._generated.append(self._pool.detect(Frames(driven.pictures, self._name, driven.numbers, generated=True)))
+        for name, found in self._generated.items():
+            frames = Frames(driven.series[name].pictures, self._name, driven.numbers, generated=True)
+            found.append(self._pool.detect(frames))
 
-    def joined(self) -> tuple[Detections, Detections]:
-        """The detections in all driving frames, which are saved for the next evaluation, and in all generated ones."""
+    def joined(self) -> tuple[Detections, dict[str, Detections]]:
+        """The detections in all driving frames, which are saved for the next evaluation, and in each series."""
         self._driving.save()
-        return Detections.joined(self._driving.batches), Detections.joined(self._generated)
+        generated = {name: Detections.joined(found) for name, found in self._generated.items()}
+        return Detections.joined(self._driving.batches), generated
 
 
 def _sums(source: Detections, driving: Detections, found: Detections) -> dict[str, Sum]:

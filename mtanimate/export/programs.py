@@ -218,6 +218,15 @@ class _Background(nn.Module):
         return self.predictor(source.expand(driving.shape[0], -1, -1, -1), driving)
 
 
+class _Disentangle(nn.Module):
+    def __init__(self, animator: Animator) -> None:
+        super().__init__()
+        self.network = animator.motion_estimator.get_submodule("disentanglement")
+
+    def forward(self, source_keypoints: Tensor, driving_keypoints: Tensor) -> Tensor:
+        return self.network(source_keypoints, driving_keypoints)
+
+
 def _shapes(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, list[int | str]]:
     shapes = zip(names, tensors, strict=True)
     return {name: ["batch" if len(tensor) == _BATCH else 1, *tensor.shape[1:]] for name, tensor in shapes}
@@ -226,7 +235,13 @@ def _shapes(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, list[i
 def _module(animator: Animator, graph: Graph) -> nn.Module:
     if graph.name == "drive":
         return _Drive(animator, graph)
-    return {"encode": _Encode, "estimate": _Estimate, "background": _Background}[graph.name](animator)
+    modules = {
+        "encode": _Encode,
+        "estimate": _Estimate,
+        "background": _Background,
+        "disentangle": _Disentangle,
+    }
+    return modules[graph.name](animator)
 
 
 def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
@@ -235,6 +250,9 @@ def _examples(animator: Animator, graph: Graph) -> list[Tensor]:
     frames = picture.repeat(_BATCH, 1, 1, 1)
     if graph.name == "background":
         return [picture, frames]
+    if graph.name == "disentangle":
+        keypoints = animator.estimate_motion(frames).keypoints
+        return [keypoints, keypoints.clone()]
     if graph.name != "drive":
         return [frames]
     given = drive_inputs(animator.config, animator.encode_source(picture), animator.estimate_motion(frames))

@@ -5,6 +5,7 @@ Each runtime is a function from tensors by name to tensors by name, in float32 o
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from mtanimate.config import ModelConfig
 from mtanimate.devices import out_of_memory
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.inference.manifest import Graph, feature_names, graphs_of, read_verified
-from mtanimate.models.animator import EncodedSource, Rendering
+from mtanimate.models.animator import EncodedSource, Rendering, check_disentangles
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 
@@ -229,8 +230,8 @@ class ExportedNetwork:
             pairs = zip(each, backgrounds, strict=True)
             return _cat([self.render(_part(source, one), motion[one], behind) for one, behind in pairs])
         driven = self._graphs["drive"](drive_inputs(self.config, source, motion, background))
-        exact = self.config.dense_motion.exact_sampling
-        dense = DenseMotion(driven["masks"], driven["flow"], driven.get("occlusion"), exact)
+        config, occlusion = self.config.dense_motion, driven.get("occlusion")
+        dense = DenseMotion(driven["masks"], driven["flow"], occlusion, config.exact_sampling, padding=config.padding)
         return Rendering(driven["prediction"], dense)
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None:
@@ -242,6 +243,14 @@ class ExportedNetwork:
             return predict({"source": source, "driving": driving})["background"]
         pairs = zip(source.split(1), driving.split(1), strict=True)
         return torch.cat([predict({"source": one, "driving": other})["background"] for one, other in pairs])
+
+    def disentangle(self, source: Motion, driving: Motion) -> Motion:
+        """As `Animator.disentangle`. source: batch 1 or B."""
+        check_disentangles(self.config)
+        run = self._graphs["disentangle"]
+        sources = source.keypoints.expand_as(driving.keypoints)
+        given = {"source_keypoints": sources, "driving_keypoints": driving.keypoints}
+        return replace(driving, keypoints=run(given)["keypoints"])
 
     def _motion(self, given: dict[str, Tensor]) -> Motion:
         return Motion(given["keypoints"], given["affine"], self.config.estimator.motion_kind)
@@ -301,5 +310,6 @@ def _cat(renderings: list[Rendering]) -> Rendering:
     motions = [rendering.motion for rendering in renderings]
     occlusions = [motion.occlusion for motion in motions if motion.occlusion is not None]
     masks, flow = torch.cat([motion.masks for motion in motions]), torch.cat([motion.flow for motion in motions])
-    dense = DenseMotion(masks, flow, torch.cat(occlusions) if occlusions else None, motions[0].exact)
+    occlusion = torch.cat(occlusions) if occlusions else None
+    dense = DenseMotion(masks, flow, occlusion, motions[0].exact, padding=motions[0].padding)
     return Rendering(torch.cat([rendering.prediction for rendering in renderings]), dense)

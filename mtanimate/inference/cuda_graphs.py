@@ -87,6 +87,10 @@ class CapturedNetwork:
         """As `Animator.predict_background`."""
         return self.animator.predict_background(source, driving)
 
+    def disentangle(self, source: Motion, driving: Motion) -> Motion:
+        """As `Animator.disentangle`."""
+        return self.animator.disentangle(source, driving)
+
     def render(self, source: EncodedSource, motion: Motion, background: Tensor | None = None) -> Rendering:
         """As `Animator.render`. The source's tensors are inputs of the graph, so that it serves any source."""
 
@@ -102,8 +106,10 @@ class CapturedNetwork:
         given = [source.picture, source.reduced, source.motion.keypoints, source.motion.affine, *source.features]
         given += [] if background is None else [background]
         prediction, masks, flow, *occlusion = self._replay(render, *given, motion.keypoints, motion.affine)
-        exact = self.config.dense_motion.exact_sampling
-        return Rendering(prediction, DenseMotion(masks, flow, occlusion[0] if occlusion else None, exact))
+        config = self.config.dense_motion
+        shown = occlusion[0] if occlusion else None
+        dense = DenseMotion(masks, flow, shown, config.exact_sampling, padding=config.padding)
+        return Rendering(prediction, dense)
 
     def forget(self) -> None:
         """Free the memory of all captured calls."""

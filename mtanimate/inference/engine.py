@@ -54,7 +54,8 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
 # four phases would cost more than the arithmetic they save.
 _WIDEST = 512
 _FEW = 16  # outputs that a vector register holds
-_OF_COORDINATES = "dense_motion.expression"  # layers that read coordinates: half precision would be off by pixels
+# Layers that read coordinates: half precision would be off by pixels.
+_OF_COORDINATES = ("dense_motion.expression", "motion_estimator.disentanglement")
 LEAST_PSNR = 36.0  # of half precision against float32, in dB
 _PAIRS = 5  # timings of both precisions, in turn, so that other work on the machine affects both alike
 _KEPT_FOR = 30 * 24 * 3600  # seconds; machines change, and one may have been busy
@@ -111,7 +112,8 @@ def _replace(network: nn.Module, winograd: bool) -> None:
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, UpBlock) and child.conv.in_channels <= _WIDEST:
-                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), nn.ReLU()))
+                norms = [] if isinstance(child.norm, nn.Identity) else [child.norm]  # an instance norm is not folded
+                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), *norms, nn.ReLU()))
             elif isinstance(child, nn.Conv2d) and child.kernel_size == (7, 7) and child.padding == (3, 3):
                 if child.out_channels <= _FEW:
                     setattr(module, name, FewOutputsConv(child))

@@ -90,7 +90,7 @@ def take_apart(picture: Tensor, prediction: Tensor, motion: DenseMotion, still: 
     """
     side = prediction.shape[3]
     movement, inset = _movement(motion, side)
-    detail = _smoothness(movement)
+    detail = _smoothness(movement.detach())  # in training its gradient would not be finite where nothing bends
     if motion.occlusion is not None:
         seen = resize(motion.occlusion.float(), (movement.shape[2], movement.shape[3]))
         detail = detail * _between(seen, *_SEEN)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 _TILE = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0]]
 _TILE += [[0, 4, 0, -5, 0, 1]]
 _KERNEL = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # over 24
+_TILES = 256  # computed at once
 _RESULT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
@@ -39,19 +40,26 @@ class WinogradConv(nn.Module):
         self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, H, W), channels last. Each picture is computed by itself, to stay in the cache."""
-        return torch.cat([self._one(picture) for picture in x.permute(0, 2, 3, 1)]).permute(0, 3, 1, 2)
-
-    def _one(self, picture: Tensor) -> Tensor:
-        """(H, W, C) -> (1, H, W, O)."""
-        height, width, inputs = picture.shape
+        """(B, C, H, W) -> (B, O, H, W), channels last. Few rows are computed at a time, to stay in the cache."""
+        batch, _, height, width = x.shape
         rows, columns = -(-height // 4), -(-width // 4)
-        padded = F.pad(picture, (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
-        tiles = padded.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2).reshape(36, -1)
-        products = torch.bmm((self.tile @ tiles).view(36, -1, inputs), self.kernels)
-        squares = (self.result @ products.view(36, -1)).view(4, 4, rows, columns, -1)
-        whole = squares.permute(2, 0, 3, 1, 4).reshape(1, 4 * rows, 4 * columns, -1)[:, :height, :width]
-        return whole if self.bias is None else whole + self.bias
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
+        result = x.new_empty(batch, rows, 4, columns, 4, self.kernels.shape[2])
+        step = max(1, _TILES // columns)
+        for picture, tiles in zip(padded, result, strict=True):
+            for row in range(0, rows, step):
+                tiles[row : row + step] = self._tiles(picture[4 * row : 4 * min(row + step, rows) + 2])
+        whole = result.view(batch, 4 * rows, 4 * columns, -1)[:, :height, :width]
+        return (whole if self.bias is None else whole.add_(self.bias)).permute(0, 3, 1, 2)
+
+    def _tiles(self, picture: Tensor) -> Tensor:
+        """(4 R + 2, 4 S + 2, C) -> (R, 4, S, 4, O)."""
+        tiles = picture.unfold(0, 6, 4).unfold(1, 6, 4)
+        rows, columns, inputs = tiles.shape[:3]
+        transformed = self.tile @ tiles.permute(3, 4, 0, 1, 2).reshape(36, -1)
+        products = torch.bmm(transformed.view(36, -1, inputs), self.kernels)
+        squares = self.result @ products.view(36, -1)
+        return squares.view(4, 4, rows, columns, -1).permute(2, 0, 3, 1, 4)
 
 
 class UpsampledConv(nn.Module):

@@ -37,6 +37,8 @@ class Network(Protocol):
 
     def predict_background(self, source: Tensor, driving: Tensor) -> Tensor | None: ...
 
+    def disentangle(self, source: Motion, driving: Motion) -> Motion: ...
+
 
 @dataclass(frozen=True)
 class LoadedNetwork:

@@ -29,13 +29,15 @@ class Graph:
 
 
 def graphs_of(config: ModelConfig) -> tuple[Graph, ...]:
-    """The graphs of a network: encode, estimate, drive, and background where it has a background predictor."""
+    """The graphs of a network: encode, estimate, drive; background where it has a background predictor, and disentangle
+    where it tells shape from pose.
+    """
     features = feature_names(config)
     picture = ("source",) if config.generator.skips else ()
     motions = ("source_keypoints", "source_affine", "driving_keypoints", "driving_affine")
     background = ("background",) if config.background else ()
     occlusion = ("occlusion",) if config.dense_motion.occlusion else ()
-    graphs = (
+    graphs: tuple[Graph, ...] = (
         Graph("encode", ("source",), ("reduced", *features, "keypoints", "affine")),
         Graph("estimate", ("frames",), ("keypoints", "affine")),
         Graph(
@@ -44,7 +46,11 @@ def graphs_of(config: ModelConfig) -> tuple[Graph, ...]:
             ("prediction", "masks", "flow", *occlusion),
         ),
     )
-    return (*graphs, Graph("background", ("source", "driving"), background)) if background else graphs
+    if background:
+        graphs += (Graph("background", ("source", "driving"), background),)
+    if config.disentangles:
+        graphs += (Graph("disentangle", ("source_keypoints", "driving_keypoints"), ("keypoints",)),)
+    return graphs
 
 
 def feature_names(config: ModelConfig) -> tuple[str, ...]:

@@ -115,7 +115,8 @@ class Predictor:
     @property
     def layered(self) -> bool:
         """Whether `drive_layers` works: the network passes the source's pixels through its last gate."""
-        return self.network.config.generator.skips
+        generator = self.network.config.generator
+        return generator.skips and not generator.inpainting
 
     @property
     def source(self) -> "Source":
@@ -243,6 +244,20 @@ class Predictor:
         shown = self._held(Layers.cat([before, layers]), whole)
         source.shown = shown[-1:].each(Tensor.clone)
         return shown
+
+    @torch.inference_mode()
+    def disentangle(self, source: Motion, driving: Motion) -> Motion:
+        """The motion of the source's shape in the driver's pose, on the CPU.
+
+        Args:
+            source: Batch 1 or B.
+            driving: Batch B.
+
+        Raises:
+            InputError: The network does not tell the two apart.
+        """
+        device = self.network.device
+        return self.network.disentangle(source.to(device), driving.to(device)).to("cpu")
 
     def _estimate(self, frames: Tensor) -> Motion:
         with self._autocast(estimator=True):

@@ -14,6 +14,7 @@ from mtanimate.config import (
     HeatmapEstimatorConfig,
     ModelConfig,
     MotionTransformerConfig,
+    SplineEstimatorConfig,
     load_preset,
 )
 from mtanimate.config.consistency import check_sizes
@@ -29,7 +30,9 @@ ESTIMATORS: list[tuple[str, str, EstimatorConfig, tuple[float | None, float | No
     ("", "full size", HeatmapEstimatorConfig(name="fomm"), (14.21, 1.28)),
     ("", "full size", HeatmapEstimatorConfig(name="mraa"), (14.20, 1.26)),
     ("", "full size", HeatmapEstimatorConfig(name="monkey-net"), (None, None)),
+    ("", "full size", SplineEstimatorConfig(), (None, None)),
 ]
+_POINTS = 50  # of ten splines
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def model_complexities(resolution: int = 256) -> list[Complexity]:
     full = ModelConfig(resolution=resolution)
     rows = []
     for backbone, variant, estimator, (parameters, work) in ESTIMATORS:
-        row = _measure_estimator(replace(full, estimator=estimator), backbone, variant)
+        points = _POINTS if isinstance(estimator, SplineEstimatorConfig) else full.num_keypoints
+        row = _measure_estimator(replace(full, estimator=estimator, num_keypoints=points), backbone, variant)
         rows.append(replace(row, paper_parameters=parameters, paper_multiply_adds=work))
     generator = _measure_generator(full, "full size")
     rows.append(replace(generator, paper_parameters=45.57, paper_multiply_adds=53.64))

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torch.nn import functional as F
 
+from mtanimate.config.model import SPLINE_POINTS
 from mtanimate.geometry import coordinate_grid, resize
 from mtanimate.models.motion import Motion
 
@@ -88,7 +90,8 @@ def draw_keypoints(picture: np.ndarray, keypoints: Tensor, colours: Tensor | Non
 def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray:
     """Draws keypoints and local affine frames: A (1, 0) as a thick line, A (0, 1) as a thin one.
 
-    Axes that are known up to sign are drawn both ways.
+    Axes that are known up to sign are drawn both ways. Splines have none: their control points are drawn alone, those
+    of a spline in one colour.
 
     Args:
         picture: uint8 RGB (H, W, 3).
@@ -99,7 +102,10 @@ def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray
         uint8 RGB (H, W, 3).
     """
     canvas = Canvas(picture)
-    colours = _rgb(token_colours(motion.keypoints.shape[1]))
+    colours = _rgb(part_colours(motion))
+    if motion.kind == "splines":
+        _discs(canvas, motion.keypoints[0], colours, picture.shape, 0.8)
+        return canvas.picture()
     thickness = _radius(picture.shape) / 2
     points, matrices = motion.keypoints[0].clamp(-1, 1).cpu(), scale * motion.affine[0].cpu()
     for point, matrix, colour in zip(points, matrices, colours, strict=True):
@@ -110,6 +116,36 @@ def draw_motion(picture: np.ndarray, motion: Motion, scale: float) -> np.ndarray
             canvas.line(start, end, colour, thick)
     _discs(canvas, motion.keypoints[0], colours, picture.shape, 0.7)
     return canvas.picture()
+
+
+def part_colours(motion: Motion) -> Tensor:
+    """The colour of each keypoint, (K, 3) in [0, 1]: its token's, or that of the spline that it belongs to."""
+    count = motion.keypoints.shape[1]
+    if motion.kind == "splines":
+        return token_colours(count // SPLINE_POINTS).repeat_interleave(SPLINE_POINTS, dim=0)
+    return token_colours(count)
+
+
+def draw_contours(picture: np.ndarray, masks: Tensor) -> np.ndarray:
+    """Draws the outline of each region in which a part has the largest mask, in the part's colour.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        masks: (K+1, h, w), the background's first.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+    """
+    size = (picture.shape[0], picture.shape[1])
+    largest = resize(masks[None].float(), size)[0].argmax(dim=0, keepdim=True).cpu()
+    # A pixel is on an outline where another part, or the background, is next to it.
+    around = F.pad(largest[None].float(), (1, 1, 1, 1), mode="replicate")
+    least, most = -F.max_pool2d(-around, 3, 1)[0, 0], F.max_pool2d(around, 3, 1)[0, 0]
+    outline = (least != most) & (largest[0] > 0)
+    colours = (token_colours(len(masks) - 1) * 255).round().to(torch.uint8)
+    drawn = torch.from_numpy(picture.copy())
+    drawn[outline] = colours[largest[0][outline] - 1]
+    return drawn.numpy()
 
 
 def axis_scale(motion: Motion) -> float:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.checkpoints.registry import resolve
+from mtanimate.config.model import SPLINE_POINTS
 from mtanimate.devices import choose_device
 from mtanimate.errors import InputError
 from mtanimate.geometry import resize
 from mtanimate.inference.engine import prepare
-from mtanimate.inspection.scene import scene_pictures, scene_sheet
+from mtanimate.inspection.scene import occlusion_titles, scene_pictures, scene_sheet
 from mtanimate.inspection.sheets import check_figure, is_video, write_figure, write_video
 from mtanimate.inspection.subject import Subject, as_image
 from mtanimate.models.animator import Animator
@@ -128,11 +129,16 @@ class ScenePainter:
         with torch.inference_mode():
             self.source = self.animator.encode_source(as_image(source, animator.device))
         config = animator.config
-        self.titles = ["source", "driving", "part masks", "dense flow", "occlusion", "warped source", "result"]
-        if not config.dense_motion.occlusion:
-            self.titles.remove("occlusion")
+        self.titles = ["source", "driving", "part masks", "dense flow", *self._occlusions(), "warped source", "result"]
         self.side = max(config.resolution, _SMALLEST)
-        self.sheet = scene_sheet(self.titles, self.side, config.num_keypoints)
+        splines = config.estimator.motion_kind == "splines"
+        tokens = config.num_keypoints // SPLINE_POINTS if splines else config.num_keypoints
+        self.sheet = scene_sheet(self.titles, self.side, tokens)
+
+    @torch.inference_mode()
+    def _occlusions(self) -> list[str]:
+        """The titles of the network's maps of occlusion."""
+        return occlusion_titles(self.animator.render(self.source, self.source.motion).motion)
 
     @torch.inference_mode()
     def paint(self, frames: Tensor) -> list[list[np.ndarray]]:

@@ -13,6 +13,7 @@ from mtanimate.inspection.drawing import (
     colour_masks,
     colour_wheel,
     draw_arrows,
+    draw_contours,
     draw_motion,
     token_colours,
 )
@@ -50,6 +51,14 @@ def labelled_grid(columns: dict[str, list[np.ndarray]]) -> np.ndarray:
     return np.array(sheet)
 
 
+def occlusion_titles(dense: DenseMotion) -> list[str]:
+    """The titles of the maps of occlusion: one, or one for each size, such as `occlusion 1/8`."""
+    if not dense.occlusions:
+        return [] if dense.occlusion is None else ["occlusion"]
+    full = dense.occlusions[-1].shape[-1]
+    return [f"occlusion 1/{full // one.shape[-1]}" for one in dense.occlusions[:-1]] + ["occlusion"]
+
+
 def scene_pictures(
     source: Tensor,
     driving: Tensor,
@@ -60,9 +69,10 @@ def scene_pictures(
 ) -> dict[str, list[np.ndarray]]:
     """Draws each step of an animation.
 
-    They are: source and driving with keypoints and local affine frames; the parts' masks over the driving picture; the
-    dense flow, from source to driving; occlusion, where it is estimated (white: the warped source is visible); the
-    source warped by the flow; the result.
+    They are: source and driving with keypoints and local affine frames, or with the control points of splines; the
+    parts' masks over the driving picture, of splines with their contours; the dense flow, from source to driving;
+    occlusion, where it is estimated (white: the warped source is visible), every map of it; the source warped by the
+    flow; the result.
 
     Args:
         source: (1 or B, 3, H, W) in [0, 1].
@@ -87,8 +97,12 @@ def scene_pictures(
             for frame, flow in zip(to_frames(colour_flow(dense.flow, size)), dense.flow, strict=True)
         ],
     }
-    if dense.occlusion is not None:
-        pictures["occlusion"] = list(to_frames(resize(dense.occlusion.float(), size).expand(-1, 3, -1, -1)))
+    if driving_motion.kind == "splines":
+        drawn = zip(pictures["part masks"], dense.masks, strict=True)
+        pictures["part masks"] = [draw_contours(picture, masks) for picture, masks in drawn]
+    for title, occlusion in zip(occlusion_titles(dense), dense.occlusions or (dense.occlusion,), strict=False):
+        assert occlusion is not None
+        pictures[title] = list(to_frames(resize(occlusion.float(), size).expand(-1, 3, -1, -1)))
     pictures["warped source"] = list(to_frames(dense.warp(source.expand_as(driving))))
     pictures["result"] = list(to_frames(prediction))
     return pictures

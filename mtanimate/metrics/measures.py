@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from mtanimate.errors import InputError
 from mtanimate.metrics.detectors import Detections
+from mtanimate.metrics.sharpness import sharpness
 
 
 def keypoint_distance(truth: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,6 +114,8 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # SSIM's constants: Wang et al., "Image quality assessment", 2004. The window has 11 x 11 pixels.
 _SIGMA, _RADIUS = 1.5, 5
 _C1, _C2 = 0.01**2, 0.03**2
+# Pictures of more pixels are taken in strips of about so many: float64 windows of whole ones would fill memory.
+_LARGE, _STRIP = 2**18, 2**16
 
 
 def l1(truth: Tensor, generated: Tensor) -> Tensor:
@@ -140,6 +143,19 @@ def ssim(truth: Tensor, generated: Tensor) -> Tensor:
         raise ValueError(f"SSIM needs pictures of at least {2 * _RADIUS + 1} pixels a side")
     if generated.device.type == "mps":  # MPS has no float64
         truth, generated = truth.cpu(), generated.cpu()
+    height, width = truth.shape[2:]
+    rows = height - 2 * _RADIUS
+    step = rows if height * width <= _LARGE else max(1, _STRIP // width)
+    means = []
+    for first in range(0, rows, step):
+        strip = slice(first, first + step + 2 * _RADIUS)
+        share = min(step, rows - first) / rows
+        means.append(_similarity(truth[:, :, strip], generated[:, :, strip]) * share)
+    return torch.stack(means).sum(dim=0)
+
+
+def _similarity(truth: Tensor, generated: Tensor) -> Tensor:
+    """The mean of SSIM over channels and places: two (B, 3, H, W) -> (B,)."""
     # float64, because a variance is a small difference of large squares.
     x, y = truth.double().flatten(0, 1)[:, None], generated.double().flatten(0, 1)[:, None]
     mean_x, mean_y = _windowed(x), _windowed(y)
@@ -247,8 +263,8 @@ METRICS = {
             "AKD",
             "landmarks",
             "lower",
-            "average keypoint distance: mean Euclidean distance, in pixels of the network's resolution, of the "
-            "landmarks found in both frames; over all such landmarks of all frames",
+            "average keypoint distance: mean Euclidean distance, in pixels, of the landmarks found in both frames; "
+            "over all such landmarks of all frames",
         ),
         Metric(
             "akd_field",
@@ -304,9 +320,19 @@ METRICS = {
             "1, each channel alone, places with the whole window inside; over frames",
         ),
         Metric("lpips", "LPIPS", "lpips", "lower", "learned perceptual distance (Zhang et al. 2018); over frames"),
+        Metric(
+            "sharpness",
+            "sharpness",
+            "landmarks",
+            "higher",
+            "mean gradient magnitude of the generated frame's luminance (central differences) over that of the true "
+            "frame, within the box of the true frame's landmarks; of the whole frame where it has none. 1 is as sharp "
+            "as the truth, and more is noise or wrong edges; over frames",
+        ),
     )
 }
 DEFAULT = ("l1", *_ON_LANDMARKS, *_ON_DESCRIPTORS)
+DEFAULT_AT_OWN_SIZE = (*DEFAULT, "psnr", "ssim", "sharpness")
 
 
 def parse_metrics(text: str) -> list[str]:
@@ -339,6 +365,8 @@ def measure(
     sums: dict[str, Sum] = {}
     for name in names:
         counted = _on_pictures(name, truth, generated, lpips) or _on_detections(name, in_truth, in_generated)
+        if name == "sharpness":
+            counted = sharpness(truth, generated, None if in_truth is None else in_truth.landmarks)
         if counted is not None:
             sums[name] = (float(counted[0].sum()), int(counted[1].sum()))
     return sums

@@ -1,20 +1,23 @@
 """The whole network of Figure 1: encode a source once, animate it by many driving frames."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from mtanimate.config import ModelConfig
 from mtanimate.errors import InputError
+from mtanimate.geometry import full_precision
 from mtanimate.models.background_predictor import BackgroundPredictor
 from mtanimate.models.dense_motion import DenseMotion, DenseMotionNetwork
 from mtanimate.models.face_dense_motion import FaceDenseMotionNetwork
 from mtanimate.models.generator import Generator
+from mtanimate.models.inpainting import InpaintingNetwork
 from mtanimate.models.keypoint_detector import KeypointDetector
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import MotionTransformer
 from mtanimate.models.region_predictor import RegionPredictor
+from mtanimate.models.tpsmm import SplineDenseMotionNetwork, SplineEstimator
 
 # The motion estimators by `model.estimator.name`: from pictures to Motion.
 ESTIMATORS: dict[str, type[nn.Module]] = {
@@ -22,7 +25,17 @@ ESTIMATORS: dict[str, type[nn.Module]] = {
     "fomm": KeypointDetector,
     "monkey-net": KeypointDetector,
     "mraa": RegionPredictor,
+    "tpsmm": SplineEstimator,
 }
+
+
+def check_disentangles(config: ModelConfig) -> None:
+    """Raises InputError where a network has no part that tells a subject's shape from its pose."""
+    if not config.disentangles:
+        raise InputError(
+            "--mode avd needs a network that tells shape from pose, which TPSMM's checkpoints have after their last "
+            "stage of training; this checkpoint has none: give --mode relative or absolute"
+        )
 
 
 @dataclass(frozen=True)
@@ -110,8 +123,11 @@ class Animator(nn.Module):
         if config.dense_motion.prior:
             self.dense_motion = FaceDenseMotionNetwork(config.dense_motion)
         else:
-            self.dense_motion = DenseMotionNetwork(config.dense_motion, config.num_keypoints)
-        self.generator = Generator(config.generator)
+            bends = config.estimator.motion_kind == "splines"
+            network = SplineDenseMotionNetwork if bends else DenseMotionNetwork
+            self.dense_motion = network(config.dense_motion, config.num_keypoints)
+        inpainting = config.generator.inpainting
+        self.generator = InpaintingNetwork(config.generator) if inpainting else Generator(config.generator)
         self.background_predictor = BackgroundPredictor(config.background) if config.background else None
 
     def estimate_motion(self, frames: Tensor) -> Motion:
@@ -179,6 +195,21 @@ class Animator(nn.Module):
         if self.background_predictor is None:
             return None
         return self.background_predictor(source.expand_as(driving), driving)
+
+    def disentangle(self, source: Motion, driving: Motion) -> Motion:
+        """The motion of the source's shape in the driver's pose, by a network that tells the two apart.
+
+        Args:
+            source: batch size B or 1.
+            driving: batch size B.
+
+        Raises:
+            InputError: the network has no such part.
+        """
+        check_disentangles(self.config)
+        with full_precision(self.device):  # half precision is not enough for coordinates
+            keypoints = self.motion_estimator.get_submodule("disentanglement")(source.keypoints, driving.keypoints)
+        return replace(driving, keypoints=keypoints)
 
     def channels_last(self) -> "Animator":
         """Lays the weights out channels last, which is fastest for convolutions; returns the same network."""

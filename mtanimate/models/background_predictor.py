@@ -6,22 +6,26 @@ from torch import Tensor, nn
 from mtanimate.config import BackgroundConfig
 from mtanimate.geometry import transform_points
 from mtanimate.models.blocks import Encoder
+from mtanimate.models.resnet import ResNet18
 
 
 class BackgroundPredictor(nn.Module):
     """An encoder of source and driving frame, concatenated, and a linear layer; starts as the identity.
 
     Args:
-        config: sizes of the encoder.
+        config: which encoder, and its sizes.
     """
 
     def __init__(self, config: BackgroundConfig) -> None:
         super().__init__()
+        self.resnet: ResNet18 | None = None
+        if config.resnet:
+            self.resnet = ResNet18(6, 6, config.block_expansion)
+            _start_still(self.resnet.fc)
+            return
         self.encoder = Encoder(6, config.block_expansion, config.max_features, config.num_blocks)
         self.fc = nn.Linear(self.encoder.out_channels, 6)
-        nn.init.zeros_(self.fc.weight)
-        with torch.no_grad():
-            self.fc.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+        _start_still(self.fc)
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
         """Predicts the motion of the background.
@@ -33,10 +37,22 @@ class BackgroundPredictor(nn.Module):
         Returns:
             (B, 3, 3), rows (a, b, c), (d, e, f), (0, 0, 1): maps driving coordinates (x, y, 1) to source coordinates.
         """
-        *_, deepest = self.encoder(torch.cat([source, driving], dim=1))
-        rows = self.fc(deepest.mean(dim=(2, 3))).unflatten(1, (2, 3))
+        both = torch.cat([source, driving], dim=1)
+        if self.resnet is not None:
+            numbers = self.resnet(both)
+        else:
+            *_, deepest = self.encoder(both)
+            numbers = self.fc(deepest.mean(dim=(2, 3)))
+        rows = numbers.unflatten(1, (2, 3))
         last = torch.tensor([0.0, 0, 1], dtype=rows.dtype, device=rows.device).expand(rows.shape[0], 1, 3)
         return torch.cat([rows, last], dim=1)
+
+
+def _start_still(layer: nn.Linear) -> None:
+    """Lets a layer of six outputs give the identity, whatever it sees."""
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
 
 def background_grid(matrix: Tensor, grid: Tensor) -> Tensor:

@@ -58,7 +58,10 @@ class Generator(nn.Module):
         Returns:
             (B, 3, H, W) in [0, 1].
         """
-        painted = self.paint(features, motion)
+        return self.blend(source, self.paint(features, motion), motion)
+
+    def blend(self, source: Tensor, painted: Tensor, motion: DenseMotion) -> Tensor:
+        """The last skip: the warped source, with what was painted behind it, both (B, 3, H, W)."""
         return gate(source, painted, motion) if self.skips else painted
 
     def paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
@@ -107,7 +110,7 @@ def gate(skip: Tensor, decoded: Tensor | None, motion: DenseMotion) -> Tensor:
     warped = motion.warp(skip)
     if motion.occlusion is None:
         return warped
-    occlusion = resize(motion.occlusion, (skip.shape[2], skip.shape[3])).to(warped.dtype)
+    occlusion = motion.occlusion_at((skip.shape[2], skip.shape[3])).to(warped.dtype)
     if decoded is None:
         return warped * occlusion
     return warped * occlusion + decoded * (1 - occlusion)

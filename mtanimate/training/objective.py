@@ -16,7 +16,6 @@ from mtanimate.errors import InputError
 from mtanimate.geometry import coordinate_grid, resize, sample
 from mtanimate.models.animator import Animator
 from mtanimate.models.dense_motion import DenseMotion
-from mtanimate.models.generator import gate
 from mtanimate.models.losses.face import close_ups, contour_points, expression_loss, landmark_loss, token_landmark_loss
 from mtanimate.models.losses.motion import (
     Transform,
@@ -29,6 +28,7 @@ from mtanimate.models.losses.motion import (
 from mtanimate.models.losses.perceptual import EfficientNetLite0Features, PerceptualLoss, VGG19Features
 from mtanimate.models.motion import Motion
 from mtanimate.models.motion_transformer import sunflower
+from mtanimate.training.detail import at_full_size
 
 _MOUTH, _EYES = 14, 168  # vertices of the face mesh: the lower lip, and the bridge of the nose
 _SPREAD = 0.08  # standard deviation of a window's centre about them, in coordinates
@@ -145,6 +145,8 @@ class Objective(nn.Module):
         else:
             prediction, dense = self._predict(animator, frames, driving, motion, driving_motion, phase)
             scene = Scene(frames, driving, motion, driving_motion, prediction, dense)
+            if batch.full is not None and phase is Phase.FULL:
+                terms["detail"] = self._detail(scene, batch.full)
         terms |= self._reconstruction(scene.prediction, scene.driving)
         if meshes is not None and driving_meshes is not None:
             terms |= self._landmarks(dense, meshes, driving_meshes)
@@ -194,7 +196,7 @@ class Objective(nn.Module):
         seen = windows.dense(dense, driving.shape[-1])
         source, driving = windows.cut(source), windows.cut(driving)
         painted = animator.generator.paint(animator.generator.encode(source), seen)
-        prediction = gate(source, painted, seen).float() if animator.config.generator.skips else painted.float()
+        prediction = animator.generator.blend(source, painted, seen).float()
         motions = windows.motion(motion), windows.motion(driving_motion)
         return Scene(source, driving, *motions, prediction, seen), painted.float()
 
@@ -234,6 +236,14 @@ class Objective(nn.Module):
         if self.config.pixel:
             terms["pixel"] = self.config.pixel * (prediction - driving).abs().mean()
         return terms
+
+    def _detail(self, scene: Scene, full: Tensor) -> Tensor:
+        """The reconstruction at full size. full: (2, B, 3, F, F), as `Batch.full`."""
+        count = len(scene.source)
+        source, driving = full.flatten(0, 1)[:count], full.flip(0).flatten(0, 1)[:count]
+        rendered = at_full_size(source, scene.source, scene.prediction, scene.dense)
+        values = self._reconstruction(rendered, driving).values()
+        return self.config.detail * sum(values, start=0 * rendered.sum())
 
     def _landmarks(self, dense: DenseMotion, meshes: Tensor, driving_meshes: Tensor) -> dict[str, Tensor]:
         """The terms on where the flow says that landmarks come from. Both meshes: (B, 478, 2) in coordinates."""
@@ -363,4 +373,9 @@ class Windows:
         flow = (flow - self.middles[:, None, None]) / self.half
         occlusion = None if dense.occlusion is None else self.cut(resize(dense.occlusion, (size, size)))
         openings = None if dense.openings is None else self.cut(resize(dense.openings, (size, size)))
-        return DenseMotion(self.cut(resize(dense.masks, (size, size))), flow, occlusion, dense.exact, openings)
+        several = []
+        for one in dense.occlusions:  # each keeps its share of the pictures' size
+            own = self.side * one.shape[-1] // size
+            several.append(resize(self.cut(resize(one, (size, size))), (own, own)))
+        masks = self.cut(resize(dense.masks, (size, size)))
+        return DenseMotion(masks, flow, occlusion, dense.exact, openings, dense.padding, tuple(several))

@@ -150,7 +150,7 @@ class Run:
         if data.cache or not data.cache_gib:
             return
         if self.workers.first:
-            cache_frames(self.dataset.clips, folder, self.config.model.resolution, data.cache_gib * 2**30, progress)
+            cache_frames(self.dataset.clips, folder, self.dataset.raw.resolution, data.cache_gib * 2**30, progress)
         self.workers.wait()
         if is_cache(folder):  # not on another machine that does not share the folder
             self.dataset.use(Cache(folder))

@@ -11,10 +11,11 @@ from torch import Tensor, nn, optim
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mtanimate.config import Config, TrainingConfig
+from mtanimate.config import Config, DropoutConfig, TrainingConfig
 from mtanimate.data.loading import Batch, RawBatch
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
+from mtanimate.models.tpsmm import SplineDenseMotionNetwork
 from mtanimate.training.distribution import Workers, synchronise
 from mtanimate.training.objective import Objective, Outcome, Phase, Scene
 
@@ -80,6 +81,8 @@ class Trainer:
         phase = phase_of(self.config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * schedule(self.config, step, steps)
+        if isinstance(self.animator.dense_motion, SplineDenseMotionNetwork):
+            self.animator.dense_motion.dropout = dropout(self.config.dropout, step, steps)
         self.buffers.save()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -87,7 +90,7 @@ class Trainer:
         own = torch.zeros((), device=self.workers.device)
         for part in parts:
             with nullcontext() if part is parts[-1] else self._without_exchange():
-                batch = part.to(self.workers.device).augmented()
+                batch = part.to(self.workers.device).augmented(self.animator.config.resolution)
                 outcome = self.wrapped(batch, phase)
                 terms = torch.stack(list(outcome.terms.values())).float() / len(parts)
                 self.scaler.scale(terms.sum()).backward()
@@ -210,6 +213,14 @@ def schedule(config: TrainingConfig, step: int, steps: int) -> float:
     if config.schedule == "cosine":
         return ramp * 0.5 * (1 + math.cos(math.pi * progress))
     return ramp * 0.1 ** sum(progress >= milestone for milestone in config.milestones)
+
+
+def dropout(config: DropoutConfig, step: int, steps: int) -> float:
+    """The probability, for step `step` (from 0) of `steps`, that a part is left out."""
+    progress = step / steps
+    if progress >= config.until:
+        return 0.0
+    return min(config.most, config.first + config.most * progress / config.rise)
 
 
 def phase_of(config: TrainingConfig, step: int) -> Phase:

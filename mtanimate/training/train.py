@@ -26,6 +26,14 @@ ESTIMATORS = {
     "fomm": ["model.estimator.name=fomm", "loss.equivariance_affine=10"],
     "mraa": ["model.estimator.name=mraa", "loss.equivariance_affine=0"],
     "monkey-net": ["model.estimator.name=monkey-net", "loss.equivariance_affine=0"],
+    # Ten splines of five points, left out of the flow as often as in their authors' training.
+    "tpsmm": [
+        "model.estimator.name=tpsmm",
+        "model.num_keypoints=50",
+        "loss.equivariance_affine=0",
+        "training.dropout.first=0.1",
+        "training.dropout.most=0.3",
+    ],
 }
 
 
@@ -88,6 +96,8 @@ def choose_config(
     if estimator is not None and estimator not in ESTIMATORS:
         raise InputError(f"--estimator {estimator}: there are {', '.join(ESTIMATORS)}")
     chosen = ESTIMATORS[estimator] if estimator is not None else []
+    if estimator == config.model.estimator.name:  # its number of keypoints is chosen already
+        chosen = [setting for setting in chosen if not setting.startswith("model.num_keypoints=")]
     config = override(config, [*chosen, *walks, *(settings or [])])
     return ConfigChoice(name, config, videos, start)
 

@@ -142,7 +142,11 @@ def is_animated(path: Path) -> bool:
 
 
 def write_image(
-    path: str | Path, array: np.ndarray, text: dict[str, str] | None = None, overwrite: Overwrite = True
+    path: str | Path,
+    array: np.ndarray,
+    text: dict[str, str] | None = None,
+    overwrite: Overwrite = True,
+    sign: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes a picture whole or not at all; the extension chooses the format.
 
@@ -152,6 +156,7 @@ def write_image(
         text: metadata by keyword ("Title", "Comment"): PNG's text chunks, EXIF's description in JPEG and WebP; other
             formats do not store it.
         overwrite: whether an existing file may be replaced.
+        sign: signs the finished file in its place, before it gets its name.
 
     Raises:
         InputError: a folder, or an extension that cannot be written.
@@ -171,6 +176,8 @@ def write_image(
     try:
         with replacing(path, overwrite) as partial:
             Image.fromarray(array).save(partial, **_said(known, text or {}))
+            if sign is not None:
+                sign(partial)
     except (OSError, ValueError) as error:
         raise MTAnimateError(f"{path} could not be written ({_line(error)}): is the disk full?") from error
 

@@ -1,7 +1,7 @@
 """Writing videos by ffmpeg: frames through a pipe, then the sound, then the file's name."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -41,6 +41,7 @@ class VideoWriter:
         title: metadata, where the container has a place for it.
         comment: metadata, where the container has a place for it.
         overwrite: whether what exists at `path` may be replaced.
+        sign: signs the finished file in its place, before it gets its name. A PNG folder is not signed.
 
     Attributes:
         audio: whether the result has sound.
@@ -64,6 +65,7 @@ class VideoWriter:
         title: str | None = None,
         comment: str | None = None,
         overwrite: Overwrite = False,
+        sign: Callable[[Path], None] | None = None,
     ) -> None:
         self.path = Path(path)
         encoding = check_output(path, overwrite, codec, crf)
@@ -82,7 +84,8 @@ class VideoWriter:
                 self.path, {name.capitalize(): value for name, value in text.items()}, bool(overwrite)
             )
         else:
-            self._out = EncodedFile(self.path, encoding, self._fps, (height, width), times, track, text, overwrite)
+            shape = (height, width)
+            self._out = EncodedFile(self.path, encoding, self._fps, shape, times, track, text, overwrite, sign)
 
     def write(self, frames: np.ndarray) -> None:
         """Adds frames.
@@ -136,6 +139,7 @@ class EncodedFile:
         sound: to add at the end, or None.
         metadata: of the container, by ffmpeg's keys.
         overwrite: whether what exists at `path` may be replaced.
+        sign: signs the finished file in its place.
     """
 
     def __init__(
@@ -148,8 +152,10 @@ class EncodedFile:
         sound: SoundTrack | None,
         metadata: dict[str, str],
         overwrite: Overwrite,
+        sign: Callable[[Path], None] | None = None,
     ) -> None:
         self.path = path
+        self._sign = sign
         self._encoding = encoding
         self._sound = sound
         self._overwrite = overwrite
@@ -200,6 +206,8 @@ class EncodedFile:
             self._reduce_colours()
         elif self._sound is not None:
             self._add_sound(self._sound, length)
+        if self._sign is not None:
+            self._sign(self._hidden[-1])
         try:
             give_name(self._hidden[-1], self.path, self._overwrite)
         except OSError as error:

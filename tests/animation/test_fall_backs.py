@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import CONFIG, MODEL, moving_square, tiny_animator
 
-from mtanimate.animation import animate as walk
+from mtanimate.animation import inputs as walk
 from mtanimate.animation import jobs
 from mtanimate.animation.animate import animate
 from mtanimate.animation.jobs import run_jobs

@@ -190,12 +190,12 @@ def test_the_full_size_layouts_of_the_release(name, config, preset, tmp_path):
 # Published names, configuration files, or a question
 
 
-@pytest.mark.parametrize("layout", ["fomm", "release"])
+@pytest.mark.parametrize("layout", list(MODELS))
 def test_what_shapes_do_not_show_is_asked_for(layout, tmp_path):
     path, config = write(tmp_path, layout)
     asked = refused(path)
     assert "--config" in asked
-    assert {"fomm": "temperature", "release": "heads"}[layout] in asked
+    assert {"fomm": "temperature", "release": "heads", "tpsmm": "resolution"}[layout] in asked
     imported = import_checkpoint(path, config=str(config))
     assert imported.config == MODELS[layout]
     assert imported.name == "theirs"

@@ -418,7 +418,8 @@ def test_an_estimator_of_an_older_checkpoint_is_the_transformer():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("model.estimator.name=tpsmm", "model.estimator.name: 'tpsmm' is not one of motion-transformer, fomm"),
+        ("model.estimator.name=x2face", "model.estimator.name: 'x2face' is not one of motion-transformer, fomm"),
+        ("model.estimator={name: tpsmm, identity_width: 8}", "identity_width and pose_width belong together"),
         ("model.estimator={name: fomm, heads: 3}", "unknown setting 'model.estimator.heads'"),
         ("model.estimator={name: mraa, shared_affine: true}", "mraa regresses no matrices"),
         ("model.estimator={name: fomm, scale_factor: 0.125, num_blocks: 6}", "needs a multiple of 64"),

@@ -231,6 +231,41 @@ def test_between_people(media, clips, tmp_path):
 
 
 @pytest.fixture(scope="module")
+def large_clips(tmp_path_factory) -> Path:
+    """Two people's faces in 128 x 128."""
+    folder = tmp_path_factory.mktemp("large clips")
+    for name, start in (("ann__00", 4), ("bob__00", 12)):
+        frames = [scene(128, 128, (start + 2 * t, 8 + 2 * (t % 3), 100)) for t in range(4)]
+        write_clip(folder / f"{name}.mp4", np.stack(frames))
+    return folder
+
+
+def test_landmarks_are_those_of_the_clips_own_size(media, large_clips, tmp_path):
+    """Those that are kept of the same clips at the network's size are not taken for them."""
+    usual = evaluate(media, large_clips, tmp_path / "usual", "--metrics", "akd")
+    found = evaluate(media, large_clips, tmp_path / "own", "--metrics", "akd,sharpness", "--resolution", "auto")
+    assert found["repeating"]["metrics"]["akd"] == pytest.approx(2 * usual["repeating"]["metrics"]["akd"], rel=0.25)
+    assert found["without_subject"].keys() == {"truth", "generated", "enlarged"}
+    assert found["without_subject"]["truth"] == 0
+    assert found["sides"] == [128, 128]
+    assert "128 x 128" not in found["definitions"]["size"]
+    again = ["--checkpoint", media / "tiny.safetensors", "--dataset", large_clips, "--out", tmp_path / "own"]
+    shown = run("eval", *again, "--metrics", "akd,sharpness", "--resolution", "auto")
+    assert all(word in shown.stdout for word in ("enlarged", "sharpness ↑", "first-frame baseline"))
+
+
+def test_between_people_at_the_sources_own_size(media, large_clips, tmp_path):
+    write_image(tmp_path / "cy.png", scene(90, 90, (5, 5, 80)))
+    (tmp_path / "pairs.csv").write_text("source,driving\nann__00,bob__00\ncy.png,ann__00\n")
+    found = evaluate(media, large_clips, tmp_path / "out", "--cross", tmp_path / "pairs.csv", "--resolution", "auto")
+    assert found["sides"] == [90, 128]
+    assert found["driving"]["metrics"]["pose"] == 0
+    assert found["source"]["metrics"]["similarity"] == pytest.approx(1)
+    assert found["enlarged"]["metrics"].keys() == found["metrics"].keys()
+    assert read_image(tmp_path / "out" / "strips" / "cy by ann__00.png").shape == (90, 270, 3)
+
+
+@pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
     """A folder with two pictures, and what is none."""
     folder = tmp_path_factory.mktemp("photographs ü")
@@ -358,6 +393,7 @@ def test_the_table(media, clips, whole):
         (["--shard", "3/2"], "--shard 3/2"),
         (["--detector", "cats"], "--detector cats: not one of faces, face-alignment, bodies, none"),
         (["--dataset", "/nowhere"], "no folder"),
+        (["--resolution", "32"], "--resolution 32: this network makes 64 x 64"),
         (["--cross", "99"], "pairs of different people"),
         (["--cross", "nothing.csv"], "neither a number of random pairs nor a CSV file"),
         (["--cross", "1", "--metrics", "l1"], "no truth"),

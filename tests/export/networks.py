@@ -12,6 +12,7 @@ from mtanimate.config import (
     HRNetConfig,
     ModelConfig,
     MotionTransformerConfig,
+    SplineEstimatorConfig,
 )
 from mtanimate.config.model import FACE_POINTS
 from mtanimate.models.animator import Animator
@@ -53,6 +54,14 @@ NETWORKS = {
         dense_motion=replace(PAPER.dense_motion, scale_factor=1.0, occlusion=False),
         generator=replace(PAPER.generator, skips=False),
         background=BackgroundConfig(4, 8, 1),
+    ),
+    "tpsmm": ModelConfig(
+        resolution=64,
+        num_keypoints=10,
+        estimator=SplineEstimatorConfig(width=4, identity_width=4, pose_width=4),
+        dense_motion=DenseMotionConfig(8, 16, 2, exact_sampling=True, black_outside=True, multi_occlusion=True),
+        generator=GeneratorConfig(4, 16, 3, 1, inpainting=True),
+        background=BackgroundConfig(4, resnet=True),
     ),
 }
 

@@ -19,6 +19,7 @@ from mtanimate.export.programs import save_models, to_onnx, trace
 from mtanimate.export.quantisation import Quantiser, choose_parts
 from mtanimate.inference.backends import ExportedNetwork, drive_inputs, open_graph, program_run
 from mtanimate.inference.manifest import digests, graphs_of, read_manifest
+from mtanimate.models.tpsmm import spline_motion
 
 FORMATS = ("torch", "onnx", "openvino")
 # Of `paper`, all are compared below.
@@ -28,6 +29,7 @@ GRAPHS = {
     "monkey-net": ["estimate"],
     "face": ["estimate", "drive"],  # with exact sampling
     "mraa, background, no skips, no occlusion, masks at full size": ["encode", "estimate", "drive", "background"],
+    "tpsmm": ["drive", "disentangle"],
 }
 
 
@@ -45,6 +47,9 @@ def inputs_of(animator, name, batch):
         return {"frames": frames}
     if name == "background":
         return {"source": source, "driving": frames}
+    if name == "disentangle":
+        driving = animator.estimate_motion(frames).keypoints
+        return {"source_keypoints": driving.flip(0), "driving_keypoints": driving}
     moved = torch.eye(3) + 0.05 * torch.randn(batch, 3, 3, generator=torch.Generator().manual_seed(2))
     return drive_inputs(animator.config, animator.encode_source(source), animator.estimate_motion(frames), moved)
 
@@ -55,6 +60,9 @@ def wanted_of(animator, name, given):
         return {"keypoints": motion.keypoints, "affine": motion.affine}
     if name == "background":
         return {"background": animator.predict_background(given["source"], given["driving"])}
+    if name == "disentangle":
+        motions = [spline_motion(given[f"{whose}_keypoints"]) for whose in ("source", "driving")]
+        return {"keypoints": animator.disentangle(*motions).keypoints}
     if name == "encode":
         encoded = animator.encode_source(given["source"])
         names = [name for name in graphs_of(animator.config)[0].outputs if name.startswith("features")]

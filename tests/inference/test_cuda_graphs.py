@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from elsewhere import elsewhere
-from foreign import FOMM, RELEASE
+from foreign import FOMM, RELEASE, TPSMM
 from tiny import MODEL, tiny_animator
 
 from mtanimate.config import BackgroundConfig, load_preset
@@ -23,6 +23,8 @@ VARIANTS = {
     "face": load_preset("face").model,
     "release, background": RELEASE,
     "FOMM": FOMM,
+    "TPSMM": TPSMM,
+    "TPSMM, full size": load_preset("tpsmm").model,
     "MRAA": replace(FOMM, estimator=replace(FOMM.estimator, name="mraa")),
     "background": replace(MODEL, background=BackgroundConfig(4, 8, 2)),
 }
@@ -88,7 +90,7 @@ def agree(animator, recorded, source, driving, backgrounds=False):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["ours", "FOMM", "MRAA", "background"])
+@pytest.mark.parametrize("name", ["ours", "FOMM", "MRAA", "TPSMM", "background"])
 @torch.inference_mode()
 def test_what_is_played_back_is_of_the_inputs_of_now(name, replayed):
     torch.manual_seed(0)

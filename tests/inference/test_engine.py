@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from foreign import FOMM, RELEASE
+from foreign import FOMM, RELEASE, TPSMM
 from golden import close
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +29,12 @@ NETWORKS = {
     "fomm": FOMM,
     "no occlusion": replace(FOMM, dense_motion=replace(FOMM.dense_motion, occlusion=False)),
     "heads as large as the picture": replace(FOMM, estimator=replace(FOMM.estimator, padding=3)),
+    "tpsmm": TPSMM,
+    "several maps of occlusion": replace(
+        MODEL,
+        dense_motion=replace(MODEL.dense_motion, multi_occlusion=True),
+        generator=replace(MODEL.generator, num_down_blocks=3),
+    ),
     "background": replace(MODEL, background=BackgroundConfig(4, 8, 2)),
     "small": replace(load_preset("small").model, resolution=128),
     "face": replace(load_preset("face").model, resolution=128),

@@ -5,8 +5,15 @@ import pytest
 import torch
 from golden import close
 
-from mtanimate.inspection.drawing import colour_masks, draw_keypoints, token_colours
+from mtanimate.inspection.drawing import (
+    colour_masks,
+    draw_contours,
+    draw_keypoints,
+    draw_motion,
+    token_colours,
+)
 from mtanimate.inspection.scene import GAP, HEADER, labelled_grid
+from mtanimate.models.tpsmm import spline_motion
 
 
 def test_colours_of_ten_tokens_differ():
@@ -53,3 +60,24 @@ def test_a_grid_has_its_pictures_in_place_and_titles_above():
             top, left = HEADER + r * (40 + GAP), c * (60 + GAP)
             assert (sheet[top : top + 40, left : left + 60] == 10 * c + r).all()
         assert sheet[:HEADER, c * (60 + GAP) : c * (60 + GAP) + 60].min() < 100  # letters
+
+
+def test_a_spline_has_one_colour_and_no_axes():
+    picture = np.zeros((60, 60, 3), np.uint8)
+    points = torch.tensor([[x, y] for y in (-0.5, 0.5) for x in (-0.8, -0.4, 0.0, 0.4, 0.8)])
+    drawn = draw_motion(picture, spline_motion(points[None]), scale=0.5)
+    for index, (x, y) in enumerate(points.tolist()):
+        pixel = drawn[round((y + 1) / 2 * 59), round((x + 1) / 2 * 59)]
+        close(torch.from_numpy(pixel) / 255, token_colours(2)[index // 5], atol=0.02)
+    assert not drawn[25:35].any()  # where an axis would end
+
+
+def test_contours_lie_where_a_part_ends():
+    masks = torch.zeros(3, 8, 8)
+    masks[0] = 0.5
+    masks[1, 2:5, 2:5] = 1.0
+    drawn = draw_contours(np.zeros((8, 8, 3), np.uint8), masks)
+    colour = (token_colours(2)[0] * 255).round().to(torch.uint8).numpy()
+    assert (drawn[2, 2:5] == colour).all()
+    assert not drawn[3, 3].any()  # the part's inside stays as it is
+    assert not drawn[5:].any()

@@ -9,6 +9,7 @@ import torch
 from mtanimate.errors import InputError
 from mtanimate.metrics.detectors import Detections
 from mtanimate.metrics.measures import DEFAULT, METRICS, added, measure, parse_metrics, ssim
+from mtanimate.metrics.sharpness import sharpness
 
 FRAMES = 4
 
@@ -62,6 +63,8 @@ def test_sums_over_frames():
     along = np.abs(seen.landmarks - seen_generated.landmarks)
     assert sums["akd_field"] == (pytest.approx(np.nanmean(along, axis=(1, 2)).sum()), FRAMES)
     assert sums["mkr_field"] == (3 / 5, FRAMES)
+    ratios, counts = sharpness(truth, generated, seen.landmarks)
+    assert sums["sharpness"] == (pytest.approx(ratios.sum()), counts.sum())
 
 
 def test_figures_of_sums():
@@ -85,7 +88,7 @@ def test_what_cannot_be_measured_is_left_out():
     truth, generated = pictures()
     seen, seen_generated = sightings()
     nobody = [Detections(each.landmarks, None) for each in (seen, seen_generated)]
-    assert list(measure(METRICS, truth, generated, None, None)) == ["l1", "psnr", "ssim"]
+    assert list(measure(METRICS, truth, generated, None, None)) == ["l1", "psnr", "ssim", "sharpness"]
     for pair in ((seen, None), (None, seen)):
         assert list(measure(["akd", "mkr", "aed", "l1"], truth, generated, *pair)) == ["l1"]
     for pair in (nobody, (seen, nobody[1]), (nobody[0], seen_generated)):

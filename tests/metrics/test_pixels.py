@@ -48,6 +48,16 @@ def test_ssim_is_scikit_images(pair):
     assert found < 0.999
 
 
+def test_ssim_of_large_pictures_is_scikit_images():
+    """They are taken in strips."""
+    pair = [np.tile(picture, (4, 4, 1))[:601, :570] for picture in photo()]
+    pair[1] = np.roll(pair[1], 1, axis=0)
+    pair = [picture.astype(np.float32).astype(np.float64) for picture in pair]
+    both = torch.cat([tensor(pair[0]), tensor(pair[1])])
+    found = ssim(both, both.flip(0)).tolist()
+    assert found == pytest.approx([reference_ssim(*pair)] * 2, abs=1e-6)
+
+
 def test_psnr_is_scikit_images(pair):
     (error,) = squared_error(*map(tensor, pair)).tolist()
     assert psnr(error) == pytest.approx(peak_signal_noise_ratio(*pair, data_range=1), rel=1e-6)

@@ -11,13 +11,16 @@ from mtanimate.checkpoints.registry import named_file
 from mtanimate.config import (
     BackgroundConfig,
     Config,
+    DropoutConfig,
     HeatmapEstimatorConfig,
     MotionTransformerConfig,
+    SplineEstimatorConfig,
     TransformConfig,
     load_preset,
 )
 from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
+from mtanimate.training.step import dropout
 from mtanimate.training.train import plan
 
 NAMES = ["fomm", "mraa", "monkey-net"]
@@ -56,6 +59,25 @@ def test_with_a_background_predictor(name, tmp_path, videos):
     assert all(torch.isfinite(torch.tensor(list(report.losses.values()))).all() for report in reports)
 
 
+SPLINES = SplineEstimatorConfig(width=8)
+
+
+def test_splines_learn(tmp_path, videos):
+    """Some are left out of the flow in the first steps."""
+    masks = replace(MODEL.dense_motion, exact_sampling=True)
+    network = replace(MODEL, estimator=SPLINES, num_keypoints=10, dense_motion=masks)
+    run = make_run(tmp_path, videos, model=network, steps=40, dropout=DropoutConfig(first=0.1, most=0.5))
+    first, last = thirds(train(run)[1], "pixel")
+    assert last < 0.9 * first
+    assert run.trainer.animator.dense_motion.dropout == 0
+
+
+def test_dropout_rises_and_ends():
+    config = DropoutConfig(first=0.1, most=0.3, rise=0.1, until=0.35)
+    assert [round(dropout(config, step, 100), 3) for step in (0, 5, 10, 34, 35, 99)] == [0.1, 0.25, 0.3, 0.3, 0, 0]
+    assert dropout(DropoutConfig(), 0, 100) == 0
+
+
 # Which network a command trains
 
 
@@ -78,9 +100,19 @@ def test_the_presets_own_estimator_stays_as_it_is(clips):
     assert back.model.estimator == MotionTransformerConfig()
 
 
+def test_splines_bring_their_points_and_their_dropout_along(clips):
+    config = plan(clips, estimator="tpsmm").config
+    assert config.model.estimator == SplineEstimatorConfig()
+    assert config.model.num_keypoints == 50
+    assert config.training.dropout.most == 0.3
+    assert config.model.generator == plan(clips).config.model.generator
+    changed = plan(clips, preset="tpsmm", estimator="tpsmm", settings=["model.num_keypoints=25"]).config.model
+    assert changed.num_keypoints == 25
+
+
 def test_an_unknown_estimator(clips):
-    with pytest.raises(InputError, match="--estimator tpsmm: there are motion-transformer, fomm, mraa, monkey-net"):
-        plan(clips, estimator="tpsmm")
+    with pytest.raises(InputError, match="--estimator x2face: there are motion-transformer, fomm, mraa, monkey-net"):
+        plan(clips, estimator="x2face")
 
 
 def test_another_checkpoint_is_trained_on_as_it_is(clips, tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""The page that `mtanimate web` serves: a second front end, beside the command line, to the same use cases."""

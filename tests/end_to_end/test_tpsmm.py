@@ -1,0 +1,75 @@
+"""A network of thin-plate splines behind the commands."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from commands import run_here
+from foreign import TPSMM
+
+from mtanimate.checkpoints.file import write_checkpoint
+from mtanimate.config import Config
+from mtanimate.models.animator import Animator
+from mtanimate.video import VideoReader, read_image
+
+PLAIN = ("--crop", "none", "--driving-crop", "none", "--json")
+EXACT = ("--precision", "fp32")  # not measured
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """A folder with a checkpoint that tells shape from pose, and one that does not."""
+    folder = tmp_path_factory.mktemp("splines")
+    torch.manual_seed(0)
+    write_checkpoint(folder / "avd.safetensors", Animator(TPSMM), Config(TPSMM), {})
+    plain = replace(TPSMM, estimator=replace(TPSMM.estimator, identity_width=0, pose_width=0))
+    write_checkpoint(folder / "plain.safetensors", Animator(plain), Config(plain), {})
+    return folder
+
+
+def animated(media, checkpoint, out, *options):
+    given = ("--source", media / "face.png", "--driving", media / "talk.mp4", "--checkpoint", checkpoint)
+    return run_here("animate", *given, "--out", out, *PLAIN, *EXACT, *options)
+
+
+def frames_of(path):
+    return np.concatenate(list(VideoReader(path).batches(50)))
+
+
+def test_its_three_modes_are_three_videos(media, networks, tmp_path):
+    videos = {}
+    for mode in ("relative", "absolute", "avd"):
+        done = animated(media, networks / "avd.safetensors", tmp_path / f"{mode}.mp4", "--mode", mode)
+        assert done.returncode == 0, done.stderr
+        videos[mode] = frames_of(tmp_path / f"{mode}.mp4")
+        assert (json.loads(done.stdout)["reference_frame"] is None) == (mode != "relative")
+    assert len({video.tobytes() for video in videos.values()}) == 3
+
+
+def test_avd_is_refused_where_no_network_tells_shape_from_pose(media, networks, tmp_path):
+    for checkpoint in (networks / "plain.safetensors", media / "tiny.safetensors"):
+        done = animated(media, checkpoint, tmp_path / "o.mp4", "--mode", "avd")
+        assert done.returncode == 2
+        assert "--mode avd" in done.stderr
+        assert done.stderr.strip().count("\n") == 0
+        assert not (tmp_path / "o.mp4").exists()
+
+
+def test_it_has_no_attention(media, networks, tmp_path):
+    given = ("--image", media / "face.png", "--checkpoint", networks / "plain.safetensors")
+    done = run_here("attention", *given, "--out", tmp_path / "a.png")
+    assert done.returncode == 2
+    assert "tpsmm" in done.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_the_figure_has_every_map_of_occlusion(media, networks, tmp_path):
+    given = ("--source", media / "face.png", "--driving", media / "talk.mp4", "--out", tmp_path / "i.png")
+    done = run_here("inspect", *given, "--checkpoint", networks / "plain.safetensors", *PLAIN)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    maps = [title for title in report["pictures"] if "occlusion" in title]
+    assert maps == ["occlusion 1/8", "occlusion 1/4", "occlusion 1/2", "occlusion"]
+    assert read_image(tmp_path / "i.png").shape == (report["height"], report["width"], 3)
