@@ -244,12 +244,12 @@ class RunState:
                 self.ema.load_state_dict(content["ema"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
-        except (ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+            torch.set_rng_state(content["torch"])
+        except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"cannot resume from '{path}' ({reason}): choose another --out") from error
         for group, here in zip(self.optimizer.param_groups, fused, strict=True):
             group["fused"] = here
-        torch.set_rng_state(content["torch"])
         if content["cuda"] and len(content["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(content["cuda"])
         self.step, self.pairs, self.best = content["step"], content["pairs"], content["best"]
@@ -267,7 +267,7 @@ def is_state(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = load(path, "choose another --out")
-        missing = {"config", "clips", "model", "optimizer", "step", "pairs"} - content.keys()
+        missing = {"config", "clips", "model", "optimizer", "step", "pairs", "best", "cuda"} - content.keys()
     except InputError:
         raise
     except Exception as error:  # a damaged file makes torch raise almost anything
@@ -277,6 +277,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot resume from '{path}' ({reason}): it is damaged; choose another --out") from error
     if missing:
         raise InputError(f"'{path}' is no state of a run: give RUN/state/last.pt")
+    numbers = [isinstance(content[name], int) for name in ("step", "pairs")]
+    if not all(numbers) or not isinstance(content["best"], (int, float)):
+        raise InputError(f"'{path}' is damaged: its step, pairs and best are not all numbers; choose another --out")
     return content
 
 

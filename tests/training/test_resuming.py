@@ -151,3 +151,13 @@ def test_init_of_another_network_is_refused(finished, tmp_path):
     write_checkpoint(tmp_path / "other.safetensors", type(tiny_animator())(other), config, {})
     with pytest.raises(InputError, match="has another network"):
         train(**{**finished, "out": tmp_path / "run"}, init=tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change", [{"best": torch.zeros(3)}, {"step": "2"}, {"pairs": None}, {"torch": torch.zeros(3)}], ids=str
+)
+def test_a_state_of_other_values_is_refused(finished, tmp_path, change):
+    state = torch.load(finished["out"] / "state" / "last.pt", weights_only=True)
+    torch.save(state | change, tmp_path / "state.pt")
+    with pytest.raises(InputError, match=r"state\.pt"):
+        train(**{**finished, "out": tmp_path / "run", "resume": str(tmp_path / "state.pt")})
