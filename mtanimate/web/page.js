@@ -10,6 +10,7 @@
   };
   document.addEventListener('click', (event) => {
     const face = event.target.closest?.('.faces .face');
+    if (event.target.closest?.('#animate')) document.querySelector('#status')?.scrollIntoView({ block: 'nearest' });
     if (face) [...faces()].find((input) => input.value === face.dataset.face)?.click();
   });
 
