@@ -10,6 +10,7 @@
   };
   document.addEventListener('click', (event) => {
     const face = event.target.closest?.('.faces .face');
+    if (event.target.closest?.('#animate')) document.querySelector('#status')?.scrollIntoView({ block: 'nearest' });
     if (face) [...faces()].find((input) => input.value === face.dataset.face)?.click();
   });
 
@@ -32,6 +33,7 @@
     const at = () => result.currentTime + Number(other.dataset.start);
     const step = () => {
       if (Math.abs(other.currentTime - at()) > 0.08) other.currentTime = at();
+      if (other.paused && !result.paused) other.play().catch(() => {}); // it ends before a result that starts again
     };
     result.addEventListener('play', () => { other.currentTime = at(); other.play().catch(() => {}); });
     result.addEventListener('pause', () => { other.pause(); step(); });

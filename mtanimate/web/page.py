@@ -79,7 +79,7 @@ def _animate_tab(runner: Runner) -> tuple[gr.Image, gr.Video]:
                 button = gr.Button("Animate", variant="primary", elem_id="animate")
                 cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
             options = {"face": face, "start": start, "end": end} | _options()
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=320, elem_classes="outcome"):
             status = gr.HTML(pictures.said("The result will be here."), elem_id="status")
             view = gr.HTML(elem_id="result")
 

@@ -76,7 +76,9 @@ def test_photo_video_button(visitor, page, media, tmp_path):
 
 def test_one_of_several_faces_is_chosen_on_the_photo(visitor, media, tmp_path):
     visitor.photo(media / 'two "faces".png')
-    assert visitor.tab.locator(".faces .face").count() == 2
+    faces = visitor.tab.locator(".faces .face")
+    assert faces.count() == 2
+    assert "rgba(0, 0, 0, 0)" in faces.first.evaluate("face => getComputedStyle(face).backgroundColor")
     visitor.driving(media / "talk.mp4")
     visitor.tab.click(".faces .face >> nth=1")
     assert visitor.tab.locator('#face input[value="2"]').is_checked()
