@@ -45,6 +45,7 @@ def ask(page, photo, driving):
         True,
         "auto",
         "auto",
+        "auto",
         "best",
     ]
     return httpx.post(f"{page.address}/gradio_api/call/animate", json={"data": [photo, driving, *values]})
