@@ -245,13 +245,13 @@ class RunState:
             self.optimizer.load_state_dict(content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
             torch.set_rng_state(content["torch"])
+            if content["cuda"] and len(content["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(content["cuda"])
         except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"cannot resume from '{path}' ({reason}): choose another --out") from error
         for group, here in zip(self.optimizer.param_groups, fused, strict=True):
             group["fused"] = here
-        if content["cuda"] and len(content["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(content["cuda"])
         self.step, self.pairs, self.best = content["step"], content["pairs"], content["best"]
 
 

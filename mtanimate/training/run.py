@@ -23,7 +23,7 @@ from mtanimate.data.clips import Split
 from mtanimate.data.loading import RawBatch, load_batches
 from mtanimate.data.pairs import PairDataset
 from mtanimate.errors import InputError, Interrupted, MTAnimateError
-from mtanimate.files import clear_leftovers, replacing
+from mtanimate.files import NOT_TEXT, clear_leftovers, replacing
 from mtanimate.outputs import refuse_foreign
 from mtanimate.signals import listened_to
 from mtanimate.training.checkpointing import Checkpointer, RunState, is_state, make_animator
@@ -294,7 +294,7 @@ class Run:
 
 def _fingerprint(names: list[str]) -> str:
     """A digest of the names of clips and stills, by which a run is not resumed on other data unnoticed."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(names).encode("utf-8", NOT_TEXT)).hexdigest()[:12]
 
 
 @contextmanager

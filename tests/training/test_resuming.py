@@ -1,12 +1,14 @@
 """What a run may go on with, and from: settings, clips, states, checkpoints."""
 
+import os
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from lives import log, write_settings
-from tiny import checkpoint, tiny_animator, tiny_config
+from tiny import checkpoint, make_run, tiny_animator, tiny_config
 
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.errors import InputError
@@ -154,10 +156,21 @@ def test_init_of_another_network_is_refused(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"best": torch.zeros(3)}, {"step": "2"}, {"pairs": None}, {"torch": torch.zeros(3)}], ids=str
+    "change",
+    [{"best": torch.zeros(3)}, {"step": "2"}, {"pairs": None}, {"torch": torch.zeros(3)}, {"cuda": 1}],
+    ids=str,
 )
 def test_a_state_of_other_values_is_refused(finished, tmp_path, change):
     state = torch.load(finished["out"] / "state" / "last.pt", weights_only=True)
     torch.save(state | change, tmp_path / "state.pt")
     with pytest.raises(InputError, match=r"state\.pt"):
         train(**{**finished, "out": tmp_path / "run", "resume": str(tmp_path / "state.pt")})
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are always text here")
+def test_clips_may_have_names_that_are_no_text(videos, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number, clip in enumerate(sorted(videos.iterdir())):
+        shutil.copy(clip, os.fsencode(folder / f"{number}") + b"caf\xe9.mp4")
+    make_run(tmp_path / "run", folder)
