@@ -153,7 +153,7 @@ def test_a_stream_has_its_own_size_too(media, photograph, tmp_path):
 
 @pytest.mark.parametrize("side", [3000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_huge_photograph_stays_within_bounds(media, photograph, tmp_path, side):
-    """Up to 100 megapixels: the square is made at the limit, which is said; memory does not grow with the photograph."""
+    """Up to 100 megapixels: the square is made at the limit, which is said. Memory stays bounded."""
     resource = pytest.importorskip("resource", reason="memory is measured as POSIX counts it")
     huge, out = tmp_path / "huge.jpg", tmp_path / "o.mp4"
     Image.open(photograph).convert("RGB").resize((side, side), Image.Resampling.NEAREST).save(huge)
