@@ -62,8 +62,7 @@ def results(folder: Path) -> dict:
 
 @pytest.mark.parametrize(
     "phases",
-    # The first of all runs tests that run beside this one, and trains as they do.
-    [PHASES[1:], pytest.param(PHASES, marks=pytest.mark.slow)],
+    [("train",), pytest.param(PHASES, marks=pytest.mark.slow)],
     ids=",".join,
 )
 def test_a_rehearsal(copied, tmp_path, phases):
@@ -73,13 +72,13 @@ def test_a_rehearsal(copied, tmp_path, phases):
     assert done.returncode == 0, done.stdout + done.stderr
     found = results(tmp_path / "out")["phases"]
     assert {name: phase["status"] for name, phase in found.items()} == dict.fromkeys(phases, "rehearsed")
-    if "test" in phases:
-        assert found["test"]["results"]["training resumed"]["steps"] == 20
-    assert found["parity"]["results"]["rehearsal"]["fp32"]["psnr_db"] > 90
-    assert found["speed"]["results"]["rehearsal"]["file to file, 1080p"]["frames"] == 10
-    assert found["decode"]["results"]["H.264 tagged BT.709"]["equal_within_rounding"] > 0.99
     assert found["train"]["results"]["steps planned"] == 6
-    assert "torch.compile is left to a GPU" in done.stdout
+    if phases == PHASES:
+        assert found["test"]["results"]["training resumed"]["steps"] == 20
+        assert found["parity"]["results"]["rehearsal"]["fp32"]["psnr_db"] > 90
+        assert found["speed"]["results"]["rehearsal"]["file to file, 1080p"]["frames"] == 10
+        assert found["decode"]["results"]["H.264 tagged BT.709"]["equal_within_rounding"] > 0.99
+        assert "torch.compile is left to a GPU" in done.stdout
     files = list((tmp_path / "out").iterdir())
     assert len(files) <= 8
     assert all(file.stat().st_size < 2**24 for file in files)

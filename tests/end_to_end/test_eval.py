@@ -141,7 +141,7 @@ def test_several_devices_share_the_clips(media, clips, whole, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_it_goes_on_where_it_was_ended(number, media, clips, whole, tmp_path):
     out = tmp_path / "out"
     command = ["eval", "--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", out]

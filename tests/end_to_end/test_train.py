@@ -61,13 +61,17 @@ def test_ten_clips_to_an_animation(clips, settings, media, tmp_path):
     assert (tmp_path / "o.mp4").stat().st_size > 1000
 
 
+ENDINGS = [(signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGTERM, 0), (signal.SIGKILL, 0), (signal.SIGINT, 0)]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals to a process group")
-def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings, tmp_path):
+@pytest.mark.parametrize("endings", [ENDINGS[:2], pytest.param(ENDINGS, marks=pytest.mark.slow)], ids=len)
+def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings, tmp_path, endings):
     """Each time the same command, but for the decoding processes: at its end as if nothing had been."""
-    options = ["train", "--dataset", settings, "--data", clips, "--device", "cpu", "--steps", 40]
+    steps = 8 * len(endings)
+    options = ["train", "--dataset", settings, "--data", clips, "--device", "cpu", "--steps", steps]
     options += ["--checkpoint-every", 3]
     folder = tmp_path / "run"
-    endings = [(signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGTERM, 0), (signal.SIGKILL, 0), (signal.SIGINT, 0)]
     for number, processes in endings:
         before = steps_taken(folder)
         with Running(*options, "--out", folder, "--workers", processes, env=ONE_THREAD) as running:
@@ -86,7 +90,7 @@ def test_a_command_that_is_killed_interrupted_and_ended_goes_on(clips, settings,
     assert run(*options, "--out", folder, env=ONE_THREAD).returncode == 0
     assert run(*options, "--out", tmp_path / "whole", env=ONE_THREAD).returncode == 0
     assert log(folder) == log(tmp_path / "whole")
-    assert [entry["step"] for entry in log(folder)] == list(range(1, 41))
+    assert [entry["step"] for entry in log(folder)] == list(range(1, steps + 1))
     states = [torch.load(each / "state" / "last.pt", weights_only=True) for each in (folder, tmp_path / "whole")]
     for state in states:
         del state["best"]  # where it was interrupted it was validated, too

@@ -27,7 +27,7 @@ GRAPHS = {
     "release, HRNet, separate attention, reduced": ["estimate"],
     "fomm": ["estimate"],
     "monkey-net": ["estimate"],
-    "face": ["estimate", "drive"],  # with exact sampling
+    "face": ["drive"],  # with exact sampling
     "mraa, background, no skips, no occlusion, masks at full size": ["encode", "estimate", "drive", "background"],
     "tpsmm": ["drive", "disentangle"],
 }

@@ -171,6 +171,7 @@ def test_a_shift_of_3_pixels_is_an_akd_of_3(shift):
     assert mean(sums, counts) == pytest.approx(3, abs=0.25)
 
 
+@pytest.mark.slow
 @needs_clips
 def test_another_person_is_farther_than_another_frame():
     """20 times, drawn by chance."""

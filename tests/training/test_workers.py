@@ -219,7 +219,8 @@ def gone(process: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in Linux's /proc")
 @pytest.mark.parametrize(
-    ("to", "code"), [("all", 143), ("one", 137), pytest.param("launcher", -9, marks=pytest.mark.slow)]
+    ("to", "code"),
+    [("one", 137), *(pytest.param(*ending, marks=pytest.mark.slow) for ending in (("all", 143), ("launcher", -9)))],
 )
 def test_workers_end_together(tmp_path, videos, settings, to, code):
     """SIGTERM to launcher and workers, as batch systems send it, stops and saves; one that is killed ends all, and so

@@ -1,5 +1,6 @@
 """Serving the page from this process."""
 
+import os
 import socket
 import subprocess
 import threading
@@ -57,6 +58,7 @@ def serving(media: Path, auth=None, **limits):
 
     check_installed()
     room = Room(1.0)
+    before = os.environ.get("GRADIO_TEMP_DIR")  # Gradio's, of the whole process: another server may be running
     loaded = load_network(str(media / "tiny.safetensors"), device="cpu", precision="fp32")
     runner = Runner(loaded, room, Limits(**limits), None)
     with socket.socket() as listener:
@@ -75,3 +77,5 @@ def serving(media: Path, auth=None, **limits):
         server.should_exit = True
         thread.join(10)
     room.close()
+    if before is not None:
+        os.environ["GRADIO_TEMP_DIR"] = before

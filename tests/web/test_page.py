@@ -161,7 +161,7 @@ def test_two_visitors_wait_for_each_other_and_a_third_is_told_to_come_back(brows
     first.clear("driving")
     first.driving(media / "talk.mp4")
     first.press_animate()
-    assert first.result(tmp_path / "first.mp4").width == 64
+    assert first.result(tmp_path / "first.mp4").width == 160
     for visitor in visitors:
         visitor.context.close()
 
