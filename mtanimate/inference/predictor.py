@@ -115,8 +115,7 @@ class Predictor:
     @property
     def layered(self) -> bool:
         """Whether `drive_layers` works: the network passes the source's pixels through its last gate."""
-        generator = self.network.config.generator
-        return generator.skips and not generator.inpainting
+        return self.network.config.generator.skips
 
     @property
     def source(self) -> "Source":

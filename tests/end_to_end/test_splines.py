@@ -12,7 +12,7 @@ from foreign import TPSMM
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.config import Config
 from mtanimate.models.animator import Animator
-from mtanimate.video import VideoReader, read_image
+from mtanimate.video import VideoReader, read_image, write_image
 
 PLAIN = ("--crop", "none", "--driving-crop", "none", "--json")
 EXACT = ("--precision", "fp32")  # not measured
@@ -46,6 +46,24 @@ def test_its_three_modes_are_three_videos(media, networks, tmp_path):
         videos[mode] = frames_of(tmp_path / f"{mode}.mp4")
         assert (json.loads(done.stdout)["reference_frame"] is None) == (mode != "relative")
     assert len({video.tobytes() for video in videos.values()}) == 3
+
+
+def test_results_have_the_photographs_own_size(media, networks, tmp_path):
+    """Its last gate passes the source's pixels, too."""
+    photo = tmp_path / "photo.png"
+    write_image(photo, read_image(media / "face.png").repeat(3, axis=0).repeat(3, axis=1))
+    given = (
+        "--driving",
+        media / "talk.mp4",
+        "--checkpoint",
+        networks / "plain.safetensors",
+        "--out",
+        tmp_path / "o.mp4",
+    )
+    done = run_here("animate", "--source", photo, *given, *PLAIN, *EXACT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["width"] == 192
+    assert frames_of(tmp_path / "o.mp4").std() > 10
 
 
 def test_avd_is_refused_where_no_network_tells_shape_from_pose(media, networks, tmp_path):
