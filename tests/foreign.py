@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tiny import MODEL
 
 from mtanimate.checkpoints.configuration import write_configuration
-from mtanimate.checkpoints.layouts import computed, to_layout
+from mtanimate.checkpoints.conversion import import_checkpoint
+from mtanimate.checkpoints.layouts import PARTS, computed, to_layout
 from mtanimate.config import (
     BackgroundConfig,
     DenseMotionConfig,
@@ -19,6 +21,7 @@ from mtanimate.config import (
     MotionTransformerConfig,
     SplineEstimatorConfig,
 )
+from mtanimate.errors import InputError
 from mtanimate.models.animator import Animator
 
 FOMM = replace(
@@ -89,3 +92,18 @@ def described(entries: dict[str, tuple[str, list[int]]], seed: int) -> dict[str,
             if name.endswith("running_var"):
                 tensors[name] += 1
     return tensors
+
+
+def refused(path: Path, **options: Any) -> str:
+    """The one line with which a file is refused."""
+    with pytest.raises(InputError) as caught:
+        import_checkpoint(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The networks' tensors in a file of another tool."""
+    content = torch.load(path, weights_only=True)
+    return {f"{part}.{name}": tensor for part in PARTS if part in content for name, tensor in content[part].items()}

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
+from math import prod
 
 import numpy as np
 import torch
@@ -37,11 +39,15 @@ class Paste:
         self._square = square
         self._feather = feather
         self._fading = square.x > 0, square.x + square.side < width, square.y > 0, square.y + square.side < height
-        weights, shares = self._fade(square.side, feather), np.ones((square.side, square.side), np.float32)
-        for other in earlier:
-            share = _share(square, other, feather)
-            weights, shares = weights * share, shares * share
-        self._fading_blend, self._shared_blend = _Blend(weights), _Blend(shares)
+        self._shares = [_share(square, other, feather) for other in earlier]
+
+    @cached_property
+    def _fading_blend(self) -> "_Blend":
+        return _Blend(prod(self._shares, start=self._fade(self._square.side, self._feather)))
+
+    @cached_property
+    def _shared_blend(self) -> "_Blend":
+        return _Blend(prod(self._shares, start=np.ones((self._square.side, self._square.side), np.float32)))
 
     def __call__(
         self,

@@ -101,13 +101,16 @@ class StillRenderer:
             paste = squares[0].side < max(height, width)
         squares = squares if paste else squares[:1]
         self.square = squares[0]
-        self.side = result_side(predictor, self.square, largest)
+        sides = [result_side(predictor, square, largest) for square in squares]
+        self.side = sides[0]
         self.height = height if paste else self.side
         self.width = width if paste else self.side
         self.sources = [
             predictor.encode(resize_frames(square.cut(picture[None]), predictor.resolution)) for square in squares
         ]
-        self.pixels = [source_pixels(predictor, picture[None], square, largest) for square in squares]
+        self.pixels = [
+            source_pixels(predictor, picture[None], square, side) for square, side in zip(squares, sides, strict=True)
+        ]
         pastes = [Paste(width, height, square, earlier=squares[:index]) for index, square in enumerate(squares)]
         self.pastes = pastes if paste else []
         self.rest = _checked(self.sources[0].motion.to("cpu"))
@@ -152,7 +155,7 @@ class VideoRenderer:
     ) -> None:
         if paste is None:
             paste = square.side < max(footage.width, footage.height)
-        self.predictor, self.square, self.lock, self.largest = predictor, square, lock, largest
+        self.predictor, self.square, self.lock = predictor, square, lock
         self.length: int | None = footage.frame_count
         self.predicts: Tensor | None = None
         first = next(footage.batches(1))
@@ -179,7 +182,7 @@ class VideoRenderer:
     def compose(self, driven: Driven) -> np.ndarray:
         (subject,), (sources,) = driven.subjects, driven.sources
         with side_stream(self.predictor.network.device):
-            pixels = source_pixels(self.predictor, driven.pictures, self.square, self.largest)
+            pixels = source_pixels(self.predictor, driven.pictures, self.square, self.side)
             if self.paste is None:
                 return frames_of(subject, pixels)
             return self.paste(subject, pixels, sources, driven.pictures)
@@ -224,9 +227,11 @@ def result_side(predictor: Predictor, square: Square, largest: int) -> int:
     return max(min(square.side, largest), predictor.resolution)
 
 
-def source_pixels(predictor: Predictor, pictures: np.ndarray, square: Square, largest: int) -> list[SourcePixels]:
-    """The pixels of the square in each picture, for `Layers`; none where it is rendered at the network's resolution."""
-    side = result_side(predictor, square, largest)
+def source_pixels(predictor: Predictor, pictures: np.ndarray, square: Square, side: int) -> list[SourcePixels]:
+    """The pixels of the square in each picture, for `Layers`; none where it is rendered at the network's resolution.
+
+    side: From `result_side`.
+    """
     if side == predictor.resolution:
         return []
     return [SourcePixels(picture, square, side, predictor.network.device) for picture in pictures]

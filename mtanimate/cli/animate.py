@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from mtanimate.cli.options import (
+    BACKEND,
     CHECKING,
     DEBUG,
     DEVICE,
@@ -18,6 +19,7 @@ from mtanimate.cli.options import (
     JSON,
     MAX_PIXELS,
     MOTION,
+    PRECISION,
     QUIET,
     AnimationMode,
     Backend,
@@ -147,9 +149,7 @@ def command(
         rich_help_panel=ENCODING,
     ),
     device: str = DEVICE,
-    precision: Precision = typer.Option(
-        Precision.auto, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
-    ),
+    precision: Precision = PRECISION,
     batch_size: int | None = typer.Option(
         None,
         metavar="N",
@@ -158,13 +158,7 @@ def command(
         show_default="4 on a CPU, 8 on mps, 32 on cuda",
         rich_help_panel=HARDWARE,
     ),
-    backend: Backend | None = typer.Option(
-        None,
-        metavar="torch|onnx|openvino",
-        help="What runs the network.",
-        show_default="torch; for an exported folder, its own",
-        rich_help_panel=HARDWARE,
-    ),
+    backend: Backend | None = BACKEND,
     workers: int | None = typer.Option(
         None,
         metavar="N",

@@ -154,6 +154,16 @@ DEVICE = typer.Option(
     autocompletion=one_of("auto", "cpu", "cuda", "mps"),
     rich_help_panel=HARDWARE,
 )
+PRECISION = typer.Option(
+    Precision.auto, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
+)
+BACKEND = typer.Option(
+    None,
+    metavar="torch|onnx|openvino",
+    help="What runs the network.",
+    show_default="torch; for an exported folder, its own",
+    rich_help_panel=HARDWARE,
+)
 MAX_PIXELS = typer.Option(
     _MAX_PIXELS, metavar="N", min=1, help="Refuse larger pictures and frames.", rich_help_panel=CHECKING
 )

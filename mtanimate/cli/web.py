@@ -5,10 +5,11 @@ from pathlib import Path
 import typer
 
 from mtanimate.cli.options import (
+    BACKEND,
     DEBUG,
     DEVICE,
     ENCODING,
-    HARDWARE,
+    PRECISION,
     QUIET,
     Backend,
     Precision,
@@ -59,16 +60,8 @@ def command(
         1, metavar="HOURS", min=0.01, help="How long uploads and results stay.", rich_help_panel=LIMITS
     ),
     device: str = DEVICE,
-    precision: Precision = typer.Option(
-        Precision.auto, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
-    ),
-    backend: Backend | None = typer.Option(
-        None,
-        metavar="torch|onnx|openvino",
-        help="What runs the network.",
-        show_default="torch; for an exported folder, its own",
-        rich_help_panel=HARDWARE,
-    ),
+    precision: Precision = PRECISION,
+    backend: Backend | None = BACKEND,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:

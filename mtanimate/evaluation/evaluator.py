@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtanimate.animation.retargeting import choose_reference, transferred
+from mtanimate.animation.source import result_side
 from mtanimate.evaluation.clip_results import ENLARGED, GENERATED
 from mtanimate.evaluation.samples import SampleFolders
 from mtanimate.faces.detection import centred_square, square_frames
@@ -134,7 +135,7 @@ class Evaluator:
         """A picture, uint8 RGB (H, W, 3)."""
         seen = square_frames(picture[None], self.resolution)
         square = centred_square(picture.shape[1], picture.shape[0])
-        side = max(min(square.side, self.largest or 0), self.resolution)
+        side = result_side(self.predictor, square, self.largest or 0)
         if side == self.resolution:
             return DrivenSource(seen, seen, None)
         pixels = SourcePixels(picture, square, side, self.predictor.network.device)

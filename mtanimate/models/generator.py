@@ -20,6 +20,10 @@ class Generator(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
+        self._build(config)
+
+    def _build(self, config: GeneratorConfig) -> None:
+        """Makes the layers."""
         levels = config.num_down_blocks
         channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.skips = config.skips

@@ -6,22 +6,20 @@ from torch import Tensor, nn
 from mtanimate.config import GeneratorConfig
 from mtanimate.models.blocks import DownBlock, ResidualBlock, SameBlock, UpBlock, instance_norm, level_channels
 from mtanimate.models.dense_motion import DenseMotion
+from mtanimate.models.generator import Generator
 
 
-class InpaintingNetwork(nn.Module):
+class InpaintingNetwork(Generator):
     """Encodes the source once; decodes with its warped features beside its own at every size.
 
-    What the maps of occlusion hide of the warped features is missing in them: the decoder has to paint it. It has the
-    interface of `mtanimate.models.generator.Generator`, and the layers of its encoder.
+    What the maps of occlusion hide of the warped features is missing in them: the decoder has to paint it.
 
     Args:
         config: sizes.
     """
 
-    skips = True
-
-    def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
+    def _build(self, config: GeneratorConfig) -> None:
+        self.skips = True
         levels, blocks = config.num_down_blocks, config.num_bottleneck_blocks
         channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.first = SameBlock(3, channels[0], instance_norm)
@@ -36,26 +34,6 @@ class InpaintingNetwork(nn.Module):
             UpBlock(width, narrower, instance_norm) for width, narrower in zip(seen, channels[-2::-1], strict=True)
         )
         self.final = nn.Conv2d(channels[0], 3, 7, padding=3)
-
-    def encode(self, source: Tensor) -> list[Tensor]:
-        """Encodes a source, (B, 3, H, W) in [0, 1]: features at full, 1/2, 1/4, ... size."""
-        features = [self.first(source)]
-        for block in self.down_blocks:
-            features.append(block(features[-1]))
-        return features
-
-    def decode(self, features: list[Tensor], source: Tensor, motion: DenseMotion) -> Tensor:
-        """Makes the animated picture.
-
-        Args:
-            features: from `encode`, batch size B.
-            source: (B, 3, H, W) in [0, 1].
-            motion: masks, flow and occlusion, batch size B.
-
-        Returns:
-            (B, 3, H, W) in [0, 1].
-        """
-        return self.blend(source, self.paint(features, motion), motion)
 
     def paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
         """Decodes without the source's pixels: what is shown where occlusion hides them. Arguments as `decode`."""

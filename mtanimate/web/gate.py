@@ -74,9 +74,7 @@ class Gate:
         if path.startswith(_FILE):
             scope["path"] = _FILE + self._folder + path.removeprefix(_FILE + ALIAS)
             scope["raw_path"] = quote(scope["path"], safe="/=:").encode()
-        elif path == f"{API}/upload":
-            pass
-        elif scope["method"] == "POST":
+        elif scope["method"] == "POST" and path != f"{API}/upload":
             body = await _whole(receive)
             if body is None:
                 await _answer(send, 413, "this request is too large")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from foreign import FOMM, MODELS, RELEASE, checkpoint, described, write
+from foreign import FOMM, MODELS, RELEASE, checkpoint, described, refused, weights, write
 from golden import checkpoint_file, close, document, fixture, release_checkpoint, tensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,19 +35,6 @@ def cache(tmp_path, monkeypatch):
     """The user's cache: an empty folder."""
     monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def refused(path, **options):
-    with pytest.raises(InputError) as caught:
-        import_checkpoint(path, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def weights(path):
-    content = torch.load(path, weights_only=True)
-    return {f"{part}.{name}": tensor for part in PARTS if part in content for name, tensor in content[part].items()}
 
 
 def assert_same(one, other):

@@ -6,16 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from foreign import TPSMM, checkpoint, described, write
+from foreign import TPSMM, checkpoint, described, refused, weights, write
 from golden import checkpoint_file, close, document, fixture, tensors
 from tpsmm_networks import SMALL, recipe, write_small
 
 from mtanimate.checkpoints.conversion import export_checkpoint, import_checkpoint
 from mtanimate.checkpoints.file import read_checkpoint
 from mtanimate.checkpoints.fitting import unfit
-from mtanimate.checkpoints.layouts import PARTS
 from mtanimate.config import BackgroundConfig, ModelConfig, load_preset
-from mtanimate.errors import InputError
 from mtanimate.models.tpsmm import spline_motion
 
 CODES = {"identity_width": 0, "pose_width": 0}
@@ -26,19 +24,6 @@ def cache(tmp_path, monkeypatch):
     """The user's cache: an empty folder."""
     monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def refused(path, **options):
-    with pytest.raises(InputError) as caught:
-        import_checkpoint(path, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def weights(path):
-    content = torch.load(path, weights_only=True)
-    return {f"{part}.{name}": tensor for part in PARTS if part in content for name, tensor in content[part].items()}
 
 
 @pytest.mark.parametrize("name", SMALL)
