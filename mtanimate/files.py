@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.reading import open_regular, parse_json, read_bytes
+from mtanimate.reading import MOST_TEXT, open_regular, parse_json, read_bytes
 
 # Whether an existing file or folder may be replaced by an output: True, because the user allowed it; False, never; or
 # a function that tells by its content whether this program made it.
@@ -363,27 +363,38 @@ class JsonLines:
                 raise
 
     def read(self, parse: Callable[[Any], Entry]) -> list[Entry]:
-        """All entries of an existing file, in the order they were written.
+        """All entries of an existing file, in the order they were written. As `entries`."""
+        return list(self.entries(parse))
+
+    def entries(self, parse: Callable[[Any], Entry]) -> Iterator[Entry]:
+        """The entries of an existing file as they are read, in the order they were written.
 
         Args:
             parse: Turns the value of a line into an entry. It raises KeyError, TypeError or ValueError for a value
                 that this program did not write.
 
         Raises:
-            InputError: This program did not write the file, or it is not a regular file, or is too large.
+            InputError: This program did not write the file, or it is not a regular file, or a line is too long.
             OSError: The file cannot be read, or its unfinished line cannot be removed.
         """
-        content = read_bytes(self.file)
-        whole, _, unfinished = content.rpartition(b"\n")
-        try:
-            if unfinished and not whole:  # nothing shows that this program began the line
-                raise ValueError("it has no whole line")
-            entries = [parse(parse_json(line)) for line in whole.splitlines()]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.file} was not written by '{self._writer}' ({error}): move it away") from error
-        if unfinished:
-            os.truncate(self.file, len(content) - len(unfinished))
-        return entries
+        whole = 0  # bytes
+        with open_regular(self.file) as file:
+            while line := file.readline(MOST_TEXT + 1):
+                if len(line) > MOST_TEXT:
+                    raise InputError(f"'{self.file}' has a line of more than {MOST_TEXT} bytes: move it away")
+                if not line.endswith(b"\n") and whole:
+                    os.truncate(self.file, whole)
+                    return
+                try:
+                    if not line.endswith(b"\n"):  # nothing shows that this program began the line
+                        raise ValueError("it has no whole line")
+                    entry = parse(parse_json(line))
+                except (KeyError, TypeError, ValueError) as error:
+                    raise InputError(
+                        f"{self.file} was not written by '{self._writer}' ({error}): move it away"
+                    ) from error
+                whole += len(line)
+                yield entry
 
     def keep(self, wanted: Callable[[Any], bool]) -> None:
         """Rewrite an existing file with only the lines whose values are wanted; lines that are not JSON are dropped."""

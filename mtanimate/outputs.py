@@ -5,6 +5,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -47,11 +48,31 @@ def place(path: Path) -> str:
 
     A link at the end of the path counts as a file of its own: an output would replace the link, not its target.
     """
-    name = path.name
-    real = Path(os.path.realpath(path.parent), name) if name not in ("", "..") else Path(os.path.realpath(path))
-    if ignores_case(real.parent):
-        return unicodedata.normalize("NFC", str(real)).casefold()
-    return str(real)
+    return Places()(path)
+
+
+class Places:
+    """`place` for many paths: what was found out about the latest folders is kept."""
+
+    def __init__(self) -> None:
+        self._of_folder = lru_cache(maxsize=1024)(_real_folder)
+
+    def __call__(self, path: Path) -> str:
+        parent, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            parent, name = os.path.realpath(path), ""
+        folder, ignoring = self._of_folder(parent)
+        real = os.path.join(folder, name) if name else folder
+        return _folded(real) if ignoring else real
+
+
+def _real_folder(folder: str) -> tuple[str, bool]:
+    real = os.path.realpath(folder)
+    return real, ignores_case(Path(real))
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def ignores_case(folder: Path) -> bool:

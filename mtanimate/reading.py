@@ -2,12 +2,14 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -25,6 +27,7 @@ _MOST_VALUES = 10_000  # of a YAML file, aliases written out
 MOST_TEXT = 256 << 20  # bytes: the index of a cache of half a million clips
 _DEEPEST = 50
 _MOST_DIGITS = 40
+_LONGEST_LINE = 1 << 20  # characters of a CSV file's line
 _FRACTION = re.compile(rf"-?[0-9]{{1,{_MOST_DIGITS}}}(/[0-9]{{1,{_MOST_DIGITS}}})?")
 
 
@@ -85,15 +88,15 @@ def parse_json(text: str | bytes) -> Any:
             more than 40 digits.
     """
     try:
-        value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+        value = _DECODER.decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text)))
     except RecursionError as error:
         raise ValueError(f"it is nested more than {_DEEPEST} times") from error
     level = [value]
     for _ in range(_DEEPEST + 1):
         level = [part for each in level if isinstance(each, (dict, list)) for part in _parts(each)]
-    if level:
-        raise ValueError(f"it is nested more than {_DEEPEST} times")
-    return value
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {_DEEPEST} times")
 
 
 def parse_fraction(text: Any) -> Fraction:
@@ -123,6 +126,8 @@ def _finite(text: str) -> float:
         raise ValueError(f"{text[:20]} is not a finite number")
     return value
 
+
+_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 MAX_PIXELS = 200_000_000  # what the largest phones' cameras take; 600 MB as RGB
 
@@ -196,16 +201,24 @@ def read_npz(path: Path, names: Sequence[str], most: int, optional: Sequence[str
         raise ValueError(str(error)) from error
 
 
-def read_table(path: Path) -> "csv.DictReader[str]":
-    """The rows of a CSV file, by the column names in its first line.
+@contextmanager
+def read_table(path: Path) -> "Iterator[csv.DictReader[str]]":
+    """The rows of a CSV file, by the column names in its first line, read as they are asked for.
 
-    The delimiter is whichever of comma, semicolon and tab is most frequent in that line. Raises as `read_text`, and
-    csv.Error.
+    The delimiter is whichever of comma, semicolon and tab is most frequent in that line. The block may raise
+    UnicodeDecodeError, and csv.Error. Raises as `open_regular`.
     """
-    file = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
-    first = file.readline()
-    file.seek(0)
-    return csv.DictReader(file, delimiter=max(",;\t", key=first.count))
+    with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
+        lines = _lines(file)
+        first = next(lines, "")
+        yield csv.DictReader(itertools.chain([first], lines), delimiter=max(",;\t", key=first.count))
+
+
+def _lines(file: io.TextIOWrapper) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise csv.Error(f"a line has {_LONGEST_LINE} characters or more")
+        yield line
 
 
 def read_yaml(text: str) -> Any:

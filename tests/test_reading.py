@@ -34,11 +34,17 @@ from mtanimate.video.footage import is_moving
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes as POSIX has them")
 
+
+def rows_of(path):
+    with read_table(path) as table:
+        return list(table)
+
+
 # By the name of the file: what reads it, given its path.
 READERS = {
     "a.yaml": load_file,
     "b.yaml": lambda path: read_configuration(path, "fomm"),
-    "a.csv": read_table,
+    "a.csv": rows_of,
     "b.csv": read_metadata,
     "last.pt": read_state,
     "a.pth": read_pickle,
@@ -192,4 +198,4 @@ def test_what_is_written_is_read(tmp_path):
     write_checkpoint(tmp_path / "a.safetensors", tiny_animator(), config, {})
     assert read_checkpoint(tmp_path / "a.safetensors").config == config
     (tmp_path / "a.csv").write_text("\ufeffa;b\n1;2,5\n", "utf-8")
-    assert list(read_table(tmp_path / "a.csv")) == [{"a": "1", "b": "2,5"}]
+    assert rows_of(tmp_path / "a.csv") == [{"a": "1", "b": "2,5"}]

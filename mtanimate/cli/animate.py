@@ -9,6 +9,8 @@ import typer
 from mtanimate.cli.options import (
     BACKEND,
     CHECKING,
+    CLUSTER,
+    CORES,
     DEBUG,
     DEVICE,
     DRIVING_CROP,
@@ -25,6 +27,7 @@ from mtanimate.cli.options import (
     Backend,
     Precision,
     checkpoint_option,
+    cluster_options,
     crop_option,
     face_option,
     one_of,
@@ -79,8 +82,8 @@ def command(
     jobs: Path | None = typer.Option(
         None,
         metavar="FILE",
-        help="Many at once: a CSV file with a row for each, with source, driving, out and any option. Options given "
-        "here hold for all rows.",
+        help="Many at once: a CSV or Parquet file with a row for each, with source, driving, out and any option. "
+        "Options given here hold for all rows.",
         rich_help_panel=FILES,
     ),
     crop: str = crop_option("source"),
@@ -163,10 +166,12 @@ def command(
         None,
         metavar="N",
         min=1,
-        help="With --jobs: rows at a time.",
-        show_default="1; 2 on a GPU",
+        help="With --jobs: rows at a time; with --cluster: workers, at most.",
+        show_default="1, 2 on a GPU; all that the cluster has room for",
         rich_help_panel=HARDWARE,
     ),
+    cluster: str | None = CLUSTER,
+    cores: int | None = CORES,
     max_pixels: int = MAX_PIXELS,
     allow_code: bool = typer.Option(
         False,
@@ -213,8 +218,12 @@ def command(
             raise InputError(
                 "with --jobs, rows name the files: leave out --source, --driving, --out, --motion and --save-motion"
             )
-        _perform_jobs(jobs, network | own, overwrite, workers, json, quiet)
+        on_cluster = cluster_options(cluster, cores)
+        options = network | own | {"overwrite": overwrite, "workers": workers, "on_cluster": on_cluster}
+        _perform_jobs(jobs, options, json, quiet)
         return
+    if cluster is not None:
+        raise InputError("--cluster performs the rows of a file: give --jobs FILE, or leave it out")
     if source is None:
         raise InputError("--source is missing: give the picture to animate; --help shows an example")
     if driving is not None and is_stream(str(driving)):
@@ -288,21 +297,12 @@ def default_out(source: Path, driving: Path | None, codec: str | None, overwrite
     return out
 
 
-def _perform_jobs(
-    jobs: Path, options: dict[str, Any], overwrite: bool, workers: int | None, json: bool, quiet: bool
-) -> None:
+def _perform_jobs(jobs: Path, options: dict[str, Any], json: bool, quiet: bool) -> None:
     """Performs the rows of a jobs file. The exit code is 1 if one failed."""
     from mtanimate.animation.jobs import run_jobs
 
     with progress_bar("animating", "jobs", quiet) as progress:
-        report = run_jobs(
-            jobs,
-            overwrite=overwrite,
-            workers=workers,
-            progress=progress,
-            log=remark(quiet),
-            **options,
-        )
+        report = run_jobs(jobs, progress=progress, log=remark(quiet), **options)
     if json:
         print_json(report.as_dict())
     elif not quiet:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
 
 from mtanimate.reading import MAX_PIXELS as _MAX_PIXELS
+
+if TYPE_CHECKING:
+    from mtanimate.cluster.connection import ClusterOptions
 
 # The panels of --help, in the order in which commands show them.
 FILES = "Input and output"
@@ -170,3 +173,30 @@ MAX_PIXELS = typer.Option(
 JSON = typer.Option(False, "--json", help="Print the result as one JSON object.", rich_help_panel=CHECKING)
 QUIET = typer.Option(False, "--quiet", help="Show no progress and no remarks.", rich_help_panel=CHECKING)
 DEBUG = typer.Option(False, "--debug", help="Show a traceback when something fails.", rich_help_panel=CHECKING)
+
+
+CLUSTER: str | None = typer.Option(
+    None,
+    metavar="ADDRESS",
+    help="Share the work among the machines of a Ray cluster: local, auto, or HOST:PORT.",
+    autocompletion=one_of("local", "auto"),
+    rich_help_panel=HARDWARE,
+)
+CORES: int | None = typer.Option(
+    None,
+    metavar="N",
+    min=1,
+    help="With --cluster: CPU cores of each worker.",
+    show_default="2; 1 beside a GPU",
+    rich_help_panel=HARDWARE,
+)
+
+
+def cluster_options(cluster: str | None, cores: int | None) -> "ClusterOptions | None":
+    """What --cluster and --cores ask for. Raises InputError for --cores alone."""
+    from mtanimate.cluster.connection import ClusterOptions
+    from mtanimate.errors import InputError
+
+    if cluster is None and cores is not None:
+        raise InputError("--cores goes with --cluster, whose workers it is for")
+    return None if cluster is None else ClusterOptions(cluster, cores)

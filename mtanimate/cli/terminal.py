@@ -235,6 +235,18 @@ def _shown(
         yield plain()
 
 
+class _Pace:
+    """How much is done in a second, since the first look: what was done before that does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def at(self, done: int) -> float:
+        now = time.monotonic()
+        before, since = self._first = self._first or (done, now)
+        return (done - before) / max(now - since, 1e-6)
+
+
 @contextmanager
 def _rich_bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -249,27 +261,27 @@ def _rich_bar(what: str, unit: str) -> Iterator[Callable[..., None]]:
     ]
     with Progress(*columns, console=console(stderr=True)) as bar:
         task = bar.add_task(what, total=None, note="")
-        started = time.monotonic()
+        pace = _Pace()
 
         def update(done: int, total: int, note: str = "") -> None:
-            rate = done / max(time.monotonic() - started, 1e-6)
-            bar.update(task, completed=done, total=total, note=note or f"{rate:.1f} {unit}/s")
+            speed = f"{pace.at(done):.1f} {unit}/s"
+            bar.update(task, completed=done, total=total, note=f"{speed}, {note}" if note else speed)
 
         yield update
 
 
 def _plain_lines(what: str, unit: str) -> Callable[..., None]:
-    started = last = time.monotonic()
+    last, pace = time.monotonic(), _Pace()
 
     def update(done: int, total: int, note: str = "") -> None:
         nonlocal last
-        now = time.monotonic()
+        now, rate = time.monotonic(), pace.at(done)
         if now - last < 10 and done < total:
             return
         last = now
-        rate = done / max(now - started, 1e-6)
-        left = (total - done) / max(rate, 1e-6)
-        line = f"{what}: {done} of {total} {unit}, {rate:.1f}/s, {left:.0f} s left"
+        line = f"{what}: {done} of {total} {unit}"
+        if rate:
+            line += f", {rate:.1f}/s, {(total - done) / rate:.0f} s left"
         tell(f"{line}, {note}" if note else line)
 
     return update

@@ -68,7 +68,8 @@ def read_metadata(path: Path) -> list[ListedClip]:
     """
     check_readable(path, "CSV file")
     try:
-        rows = list(_rows(path, read_table(path)))
+        with read_table(path) as table:
+            rows = list(_rows(path, table))
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a CSV file ({error}): give one with {','.join(_COLUMNS)}") from error
     if not rows:

@@ -326,7 +326,8 @@ def _random_pairs(
 def _listed_pairs(file: Path, clips: dict[str, Clip]) -> list[Reenactment]:
     """The pairs in the columns `source` and `driving`. A source may also be a picture beside the CSV file."""
     try:
-        rows = list(read_table(file))
+        with read_table(file) as table:
+            rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"--cross {file} is not a CSV file ({error})") from error
     if not rows or not {"source", "driving"} <= rows[0].keys():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from mtanimate.animation.jobs import Piece
+from mtanimate.animation.attending import Piece
 from mtanimate.cli.terminal import Stages, explained
 from mtanimate.credentials import Credentials
 from mtanimate.errors import InputError, MTAnimateError
@@ -212,14 +212,13 @@ class _Run(Generic[T]):
         self._value: list[T] = []
         self._over = threading.Event()
 
-        def one(piece: Piece[None]) -> bool:
+        def one(piece: Piece[None]) -> None:
             def progress(done: int, total: int, stage: str = "") -> None:
                 piece.progress()
                 stage = stage or next(iter(stages.shares))
                 self._latest = Working(stage, done, total, stages.at(done, total, stage)[1])
 
             self._value.append(work(progress))
-            return True
 
         def ended(piece: Piece[None]) -> None:
             end()
