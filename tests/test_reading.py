@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 from tiny import MODEL, tiny_animator
 
-from mtanimate.animation.jobs import JobReport
+from mtanimate.animation.job_report import JobReport
 from mtanimate.animation.motion_sequence import load_motion
 from mtanimate.animation.settings import Settings
 from mtanimate.checkpoints.configuration import read_configuration

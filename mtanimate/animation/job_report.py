@@ -21,26 +21,35 @@ class JobReport:
         self._lines = JsonLines(file, "animate --jobs")
         # What the last line of each row says, in a temporary file of SQLite's, since there may be millions.
         self._last = sqlite3.connect("")
-        self._last.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, done INTEGER, new INTEGER) WITHOUT ROWID")
+        self._last.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, done, new, finished) WITHOUT ROWID")
         if file.exists():
-            self._last.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", self._lines.entries(_entry))
-            self._last.commit()
+            self._last.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, 0)", self._lines.entries(_entry))
 
     def made(self, row: JobRow) -> bool:
         """Whether exactly this row made the outputs at its names, if there are any.
 
         Outputs appear whole or not at all: a new file that a killed run began is there only if it was finished.
         """
-        return any(self._of(row))
+        done, new, _ = self._of(row)
+        return done or new
 
     def finished(self, row: JobRow) -> bool:
         """Whether exactly this row made its `out`, which still exists; at a URL, nobody looks whether it does."""
-        done, new = self._of(row)
-        return done if isinstance(row.out, str) else (done or new) and os.path.exists(row.out)
+        done, new, _ = self._of(row)
+        finished = done if isinstance(row.out, str) else (done or new) and os.path.exists(row.out)
+        if finished:
+            self._last.execute("UPDATE rows SET finished = 1 WHERE key = ?", (row.key,))
+        return finished
 
-    def _of(self, row: JobRow) -> tuple[bool, bool]:
-        done, new = self._last.execute("SELECT done, new FROM rows WHERE key = ?", (row.key,)).fetchone() or (0, 0)
-        return bool(done), bool(new)
+    def was_finished(self, row: JobRow) -> bool:
+        """What `finished` said, whatever has happened since."""
+        return self._of(row)[2]
+
+    def _of(self, row: JobRow) -> tuple[bool, bool, bool]:
+        """Whether it was done, whether it began a new file, and what `finished` said."""
+        found = self._last.execute("SELECT done, new, finished FROM rows WHERE key = ?", (row.key,)).fetchone()
+        done, new, finished = map(bool, found or (0, 0, 0))
+        return done, new, finished
 
     def write(self, row: JobRow, outcome: dict[str, Any]) -> None:
         """Add a line about a row. Raises MTAnimateError where it cannot be written."""

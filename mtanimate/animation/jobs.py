@@ -99,7 +99,8 @@ def run_jobs(
         if signing:
             for row in _left(jobs, report):
                 signing.check(Path(row.out), row.settings.codec)
-        asked = (Asked(row, report.made(row)) for row in _left(jobs, report))
+        # Nobody has looked whether a result at a URL is there.
+        asked = (Asked(row, (made := report.made(row)), made and row.has_urls) for row in _left(jobs, report))
         if on_cluster:
             said = _on_cluster(options, on_cluster, asked, workers, log)
         else:
@@ -115,7 +116,7 @@ def run_jobs(
 
 
 def _left(jobs: JobsFile, report: JobReport) -> Iterator[JobRow]:
-    return (row for row in jobs if not report.finished(row))
+    return (row for row in jobs if not report.was_finished(row))
 
 
 class _Tally:
@@ -157,10 +158,15 @@ class RowOptions:
 
 @dataclass(frozen=True)
 class Asked:
-    """A row to perform. made: whether exactly this row made its outputs, if there are any."""
+    """A row to perform.
+
+    made: Whether exactly this row made its outputs, if there were any when the report was read. perhaps_done: Whether
+    its `out`, if there is one, can only be its own, made by a worker that was lost.
+    """
 
     row: JobRow
     made: bool
+    perhaps_done: bool = False
 
 
 def _here(
@@ -201,7 +207,7 @@ class RowPerformer:
         """The lines of the report for one row: that it began, and what became of it."""
         row = asked.row
         try:
-            if asked.made and _exists(row.out):  # by a worker that was lost after it had finished the file
+            if asked.perhaps_done and _exists(row.out):
                 yield {"status": "done", "out": storage.shown(str(row.out))}
                 return
             replacing = self._options.overwrite or (asked.made and row.files["save_motion"] is not None)
@@ -294,7 +300,7 @@ class ClusterRows:
         """As `RowPerformer.perform`. before: the last that a lost worker said of this row."""
         here = this_node()
         if before is not None and before.get("new"):
-            asked = replace(asked, made=True)
+            asked = replace(asked, made=True, perhaps_done=True)
         unseen = [file for file in asked.row.inputs if isinstance(file, Path) and not file.exists()]
         if unseen:
             yield _failed(

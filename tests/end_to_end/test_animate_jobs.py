@@ -6,7 +6,7 @@ import threading
 import pytest
 from commands import run_here
 
-from mtanimate.animation import jobs as attending
+from mtanimate.animation import attending
 from mtanimate.animation.jobs import run_jobs
 from mtanimate.video import VideoReader
 
