@@ -109,7 +109,7 @@ def fetch(url: str, folder: Path, largest: int, alive: Callable[[], None] = lamb
         raise _is_folder(url)
     size = info["size"] or 0  # 0: the server does not say
     _check_size(place, size, largest)
-    local = folder / _local_name(url)
+    local = folder / local_name(url)
     try:
         with replacing(local) as partial, partial.open("wb") as file:
             for piece in _pieces(files, path, size, place):
@@ -189,7 +189,7 @@ def _check_size(place: Place, size: int, largest: int) -> None:
         raise InputError(f"{place.shown} has more than {largest} bytes, the limit: make it smaller, or give a path")
 
 
-def _local_name(url: str) -> str:
+def local_name(url: str) -> str:
     """A name that no other URL has, and that ends as the URL's does."""
     match, store = _parsed(url)
     assert match is not None

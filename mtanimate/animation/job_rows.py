@@ -16,7 +16,7 @@ from mtanimate.animation.settings import Job, Settings
 from mtanimate.errors import InputError
 from mtanimate.outputs import Places
 from mtanimate.reading import open_regular, read_table
-from mtanimate.storage import is_url
+from mtanimate.storage import check_url, is_url
 
 FILES = ("source", "driving", "out", "motion", "save-motion")
 
@@ -108,10 +108,12 @@ class JobsFile:
         settings, shown = self._changed(tuple(given.items()))
         if files["source"] is None or files["out"] is None:
             raise InputError("a job needs a source and an out")
-        for name in ("source", "driving", "motion"):
-            path = files[name]
-            if isinstance(path, Path) and not os.path.exists(path):
-                raise InputError(f"{path} does not exist")
+        for name, file in files.items():
+            reading = name in ("source", "driving", "motion")
+            if isinstance(file, str):
+                check_url(file, writing=not reading)
+            elif reading and file is not None and not os.path.exists(file):
+                raise InputError(f"{file} does not exist")
         job = ", ".join(f"{name}={files[name]!r}" for name in ("source", "driving", "out", "motion", "save_motion"))
         row = f"(Job({job}), {shown})"
         return JobRow(line, files, settings, hashlib.sha256(row.encode("utf-8", "surrogateescape")).hexdigest()[:16])

@@ -251,7 +251,7 @@ def _local(row: JobRow, overwrite: bool, alive: Alive) -> Iterator[Job]:
             folder = Path(scratch, name)
             folder.mkdir()
             if name in ("out", "save_motion"):
-                files[name] = folder / storage.name_of(file)
+                files[name] = folder / storage.local_name(file)
                 sent.append((files[name], file))
             else:
                 files[name] = storage.fetch(file, folder, LARGEST_DOWNLOAD, alive)

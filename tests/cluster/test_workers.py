@@ -112,13 +112,19 @@ class Differs(Work):
         return {"the checkpoint's SHA-256": str(os.getpid())}
 
 
+def slowly():
+    """Items until the second worker has come."""
+    while True:
+        time.sleep(0.2)
+        yield 1
+
+
 def test_workers_that_differ_are_refused(ray_cluster, tmp_path):
     with (
         pytest.raises(InputError, match="the checkpoint's SHA-256 is"),
-        said_by(ray_cluster.address, partial(Differs, tmp_path), itertools.repeat(1)) as said,
+        said_by(ray_cluster.address, partial(Differs, tmp_path), slowly()) as said,
     ):
-        for _ in said:
-            time.sleep(0.2)
+        list(said)
 
 
 class Refuses(Work):
