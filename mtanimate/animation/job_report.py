@@ -34,10 +34,15 @@ class JobReport:
         return done or new
 
     def finished(self, row: JobRow) -> bool:
-        """Whether exactly this row made its `out`, which still exists; at a URL, nobody looks whether it does."""
+        """Whether exactly this row made its `out`, which still exists; at a URL, nobody looks whether it does.
+
+        One that was finished when its run was killed, before the report told it, is told now.
+        """
         done, new, _ = self._of(row)
         finished = done if isinstance(row.out, str) else (done or new) and os.path.exists(row.out)
         if finished:
+            if not done:
+                self.write(row, {"status": "done"})
             self._last.execute("UPDATE rows SET finished = 1 WHERE key = ?", (row.key,))
         return finished
 
