@@ -28,7 +28,7 @@ class ObjectStore:
 
     def environment(self, address: str | None = None) -> dict[str, str]:
         """What a program needs to reach the store, and nobody else's; address: one that leads to it."""
-        nowhere = {name: os.devnull for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
+        nowhere = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
         region = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "127.0.0.1"}
         return {"AWS_ENDPOINT_URL": address or self.address, **KEYS, **nowhere, **region}
 
@@ -38,7 +38,7 @@ class ObjectStore:
     def content(self, key: str) -> bytes:
         return self.client.get_object(Bucket="clips", Key=key)["Body"].read()
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         return [found["Key"] for found in self.client.list_objects_v2(Bucket="clips").get("Contents", [])]
 
     def unfinished(self) -> list[dict]:
