@@ -525,3 +525,16 @@ def test_errors_of_programs_are_not_told(error):
     with pytest.raises(type(error)) as raised, telling(Place("s3://a/b", "c", "d")):
         raise error
     assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(f"Forbidden: clips/a.mp4\n{SECRET} may not"), InputError),
+        (ValueError(f"Bad Request: clips/a.mp4\n{SECRET} is invalid"), MTAnimateError),
+        (FileNotFoundError(f"{SECRET}"), NotThere),
+    ],
+)
+def test_errors_as_gcsfs_words_them(error, kind):
+    with told(kind), telling(Place("gs://clips/a.mp4", "GOOGLE_APPLICATION_CREDENTIALS", "the network")):
+        raise error
