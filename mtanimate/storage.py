@@ -7,6 +7,7 @@ the environment; neither they nor the signatures of URLs are in any message.
 import hashlib
 import logging
 import re
+import socket
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -213,7 +214,8 @@ def _opened(url: str) -> tuple[Any, str, Place]:
     if store is _S3:
         tries = {"total_max_attempts": 3, "mode": "standard"}
         config = {"connect_timeout": CONNECT, "read_timeout": SILENCE, "retries": tries}
-        files = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=config)
+        sockets = {"connector_args": {"socket_factory": _socket}}
+        files = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=config | sockets)
         files.retries = 2  # of all that; 5 otherwise
         return files, rest, place
     if store is _GOOGLE:
@@ -222,6 +224,14 @@ def _opened(url: str) -> tuple[Any, str, Place]:
     # The URL goes out as it is: its signature may not fit another spelling.
     files = fsspec.filesystem("http", encoded=True, headers={"Accept-Encoding": "identity"}, client_kwargs=web)
     return files, quote(f"{scheme.lower()}://{rest}", safe="%/:=&?~#+!$,;'@()*[]"), place
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """One that breaks where a store takes nothing more, which no time limit of the libraries ends. On Linux."""
+    made = socket.socket(*address[:3])
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
+    return made
 
 
 def _pieces(files: Any, path: str, size: int, place: Place) -> Iterator[bytes]:

@@ -97,7 +97,8 @@ def _told(error: Exception, place: Place, writing: bool) -> MTAnimateError:
     if names & _BROKEN:
         return place.broke()
     wrong = InputError if any(re.fullmatch("4[0-9]{2}", code) for code in codes) else MTAnimateError
-    return wrong(f"{place.shown}: it failed{code or f' ({type(error).__name__})'}: check {place.address}")
+    what = f"the server answers {codes[0]}" if codes else f"it failed ({type(error).__name__})"
+    return wrong(f"{place.shown}: {what}: try again later, or check {place.address}")
 
 
 def _code(error: BaseException) -> str:

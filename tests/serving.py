@@ -32,8 +32,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        kind = self.path[1:]
-        self.server.asked[kind] += 1
+        self.server.asked[self.path[1:]] += 1
+        kind = self.path[1:].partition("?")[0]
         content, size = self.server.content, len(self.server.content)
         if kind == "recovers":
             kind = "good" if self.server.asked[kind] > 2 else "500"
