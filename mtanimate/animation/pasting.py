@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtanimate.faces.detection import Square
-from mtanimate.inference.enlargement import MIDDLE, Layers, SourcePixels
+from mtanimate.inference.enlargement import MIDDLE, Layers, SourcePixels, surrounded
 from mtanimate.inference.prefetch import to_frames
 
 # In [0, 1]. A network's tint is smaller: where frame and source differ by more, they show different things.
 _MOST_TINT = 10 / 255
-# Over this share of the side, movement ends at a square's edge, where it is read at the picture's own size. It is wider
-# than the fading of colours: moved over a short way, a shoulder would be squeezed.
+# Over this share of the side, movement ends around a square. It is wider than the fading of colours: moved over a short
+# way, a shoulder would be squeezed.
 _ENDS_MOVING = 0.16
 
 
@@ -31,23 +31,45 @@ class Paste:
             that lies on the picture's own edge does not fade.
         earlier: Squares that are pasted before this one. A pixel of several squares goes to the one in which it lies
             deepest.
+
+    Attributes:
+        around: The square with what is moved around it, which may reach out of the picture. Layers that are to be
+            rendered at the picture's own size take its pixels.
     """
 
     def __init__(
         self, width: int, height: int, square: Square, feather: float = 0.08, earlier: Sequence[Square] = ()
     ) -> None:
+        reach = round(_ENDS_MOVING * square.side)
+        self.around = Square(square.x - reach, square.y - reach, square.side + 2 * reach)
         self._square = square
         self._feather = feather
         self._fading = square.x > 0, square.x + square.side < width, square.y > 0, square.y + square.side < height
-        self._shares = [_share(square, other, feather) for other in earlier]
+        self._size = width, height
+        self._earlier = earlier
 
     @cached_property
     def _fading_blend(self) -> "_Blend":
-        return _Blend(prod(self._shares, start=self._fade(self._square.side, self._feather)))
+        return _Blend(self._shares(self._square, self._fade(self._square.side, self._feather)))
 
     @cached_property
     def _shared_blend(self) -> "_Blend":
-        return _Blend(prod(self._shares, start=np.ones((self._square.side, self._square.side), np.float32)))
+        return _Blend(self._inside(self._shares(self.around, np.ones((self.around.side,) * 2, np.float32))))
+
+    def _shares(self, region: Square, weights: np.ndarray) -> np.ndarray:
+        """The weights of a region's pixels, less what belongs to earlier squares."""
+        return prod((_share(region, self._square, other, self._feather) for other in self._earlier), start=weights)
+
+    def _inside(self, around: np.ndarray) -> np.ndarray:
+        """(side, side, ...) of `around`: the part that lies within the picture, a view."""
+        left, top = max(0, -self.around.x), max(0, -self.around.y)
+        width, height = self._size
+        return around[top : height - self.around.y, left : width - self.around.x]
+
+    def _of_around(self, picture: np.ndarray) -> np.ndarray:
+        """The part of a picture (H, W, 3) that lies in `around`, a view."""
+        left, top = max(0, self.around.x), max(0, self.around.y)
+        return picture[top : self.around.y + self.around.side, left : self.around.x + self.around.side]
 
     def __call__(
         self,
@@ -57,11 +79,13 @@ class Paste:
         pictures: np.ndarray,
         onto: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Paste frames; outside of the square the pictures stay the same to the bit.
+        """Paste frames; outside of `around`, and of the square where no layers are given, the pictures stay the same to
+        the bit.
 
         Args:
             frames: (B, 3, R, R) in [0, 1], or layers.
-            pixels: Of layers: the square's, of the one picture of all frames or of each frame's own.
+            pixels: Of layers: those of `around`, or of the square at another size; of the one picture of all frames, or
+                of each frame's own.
             sources: The square as the network saw it, uint8 (1 or B, 3, R, R).
             pictures: uint8 RGB (1 or B, H, W, 3).
             onto: The pictures, uint8 (B, H, W, 3), with the earlier squares in them, which are written to in place.
@@ -70,32 +94,31 @@ class Paste:
         Returns:
             uint8 RGB (B, H, W, 3).
         """
-        blend = self._fading_blend
+        if onto is None:
+            onto = np.broadcast_to(pictures, (len(frames), *pictures.shape[1:])).copy()
         if isinstance(frames, Tensor):
             frames = frames.float()
             frames = frames - self._tint(frames, sources)
         else:
-            tint = self._tint(frames.prediction, sources)
-            frames = replace(frames, painted=frames.painted - tint)
-            if pixels[0].side == self._square.side:
-                frames, blend = self._faded(frames), self._shared_blend
-        if onto is None:
-            onto = np.broadcast_to(pictures, (len(frames), *pictures.shape[1:])).copy()
+            frames = replace(frames, painted=frames.painted - self._tint(frames.prediction, sources))
+            if pixels[0].side == self.around.side:
+                reach = (self.around.side / self._square.side - 1) / 2
+                moved = surrounded(self._faded(frames), reach) if reach else self._faded(frames)
+                for whole, new in zip(onto, frames_of(moved, pixels), strict=True):
+                    self._shared_blend(self._of_around(whole), self._inside(new))
+                return onto
         for old, square in zip(self._square.cut(onto), frames_of(frames, pixels), strict=True):
-            blend(old, _resized(square, self._square.side))
+            self._fading_blend(old, _resized(square, self._square.side))
         return onto
 
     def _faded(self, layers: Layers) -> Layers:
-        """The layers with edges that show the picture as it is: nothing moves there, and nothing is added."""
-        device = layers.gate.device
-        seen = torch.from_numpy(self._fade(layers.gate.shape[3], self._feather)).to(device)
-        moved = torch.from_numpy(self._fade(layers.movement.shape[3], _ENDS_MOVING)).to(device)
+        """The layers with edges that show the picture as it is, but for its movement: nothing is added there."""
+        seen = torch.from_numpy(self._fade(layers.gate.shape[3], self._feather)).to(layers.gate.device)
+        moves = 1 if layers.still is None else 1 - layers.still
         return replace(
             layers,
             painted=layers.painted * seen + (1 - seen) * MIDDLE,
-            gate=layers.gate * seen + (1 - seen),
-            movement=layers.movement * moved,
-            still=None if layers.still is None else layers.still * seen,
+            gate=layers.gate * seen + (1 - seen) * moves,
         )
 
     def _fade(self, side: int, feather: float) -> np.ndarray:
@@ -163,15 +186,15 @@ def _fade(side: int, feather: float, start: bool, end: bool) -> np.ndarray:
     return weights
 
 
-def _share(square: Square, other: Square, feather: float) -> np.ndarray:
-    """Weights (side, side): 1 where a pixel lies deeper in the square than in the other one, else 0."""
-    return _step(0.5 + (_depth(square, square) - _depth(square, other)) / (2 * feather))
+def _share(region: Square, square: Square, other: Square, feather: float) -> np.ndarray:
+    """Weights (side, side) of a region: 1 where a pixel lies deeper in the square than in the other one, else 0."""
+    return _step(0.5 + (_depth(region, square) - _depth(region, other)) / (2 * feather))
 
 
-def _depth(square: Square, other: Square) -> np.ndarray:
-    """How deep a square's pixels lie in the other one: 0 on its border, 0.5 in its middle, below 0 outside."""
-    pixels = np.arange(square.side, dtype=np.float32) + 0.5
-    x, y = square.x - other.x + pixels, square.y - other.y + pixels
+def _depth(region: Square, other: Square) -> np.ndarray:
+    """How deep a region's pixels lie in a square: 0 on its border, 0.5 in its middle, below 0 outside."""
+    pixels = np.arange(region.side, dtype=np.float32) + 0.5
+    x, y = region.x - other.x + pixels, region.y - other.y + pixels
     across, down = np.minimum(x, other.side - x), np.minimum(y, other.side - y)
     return np.minimum(down[:, None], across) / other.side
 

@@ -101,18 +101,19 @@ class StillRenderer:
             paste = squares[0].side < max(height, width)
         squares = squares if paste else squares[:1]
         self.square = squares[0]
-        sides = [result_side(predictor, square, largest) for square in squares]
+        sides = [result_side(predictor, square, largest, paste) for square in squares]
         self.side = sides[0]
         self.height = height if paste else self.side
         self.width = width if paste else self.side
         self.sources = [
             predictor.encode(resize_frames(square.cut(picture[None]), predictor.resolution)) for square in squares
         ]
-        self.pixels = [
-            source_pixels(predictor, picture[None], square, side) for square, side in zip(squares, sides, strict=True)
-        ]
         pastes = [Paste(width, height, square, earlier=squares[:index]) for index, square in enumerate(squares)]
         self.pastes = pastes if paste else []
+        self.pixels = [
+            source_pixels(predictor, picture[None], square, side, pasted if paste else None)
+            for square, side, pasted in zip(squares, sides, pastes, strict=True)
+        ]
         self.rest = _checked(self.sources[0].motion.to("cpu"))
         self.predicts = self.sources[0].pictures if predictor.network.config.moves_background else None
         self.length: int | None = None
@@ -162,7 +163,8 @@ class VideoRenderer:
         height, width = first.shape[1:3]
         self.rest = _checked(predictor.estimate(self._cut(first)).to("cpu"))
         self.paste = Paste(width, height, square) if paste else None
-        self.side = result_side(predictor, square, largest)
+        self.side = result_side(predictor, square, largest, paste)
+        self._layered = in_layers(predictor, square, self.side, self.paste)
         self.height = height if paste else self.side
         self.width = width if paste else self.side
         self._shown: Tensor | Layers | None = None  # the last frame of the batch before
@@ -173,7 +175,7 @@ class VideoRenderer:
         squares = self._cut(pictures)
         source = self.predictor.encode(squares)
         source.shown = self._shown
-        drive = self.predictor.drive_layers if self.side > self.predictor.resolution else self.predictor.drive
+        drive = self.predictor.drive_layers if self._layered else self.predictor.drive
         driven = drive(source, transfer.onto(source.motion.to("cpu"), self.rest, frames), None, lock=self.lock)
         self._shown = source.shown
         synchronize(self.predictor.network.device)
@@ -182,7 +184,7 @@ class VideoRenderer:
     def compose(self, driven: Driven) -> np.ndarray:
         (subject,), (sources,) = driven.subjects, driven.sources
         with side_stream(self.predictor.network.device):
-            pixels = source_pixels(self.predictor, driven.pictures, self.square, self.side)
+            pixels = source_pixels(self.predictor, driven.pictures, self.square, self.side, self.paste)
             if self.paste is None:
                 return frames_of(subject, pixels)
             return self.paste(subject, pixels, sources, driven.pictures)
@@ -217,23 +219,33 @@ def describe_size(renderer: SourceRenderer, square: Square) -> str:
     return f"{what}: --resolution {own} keeps all of it" if LARGEST_SIDE <= side < own else what
 
 
-def result_side(predictor: Predictor, square: Square, largest: int) -> int:
+def result_side(predictor: Predictor, square: Square, largest: int, pasted: bool = False) -> int:
     """The side at which a square is rendered, in pixels: its own, but no smaller than the network's.
 
-    largest: The largest side, in pixels.
+    largest: The largest side, in pixels. pasted: Into a whole picture, which has no use for more than its own.
     """
     if not predictor.layered:
         return predictor.resolution
-    return max(min(square.side, largest), predictor.resolution)
+    side = min(square.side, largest)
+    return side if pasted else max(side, predictor.resolution)
 
 
-def source_pixels(predictor: Predictor, pictures: np.ndarray, square: Square, side: int) -> list[SourcePixels]:
-    """The pixels of the square in each picture, for `Layers`; none where it is rendered at the network's resolution.
+def in_layers(predictor: Predictor, square: Square, side: int, paste: Paste | None) -> bool:
+    """Whether a square of this `result_side` is made of `Layers`; if not, it is the network's own picture."""
+    return predictor.layered and (side != predictor.resolution or (paste is not None and side == square.side))
 
-    side: From `result_side`.
+
+def source_pixels(
+    predictor: Predictor, pictures: np.ndarray, square: Square, side: int, paste: Paste | None
+) -> list[SourcePixels]:
+    """The pixels of the square in each picture, for `Layers`; none where it is the network's own picture.
+
+    side: From `result_side`. paste: What the square is pasted by. At its own size, what surrounds it is rendered, too.
     """
-    if side == predictor.resolution:
+    if not in_layers(predictor, square, side, paste):
         return []
+    if paste is not None and side == square.side:
+        square, side = paste.around, paste.around.side
     return [SourcePixels(picture, square, side, predictor.network.device) for picture in pictures]
 
 

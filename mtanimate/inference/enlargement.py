@@ -5,6 +5,7 @@ has its shades and shapes from the network's picture, enlarged, and its detail f
 full size. Detail is left out where the source is hidden, and where the flow stretches it too far.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -110,6 +111,34 @@ def at_rest(picture: Tensor, like: Layers) -> Layers:
     nothing = like[:1].each(torch.zeros_like)
     painted, gate = torch.full_like(picture, MIDDLE), torch.ones_like(nothing.gate)
     return replace(nothing, prediction=picture, painted=painted, gate=gate)
+
+
+def surrounded(layers: Layers, reach: float) -> Layers:
+    """The layers of a larger square, whose rim shows what surrounds the source's square.
+
+    What moves at the square's edge takes its surroundings along, the less the farther away they are, so that hair that
+    reaches out of the square is not torn.
+
+    Args:
+        layers: Of the square.
+        reach: The width of the rim, in widths of the square, above 0.
+    """
+    side, count = layers.gate.shape[3], layers.movement.shape[3]
+    step = (1 - 2 * layers.inset) / (count - 1)
+    more = math.ceil((reach + layers.inset) / step)
+    places = layers.inset + step * torch.arange(-more, count + more, device=layers.gate.device)
+    taken = _between(torch.maximum(-places, places - 1), reach, 0)
+    rim, whole = [round(reach * side)] * 4, 1 + 2 * reach
+    outside = 1 - F.pad(torch.ones_like(layers.gate), rim)
+    still = None if layers.still is None else F.pad(layers.still, rim, mode="replicate")
+    return replace(
+        layers,
+        painted=F.pad(layers.painted, rim, value=MIDDLE),
+        gate=F.pad(layers.gate, rim) + outside * (1 if still is None else 1 - still),
+        movement=F.pad(layers.movement, [more] * 4, mode="replicate") * (taken[:, None] * taken) / whole,
+        inset=(reach + layers.inset - more * step) / whole,
+        still=still,
+    )
 
 
 def _blurred(pictures: Tensor) -> Tensor:
@@ -228,7 +257,7 @@ def _enlarged(maps: Tensor, side: int) -> Tensor:
 def _spline(count: int, side: int, inset: float, device: torch.device) -> Tensor:
     """The matrix that enlarges `count` values to `side` by a cubic spline, which has no kinks: (side, count).
 
-    inset: The place of the first value, in [0, 0.5); the last is at 1 - inset. Beyond them the spline is straight.
+    inset: The place of the first value, below 0.5; the last is at 1 - inset. Beyond them the spline is straight.
     """
     with torch.inference_mode(False):  # cached for all callers
         near = torch.eye(count, dtype=torch.float64) * 4

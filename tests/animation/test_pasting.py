@@ -7,6 +7,8 @@ from torch import Tensor
 
 from mtanimate.animation.pasting import Paste
 from mtanimate.faces.detection import Square, resize_frames
+from mtanimate.inference.enlargement import MIDDLE as ENLARGED_MIDDLE
+from mtanimate.inference.enlargement import Layers, SourcePixels
 from mtanimate.inference.prefetch import to_frames
 
 MIDDLE = Square(60, 30, 120)
@@ -195,3 +197,72 @@ def test_batches_do_not_mix() -> None:
     together = _paste(picture, MIDDLE, frames)
     for number in range(3):
         assert (_paste(picture, MIDDLE, frames[number : number + 1])[0] == together[number]).all()
+
+
+CORNERS = [MIDDLE, Square(0, 0, 75), Square(165, 125, 75), Square(101, 57, 31), Square(20, 0, 200)]
+
+
+def _layers(square: Square, picture: np.ndarray, shift: float = 0.0, still: float | None = None) -> Layers:
+    """What a network of 32 pixels gives that reads `shift` widths of the square to the right, everywhere."""
+    small = _crop(picture, square, 32)
+    gate = torch.full((1, 1, 32, 32), 1.0 - (still or 0))
+    movement = torch.zeros(1, 2, 16, 16)
+    movement[:, 0] = shift
+    held = None if still is None else torch.full((1, 1, 32, 32), still)
+    return Layers(small, torch.full_like(small, ENLARGED_MIDDLE), gate, movement, 0.5 / 32, held)
+
+
+def _paste_layers(picture: np.ndarray, square: Square, layers: Layers) -> np.ndarray:
+    height, width = picture.shape[:2]
+    paste = Paste(width, height, square)
+    pixels = SourcePixels(picture, paste.around, paste.around.side)
+    return paste(layers, [pixels], resize_frames(square.cut(picture)[None], 32), picture[None])[0]
+
+
+@pytest.mark.parametrize("square", CORNERS, ids=str)
+def test_layers_that_do_not_move_leave_the_picture_as_it_is(square: Square) -> None:
+    """To the bit, also where the square's surroundings reach out of the picture."""
+    picture = _picture()
+    assert (_paste_layers(picture, square, _layers(square, picture)) == picture).all()
+
+
+@pytest.mark.parametrize("square", CORNERS, ids=str)
+def test_what_moves_takes_its_surroundings_along(square: Square) -> None:
+    """All of the square moves alike, up to its edge; around it less and less, down to nothing."""
+    height, width = 200, 240
+    picture = np.repeat(np.tile(np.arange(width, dtype=np.uint8), (height, 1))[:, :, None], 3, axis=2)
+    shift = round(0.1 * square.side) / square.side
+    pasted = _paste_layers(picture, square, _layers(square, picture, shift))[:, :, 0].astype(int)
+    moved = pasted - picture[:, :, 0]
+    x, y, side = square.x, square.y, square.side
+    readable = width - x - round(shift * side)  # beyond it, there is no picture
+    inside = moved[y : y + side, x : x + min(side, readable)]
+    assert np.abs(inside - shift * side).max() <= 1
+    reach = round(0.16 * side)
+    row = moved[y + side // 2, max(0, x - reach) : x]
+    assert (np.diff(row) >= 0).all()
+    outside = np.ones((height, width), bool)
+    outside[max(0, y - reach) : y + side + reach, max(0, x - reach) : x + side + reach] = False
+    assert (moved[outside] == 0).all()
+
+
+def test_what_is_held_still_stays_around_the_square_too() -> None:
+    """The background that --background lock holds."""
+    picture = _picture()
+    pasted = _paste_layers(picture, MIDDLE, _layers(MIDDLE, picture, 0.1, still=1.0))
+    assert np.abs(pasted.astype(int) - picture).max() <= 1
+
+
+def test_of_two_faces_each_keeps_its_own_square() -> None:
+    """The second takes along what lies between them, and nothing of the first."""
+    picture = _picture()
+    first, second = Square(20, 40, 90), Square(118, 40, 90)
+    height, width = picture.shape[:2]
+    canvas = _paste_layers(picture, first, _layers(first, picture, 0.1))[None].copy()
+    before = canvas.copy()
+    paste = Paste(width, height, second, earlier=(first,))
+    pixels = SourcePixels(picture, paste.around, paste.around.side)
+    sources = resize_frames(second.cut(picture)[None], 32)
+    paste(_layers(second, picture, 0.1), [pixels], sources, picture[None], canvas)
+    assert (first.cut(canvas)[:, :, :80] == first.cut(before)[:, :, :80]).all()
+    assert (second.cut(canvas) != second.cut(before)).mean() > 0.5

@@ -73,19 +73,19 @@ def test_a_small_source_is_made_as_before(media, tmp_path):
 
 
 def test_a_square_that_is_pasted_back_joins_the_photograph(media, photograph, tmp_path):
-    """Untouched to the bit outside; no step at the border, whatever moves inside."""
-    square = (40, 50, 120)
+    """Untouched to the bit outside of what the square takes along; no step there, whatever moves inside."""
     out = tmp_path / "o.mkv"
-    x, y, side = square
+    x, y, side, reach = 40, 50, 120, 19
     animate(media, photograph, out, "--crop", f"{x},{y},{side},{side}", "--codec", "ffv1", "--strength", "2")
     frames, photo = VideoReader(out).frames(range(20)).astype(int), read_image(photograph).astype(int)
+    x, y, side = x - reach, y - reach, side + 2 * reach
     outside = np.ones((200, 200), bool)
     outside[y : y + side, x : x + side] = False
     assert (frames[:, outside] == photo[outside]).all()
     changed = np.abs(frames - photo)[:, y : y + side, x : x + side].mean(axis=(0, 3))
     assert changed[0].mean() < 1
     assert changed[:, -1].mean() < 1
-    assert changed[30:-30, 30:-30].mean() > 5
+    assert changed[50:-50, 50:-50].mean() > 5
 
 
 def test_a_square_above_the_limit_is_enlarged_into_its_place(media, photograph, tmp_path):
