@@ -2,14 +2,17 @@
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mtanimate.cluster.connection import ClusterOptions, Nodes, connect
+from mtanimate.cluster.workers import MOST_DEATHS, Identity, Workers, this_node, unseen
 from mtanimate.data.planning import ListedClip, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
 from mtanimate.data.preparation_journal import Cut, CutPlan, PreparationJournal
 from mtanimate.data.raw_videos import Cutter
@@ -47,6 +50,10 @@ class _Outcome:
     already_there: int = 0
     skipped: list[str] = field(default_factory=list)
 
+    def skip(self, error: InputError, path: Path) -> None:
+        """path: Of the raw video, which need not be named again."""
+        self.skipped.append(str(error).removeprefix(str(path)).strip())
+
 
 def prepare(
     raw: str | Path,
@@ -55,6 +62,7 @@ def prepare(
     metadata: str | Path | None = None,
     size: int = 256,
     workers: int | None = None,
+    on_cluster: ClusterOptions | None = None,
     progress: Callable[..., None] = lambda done, total, note="": None,
     log: Log = lambda line: None,
 ) -> PreparationResult:
@@ -65,13 +73,15 @@ def prepare(
         out: The folder for the clips.
         metadata: A CSV that lists the clips; without one, the largest face in each video is followed.
         size: The side of the clips, in pixels; even.
-        workers: How many raw videos are worked on at a time; by default one per processor.
+        workers: How many raw videos are worked on at a time; by default one per processor. On a cluster: workers, at
+            most; by default as many as it has room for.
+        on_cluster: Which Ray cluster makes the clips, and how; None: this process does.
         progress: Called with the raw videos done, all raw videos, and a note.
         log: Called with a line for each video or clip that is skipped, with the reason.
 
     Raises:
-        InputError: Folders, options or the CSV are wrong, or dlib is needed and missing.
-        MTAnimateError: The disk is full, another run writes `out`, or no clip was made.
+        InputError: Folders, options or the CSV are wrong, dlib is needed and missing, or the cluster cannot be used.
+        MTAnimateError: The disk is full, another run writes `out`, no clip was made, or no node of the cluster is left.
     """
     started = time.monotonic()
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
@@ -80,13 +90,18 @@ def prepare(
     jobs = _by_metadata(raw, out, Path(metadata), log) if metadata else _by_face(raw, out, log)
     with claim(out):
         _make_folder(out)
-        return _prepare(_Preparation(raw, out, size), jobs, workers or os.cpu_count() or 1, started, progress, log)
+        preparation = _Preparation(raw, out, size)
+        if on_cluster:
+            with connect(on_cluster, "cpu", workers) as nodes:
+                return _prepare(preparation, jobs, preparation.on_cluster(jobs, nodes, log), started, progress, log)
+        here = preparation.here(jobs, workers or os.cpu_count() or 1)
+        return _prepare(preparation, jobs, here, started, progress, log)
 
 
 def _prepare(
     preparation: "_Preparation",
     jobs: list["_Job"],
-    workers: int,
+    made: Generator[_Outcome, None, None],
     started: float,
     progress: Callable[..., None],
     log: Log,
@@ -95,7 +110,7 @@ def _prepare(
     skipped: Counter[str] = Counter()
     try:
         progress(0, len(jobs))
-        with closing(preparation.outcomes(jobs, workers)) as outcomes:
+        with closing(made) as outcomes:
             for done, outcome in enumerate(outcomes, 1):
                 total.update(written=outcome.written, already_there=outcome.already_there)
                 skipped.update(outcome.skipped)
@@ -166,7 +181,7 @@ class _Preparation:
         self.journal = PreparationJournal(out)
         self._cutter = Cutter()
 
-    def outcomes(self, jobs: Sequence[_Job], workers: int) -> Generator[_Outcome, None, None]:
+    def here(self, jobs: Sequence[_Job], workers: int) -> Generator[_Outcome, None, None]:
         """Make the clips of all raw videos, `workers` at a time, in any order. An exception ends all work at once."""
         with ThreadPoolExecutor(workers) as pool:
             try:
@@ -176,6 +191,25 @@ class _Preparation:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._cutter.stop()
                 raise
+
+    def on_cluster(self, jobs: Sequence[_Job], nodes: Nodes, log: Log) -> Generator[_Outcome, None, None]:
+        """The same by the workers of a cluster. They plan and cut; the journal is written here, between both."""
+        steps = _Steps(jobs)
+        waiting: dict[str, _Outcome] = {}
+        work = partial(_ClusterWork, self.raw, self.out, self.size, any(not job.rows for job in jobs))
+        with closing(Workers(nodes, log).spread(work, _lost, steps)) as said:
+            for step, value in said:
+                if isinstance(value, CutPlan):
+                    outcome = waiting[step.video] = _Outcome(step.video)
+                    if left := self._begin(value, outcome):
+                        steps.cuttings.append(_Cutting(step.video, step.source, left))
+                    else:
+                        yield waiting.pop(step.video)
+                elif isinstance(value, _Outcome):
+                    outcome = waiting.pop(step.video, _Outcome(step.video))
+                    outcome.written += value.written
+                    outcome.skipped += value.skipped
+                    yield outcome
 
     def _video(self, job: _Job) -> _Outcome:
         """Make those clips of one raw video that are not there yet."""
@@ -189,21 +223,10 @@ class _Preparation:
             outcome.written += 1
 
         try:
-            plan = self._plan(job)
-            outcome.skipped += plan.skipped
-            left = self.journal.left(plan)
-            outcome.already_there = len(plan.cuts) - len(left)
-            self.journal.add(plan)
-            self._cutter.cut(path, left, self.out, count)
+            plan = self._known(job) or _plan(self.raw, job, self.size, self._cutter.check)
+            self._cutter.cut(path, self._begin(plan, outcome), self.out, count)
         except InputError as error:
-            outcome.skipped.append(str(error).removeprefix(str(path)).strip())
+            outcome.skip(error, path)
         return outcome
 
-    def _plan(self, job: _Job) -> CutPlan:
-        if job.rows:
-            return plan_by_rows(self.raw, job.source, job.rows, self.size)
-        check_readable(self.raw / job.source, "video")
-        known = self.journal.tracked(job.source, (self.raw / job.source).stat().st_size)
-        if known:
-            return replace(known, cuts=[replace(cut, size=self.size) for cut in known.cuts])
-        return plan_by_face(self.raw, job.source, job.name, self.size, self._cutter.check)
+XXX
