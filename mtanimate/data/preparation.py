@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -193,20 +194,21 @@ class _Preparation:
                 raise
 
     def on_cluster(self, jobs: Sequence[_Job], nodes: Nodes, log: Log) -> Generator[_Outcome, None, None]:
-        """The same by the workers of a cluster. They plan and cut; the journal is written here, between both."""
-        steps = _Steps(jobs)
-        waiting: dict[str, _Outcome] = {}
-        work = partial(_ClusterWork, self.raw, self.out, self.size, any(not job.rows for job in jobs))
-        with closing(Workers(nodes, log).spread(work, _lost, steps)) as said:
+        """The same by the workers of a cluster. They plan and cut; between both, the plan is written down here."""
+        steps = _Steps(_Step(job, self._known(job)) for job in jobs)
+        planned: dict[str, _Outcome] = {}
+        make = partial(_ClusterCutter, self.raw, self.out, self.size, any(not job.rows for job in jobs))
+        with closing(Workers(nodes, log).spread(make, _lost, steps)) as said:
             for step, value in said:
+                video = step.job.video
                 if isinstance(value, CutPlan):
-                    outcome = waiting[step.video] = _Outcome(step.video)
-                    if left := self._begin(value, outcome):
-                        steps.cuttings.append(_Cutting(step.video, step.source, left))
+                    outcome = planned[video] = _Outcome(video)
+                    if cuts := self._begin(value, outcome):
+                        steps.cuttings.append(replace(step, known=None, cuts=cuts))
                     else:
-                        yield waiting.pop(step.video)
+                        yield planned.pop(video)
                 elif isinstance(value, _Outcome):
-                    outcome = waiting.pop(step.video, _Outcome(step.video))
+                    outcome = planned.pop(video, _Outcome(video))
                     outcome.written += value.written
                     outcome.skipped += value.skipped
                     yield outcome
@@ -214,9 +216,6 @@ class _Preparation:
     def _video(self, job: _Job) -> _Outcome:
         """Make those clips of one raw video that are not there yet."""
         outcome = _Outcome(job.video)
-        if not job.source:
-            outcome.skipped = ["the raw video is missing"]
-            return outcome
         path = self.raw / job.source
 
         def count(_: Cut) -> None:
@@ -229,4 +228,114 @@ class _Preparation:
             outcome.skip(error, path)
         return outcome
 
-XXX
+    def _known(self, job: _Job) -> CutPlan | None:
+        """What following the face through this video gave before, unless the file has changed since."""
+        if job.rows:
+            return None
+        try:
+            known = self.journal.tracked(job.source, (self.raw / job.source).stat().st_size)
+        except OSError:  # whoever plans it says why
+            return None
+        return known and replace(known, cuts=[replace(cut, size=self.size) for cut in known.cuts])
+
+    def _begin(self, plan: CutPlan, outcome: _Outcome) -> list[Cut]:
+        """Write a plan down. Returns the clips to cut: none where a file that was not made here has the name of one."""
+        outcome.skipped += plan.skipped
+        left = self.journal.left(plan)
+        outcome.already_there = len(plan.cuts) - len(left)
+        try:
+            self.journal.add(plan)
+        except InputError as error:
+            outcome.skip(error, self.raw)
+            return []
+        return left
+
+
+def _plan(raw: Path, job: _Job, size: int, check: Callable[[], None]) -> CutPlan:
+    """Raises InputError for a video that is damaged or missing. check: As `plan_by_face` calls it."""
+    if not job.source:
+        raise InputError("the raw video is missing")
+    if job.rows:
+        return plan_by_rows(raw, job.source, job.rows, size)
+    check_readable(raw / job.source, "video")
+    return plan_by_face(raw, job.source, job.name, size, check)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a worker of a cluster does with a raw video: it plans, or it cuts.
+
+    known: The plan, where it is known already. cuts: What to cut; empty: the video is to be planned.
+    """
+
+    job: _Job
+    known: CutPlan | None = None
+    cuts: Sequence[Cut] = ()
+
+
+class _Steps:
+    """Plans to make, and before these all cuts that are to be made by then. After its end it may have more."""
+
+    def __init__(self, plans: Iterable[_Step]) -> None:
+        self._plans = iter(plans)
+        self.cuttings: deque[_Step] = deque()
+
+    def __iter__(self) -> Iterator[_Step]:
+        return self
+
+    def __next__(self) -> _Step:
+        return self.cuttings.popleft() if self.cuttings else next(self._plans)
+
+
+def _lost(step: _Step) -> _Outcome:
+    why = (
+        f"{MOST_DEATHS} workers died while they {'cut' if step.cuts else 'planned'} its clips: is there enough memory "
+    )
+    return _Outcome(step.job.video, skipped=[why + "on the nodes? The same command goes on with it"])
+
+
+_BEGUN = "begun"
+
+
+class _ClusterCutter:
+    """Plans and cuts in a worker of a cluster. Raises InputError where it cannot. by_face: Whether faces are needed."""
+
+    def __init__(self, raw: Path, out: Path, size: int, by_face: bool, agreed: Identity | None) -> None:
+        if why := unseen([raw, out]):
+            raise InputError(why)
+        if by_face:
+            faces.check_installed()
+        self._raw, self._out, self._size = raw, out, size
+        self._cutter = Cutter()
+
+    def identity(self) -> Identity:
+        return {"the version of imageio-ffmpeg": version("imageio-ffmpeg")}
+
+    def perform(self, step: _Step, before: CutPlan | _Outcome | str | None) -> Iterator[CutPlan | _Outcome | str]:
+        """A plan, which has been written down before its cuts come as a step of their own; or `_BEGUN` and what became
+        of the cuts. Of a video that fails, the outcome says why."""
+        if isinstance(before, (CutPlan, _Outcome)):  # all is said
+            return
+        path = self._raw / step.job.source
+        if why := unseen([path]):
+            raise InputError(f"node {this_node()}: {why}")
+        outcome = _Outcome(step.job.video)
+        try:
+            if not step.cuts:
+                yield step.known or _plan(self._raw, step.job, self._size, self._cutter.check)
+                return
+            yield _BEGUN
+            self._cut(path, step.cuts, before == _BEGUN, outcome)
+        except InputError as error:
+            outcome.skip(error, path)
+        yield outcome
+
+    def _cut(self, path: Path, cuts: Sequence[Cut], again: bool, outcome: _Outcome) -> None:
+        """again: A worker that was lost had begun. What it has finished is not made again."""
+        left = [cut for cut in cuts if not (again and (self._out / cut.file).is_file())]
+        outcome.written = len(cuts) - len(left)
+
+        def count(_: Cut) -> None:
+            outcome.written += 1
+
+        self._cutter.cut(path, left, self._out, count)
