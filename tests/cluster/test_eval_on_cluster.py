@@ -122,7 +122,7 @@ def test_what_a_node_does_not_see_is_named_with_the_node(media, monkeypatch):
 
 
 def test_a_worker_that_would_measure_otherwise_is_refused(media):
-    with pytest.raises(InputError, match="checkpoint is [0-9a-f]{64}, and another for this run"):
+    with pytest.raises(InputError, match=r"checkpoint is [0-9a-f]{64}, and another for this run"):
         ClusterClips(clip_options(media, checkpoint="another"), None)
 
 
