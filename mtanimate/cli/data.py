@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mtanimate.cli.options import DEBUG, JSON, QUIET, Command, presets
+from mtanimate.cli.options import CLUSTER, CORES, DEBUG, JSON, QUIET, Command, cluster_options, presets
 from mtanimate.cli.terminal import Group, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
@@ -65,8 +65,14 @@ def prepare(
     ),
     size: int = typer.Option(256, metavar="N", min=64, max=16_384, help="Side of the clips, in pixels."),
     workers: int | None = typer.Option(
-        None, metavar="N", min=1, help="Videos at a time.", show_default="one for each processor"
+        None,
+        metavar="N",
+        min=1,
+        help="Videos at a time; with --cluster, workers.",
+        show_default="one for each processor; as many as there is room for",
     ),
+    cluster: str | None = CLUSTER,
+    cores: int | None = CORES,
     json: bool = JSON,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
@@ -79,7 +85,8 @@ def prepare(
 
     with progress_bar("preparing", "videos", quiet) as progress:
         result = run(
-            raw, out, metadata=metadata, size=size, workers=workers, progress=progress, log=remark(quiet)
+            raw, out, metadata=metadata, size=size, workers=workers, on_cluster=cluster_options(cluster, cores),
+            progress=progress, log=remark(quiet),
         )  # fmt: skip
     if json:
         print_json(result.as_dict())

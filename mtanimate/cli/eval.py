@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mtanimate.cli.options import (
+    CLUSTER,
+    CORES,
     DEBUG,
     DEVICE,
     FILES,
@@ -16,6 +18,7 @@ from mtanimate.cli.options import (
     Mode,
     Precision,
     checkpoint_option,
+    cluster_options,
     one_of,
     presets,
 )
@@ -126,10 +129,12 @@ def command(
         None,
         metavar="N",
         min=1,
-        help="Processes that detect landmarks.",
-        show_default="one for each core",
+        help="Processes that detect landmarks; with --cluster, workers.",
+        show_default="one for each core; as many as there is room for",
         rich_help_panel=HARDWARE,
     ),
+    cluster: str | None = CLUSTER,
+    cores: int | None = CORES,
     precision: Precision = typer.Option(
         Precision.fp32, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
     ),
@@ -150,6 +155,9 @@ def command(
         raise InputError(f"{evaluations[0]}: evaluations are for --compare; give a checkpoint with --checkpoint")
     if dataset is None and not compare:
         raise InputError("--dataset is missing: a folder of clips, or a preset's name")
+    on_cluster = cluster_options(cluster, cores)
+    if gpus is not None and on_cluster:
+        raise InputError(f"--gpus {gpus} is for this machine's, and --cluster for a cluster's: leave out one")
     if gpus is not None and shard == "1/1" and not compare:  # the commands for the parts have --shard
         check_gpus(gpus)
         run_shards([f"cuda:{index}" for index in range(gpus)], sys.argv[1:])
@@ -164,6 +172,7 @@ def command(
         "videos": videos,
         "frames": frames,
         "workers": workers,
+        "on_cluster": on_cluster,
         "device": device,
         "precision": precision.value,
     }

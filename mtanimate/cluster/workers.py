@@ -5,12 +5,14 @@ alone, and what a lost node was working on goes to another without anything else
 results by blocks of rows, and computes a lost block again as a whole.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from mtanimate.cluster.connection import Nodes
@@ -52,6 +54,14 @@ def this_node() -> str:
     return str(ray.util.get_node_ip_address())
 
 
+def unseen(paths: Iterable[Path]) -> str:
+    """Which of these this node does not see, for people; empty where it sees all."""
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is None:
+        return ""
+    return f"it does not see {missing}, which the run's own machine sees: use a folder that all nodes share"
+
+
 def versions() -> Identity:
     """Of what a worker's results depend on. Builds of one version of PyTorch (+cpu, +cu130) count as the same."""
     return {name: version(name).partition("+")[0] for name in ("mtanimate", "torch", "numpy")}
@@ -66,8 +76,10 @@ class _Worker:
 
         return this_node(), ray.get_runtime_context().get_node_id(), versions()
 
-    def begin(self, make: Make, agreed: Identity | None) -> Identity | str:
-        """What the work is identified by, or why it cannot be done here."""
+    def begin(self, make: Make, agreed: Identity | None, folder: str) -> Identity | str:
+        """What the work is identified by, or why it cannot be done here. folder: Where relative paths begin."""
+        with suppress(OSError):  # it is not on this node: whatever is relative to it is not seen, and named
+            os.chdir(folder)
         try:
             self._work = make(agreed)
             return self._work.identity()
@@ -126,7 +138,7 @@ class Workers:
         Args:
             make: Called in each worker. It is pickled.
             lost: Gives the last value for an item at which `MOST_DEATHS` workers died.
-            items: Taken when a worker is free; they are pickled.
+            items: Taken when a worker is free; they are pickled. An iterator at its end may have more after a value.
 
         Raises:
             InputError: A node has another version, or cannot do the work.
@@ -235,7 +247,7 @@ class Workers:
         if self._first is None and any(member.asked for member in known):
             return
         for member in [member for member in known if not member.asked][: None if self._first else 1]:
-            member.asked = member.actor.begin.remote(packed, self._first and self._first[1])
+            member.asked = member.actor.begin.remote(packed, self._first and self._first[1], os.getcwd())
 
     def _missed(self, member: _Member, died: "_Died") -> None:
         """A worker died before it was ready. Raises MTAnimateError where all do."""

@@ -87,6 +87,10 @@ class ResultsFolder:
             refuse_foreign("--out", [out / name], ours)
         self._claim()
 
+    def holds(self, name: str) -> bool:
+        """Whether this clip was measured, as it was then."""
+        return self._result_file(name).exists()
+
     def get(self, name: str, digest: str) -> ClipResult | None:
         """The result of this clip; None where it is not measured yet, or its file has changed since."""
         file = self._result_file(name)

@@ -5,18 +5,24 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import torch
+
 from mtanimate.checkpoints.registry import resolve
+from mtanimate.cluster.connection import ClusterOptions, Nodes, connect
 from mtanimate.config import preset_names
 from mtanimate.data.clips import Clip, find_clips, left_out, look_through
-from mtanimate.devices import Precision
+from mtanimate.devices import Precision, choose_device, choose_precision
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.evaluation.clip_results import GENERATED, ResultsFolder
 from mtanimate.evaluation.run import EvaluationPlan, EvaluationRun
 from mtanimate.evaluation.samples import SampleFolders
+from mtanimate.evaluation.spreading import on_cluster as measure_on_cluster
 from mtanimate.evaluation.summary import summarise
 from mtanimate.evaluation.tasks import (
     AT_OWN_SIZE,
@@ -60,6 +66,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "fp32",
     workers: int | None = None,
+    on_cluster: ClusterOptions | None = None,
     progress: Progress = lambda done, total, note="": None,
     log: Log = lambda line: None,
 ) -> dict[str, Any]:
@@ -89,7 +96,9 @@ def evaluate(
         shard: `2/4` measures only the second of four parts.
         device: Where the network runs.
         precision: What the network computes in.
-        workers: Processes that detect landmarks; None for one per core.
+        workers: Processes that detect landmarks; None for one per core. On a cluster: workers, at most; None for as
+            many as it has room for. Each has a process that detects landmarks for each of its cores.
+        on_cluster: Which Ray cluster measures the clips, and how; None: this process does.
         progress: Is called with how many clips are done, how many there are, and a note.
         log: Gets remarks and warnings.
 
@@ -97,10 +106,13 @@ def evaluate(
         The result, as `--json` prints it.
 
     Raises:
-        InputError: An option or a file is wrong.
-        MTAnimateError: Something cannot be written, or another run measures the same part.
+        InputError: An option or a file is wrong, or the cluster cannot be used.
+        MTAnimateError: Something cannot be written, another run measures the same part, or no node of the cluster is
+            left.
     """
     part = Shard.parse(shard)
+    if on_cluster and part.count > 1:
+        raise InputError(f"--shard {shard} cuts an evaluation by hand, and --cluster does it by itself: leave out one")
     file = resolve(checkpoint)
     where, clips = find_test_clips(dataset, data)
     for line in left_out(where, look_through(where)[1]):
@@ -115,17 +127,22 @@ def evaluate(
         raise InputError(f"--metrics {metrics}: motion between people has no truth that these could be measured on")
     else:
         plan = _reenactment_plan(clips, str(cross), _folder(sources), mode, seed, choice, largest)
-    run = EvaluationRun(file, plan, choice, every, precision, device)
-    if run.no_mesh:
-        log(f"gestures by the face mesh are left out: {run.no_mesh}")
     folder = _folder(out) or default_folder(checkpoint, where, plan.kind)
     _check_videos(_folder(videos), clips)
-    with claim(folder if part.count == 1 else folder / f"{part.index}-of-{part.count}"):
+    cluster: AbstractContextManager[Nodes | None]
+    cluster = connect(on_cluster, device, workers) if on_cluster else nullcontext()
+    with claim(folder if part.count == 1 else folder / f"{part.index}-of-{part.count}"), cluster as nodes:
+        run = EvaluationRun(file, plan, choice, every, *_computing(nodes, device, precision))
+        if run.no_mesh:
+            log(f"gestures by the face mesh are left out: {run.no_mesh}")
         own = part.of(plan.tasks)
         samples = SampleFolders(folder / "strips", _folder(videos), _folder(frames))
         samples.check(task.name for task in own)
         results = ResultsFolder(folder, run.settings)
-        measured, skipped = run.measure(own, results, samples, workers or os.cpu_count() or 1, progress, log)
+        measuring = partial(run.here, samples, workers or os.cpu_count() or 1, log)
+        if nodes:
+            measuring = partial(measure_on_cluster, checkpoint, run, samples, folder, nodes, log)
+        measured, skipped = run.measure(own, results, measuring, progress, log)
         result: dict[str, Any] = {"checkpoint": checkpoint, "dataset": str(where), "out": str(folder)}
         if part.count > 1:
             return result | {"shard": shard, "videos": len(measured), "skipped": skipped}
@@ -252,6 +269,15 @@ def _reenactment_plan(
     kind = f"cross-{mode}" if sources is None else f"cross-{mode}-photographs"
     relative, faces = mode == "relative", choice.detector != "bodies"
     return EvaluationPlan(kind, definition, tasks, REENACTMENT_METRICS, relative, faces, largest)
+
+
+def _computing(nodes: Nodes | None, device: str, precision: Precision) -> tuple[str, torch.device]:
+    """What networks compute in, and where those of this process do so."""
+    if nodes is None:
+        chosen = choose_device(device)
+        return choose_precision(precision, chosen), chosen
+    workers_have = torch.device("cuda" if nodes.room().gpus else "cpu")
+    return choose_precision(precision, workers_have), torch.device("cpu")
 
 
 def _check_videos(videos: Path | None, clips: dict[str, Clip]) -> None:

@@ -1,14 +1,17 @@
 """The run over the clips of an evaluation: what is measured, by which network and which detectors."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.config import ModelConfig
-from mtanimate.devices import Precision, choose_device, choose_precision, describe_device
+from mtanimate.devices import describe_device
 from mtanimate.errors import InputError
 from mtanimate.evaluation.clip_results import ClipResult, ResultsFolder
 from mtanimate.evaluation.evaluator import Evaluator
@@ -28,6 +31,10 @@ class Task(Protocol):
     @property
     def name(self) -> str:
         """Unique in the evaluation; its files are called so."""
+
+    @property
+    def files(self) -> list[Path]:
+        """What is read, files and folders."""
 
     def digest(self) -> str:
         """The SHA-256 of its files' content."""
@@ -59,6 +66,11 @@ class EvaluationPlan:
     largest: int | None = None
 
 
+# What becomes of a task: its result, or why it is skipped; and the state of the work, in words.
+Outcome = tuple[Task, ClipResult | str, str]
+Measuring = Callable[[Sequence[Task]], Generator[Outcome, None, None]]
+
+
 class EvaluationRun:
     """A checkpoint and what it is measured with. The network is loaded only when there is something to measure.
 
@@ -77,14 +89,13 @@ class EvaluationRun:
         plan: EvaluationPlan,
         choice: DetectorChoice,
         every: int,
-        precision: Precision,
-        device: str,
+        precision: str,
+        device: torch.device,
     ) -> None:
         self.checkpoint, self.plan, self.choice, self.every = checkpoint, plan, choice, every
+        self.precision, self.device = precision, device
         if every < 1:
             raise InputError(f"--every {every}: every N-th frame is measured, and N is at least 1")
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
         needs = {metric.needs for metric in plan.metrics}
         observes = bool(needs & {"landmarks", "descriptors"}) and (choice.detector != "none" or bool(choice.openpose))
         self.detector: Detector | None = open_detector(choice) if observes else None
@@ -170,52 +181,75 @@ class EvaluationRun:
         self,
         tasks: Sequence[Task],
         results: ResultsFolder,
-        samples: SampleFolders,
-        workers: int,
+        measuring: Measuring,
         progress: Callable[..., None],
         log: Callable[[str], None],
     ) -> tuple[list[ClipResult], list[str]]:
-        """The results of all tasks, measured before or now, and for each task that was skipped the reason."""
-        measured: list[ClipResult] = []
-        skipped: list[str] = []
-        digests = {task.name: task.digest() for task in tasks}
-        left = [task for task in tasks if results.get(task.name, digests[task.name]) is None]
-        if len(left) < len(tasks):
-            log(f"{len(tasks) - len(left)} of {len(tasks)} videos were measured before")
-        with ExitStack() as stack:
-            evaluator = self._evaluator(stack, samples, workers, log) if left else None
-            frames, seconds = 0, 0.0
-            for done, task in enumerate(tasks, 1):
-                result = results.get(task.name, digests[task.name])
-                if result is None:
-                    assert evaluator is not None
-                    try:
-                        result = task.measure(evaluator, digests[task.name])
-                    except InputError as error:
-                        skipped.append(str(error))
-                        log(f"skipped: {error}")
-                        continue
-                    results.put(result)
-                    frames, seconds = frames + result.frames, seconds + sum(result.seconds.values())
-                measured.append(result)
-                progress(done, len(tasks), f"{frames / seconds:.1f} frames/s" if seconds else "")
-        return measured, skipped
+        """The results of all tasks, measured before or now, and for each task that was skipped the reason.
 
-    def _evaluator(
-        self, stack: ExitStack, samples: SampleFolders, workers: int, log: Callable[[str], None]
+        Both are in the order of the tasks. measuring: Measures those that are left, in any order.
+        """
+        found = {task.name: _stored(task, results) for task in tasks}
+        left = [task for task in tasks if found[task.name] is None]
+        before = len(tasks) - len(left)
+        if before:
+            log(f"{before} of {len(tasks)} videos were measured before")
+        progress(before, len(tasks))
+        skipped: dict[str, str] = {}
+        frames, began = 0, time.monotonic()
+        with closing(measuring(left)) as outcomes:
+            for done, (task, outcome, state) in enumerate(outcomes, before + 1):
+                if isinstance(outcome, str):
+                    skipped[task.name] = outcome
+                    log(f"skipped: {outcome}")
+                else:
+                    results.put(outcome)
+                    found[task.name] = outcome
+                    frames += outcome.frames
+                speed = f"{frames / max(time.monotonic() - began, 1e-6):.1f} frames/s"
+                progress(done, len(tasks), f"{speed}, {state}" if state else speed)
+        measured = [result for task in tasks if (result := found[task.name]) is not None]
+        return measured, [skipped[task.name] for task in tasks if task.name in skipped]
+
+    def here(
+        self, samples: SampleFolders, processes: int, log: Callable[[str], None], tasks: Sequence[Task]
+    ) -> Generator[Outcome, None, None]:
+        """Measure tasks in this process. processes: That detect landmarks."""
+        if not tasks:
+            return
+        with ExitStack() as stack:
+            evaluator = self.evaluator(stack, samples, processes, log)
+            for task in tasks:
+                yield task, measured(task, evaluator), ""
+
+    def evaluator(
+        self, stack: ExitStack, samples: SampleFolders, processes: int, log: Callable[[str], None]
     ) -> Evaluator:
+        """What tasks are measured with, until the stack is closed."""
         animator = read_checkpoint(self.checkpoint, self.device).animator
         performer = Predictor(animator, self.precision, log)
         pool = mesh = None
         if self.detector is not None:
-            pool = stack.enter_context(DetectorPool(self.choice, identity=self.describes, processes=workers))
+            pool = stack.enter_context(DetectorPool(self.choice, identity=self.describes, processes=processes))
         if self.mesh is not None:
-            mesh = stack.enter_context(DetectorPool(MeshDetectorChoice(), identity=False, processes=workers))
+            mesh = stack.enter_context(DetectorPool(MeshDetectorChoice(), identity=False, processes=processes))
         size = f"{self.resolution} x {self.resolution}"
         if (largest := self.plan.largest) is not None:
             size += f", measured at the source's own size, at most {largest} x {largest}"
         log(f"device {describe_device(self.device)}, {self.precision}; {size}")
         return Evaluator(performer, self.plan.relative, pool, mesh, self.lpips, samples, self.every, log, largest)
+
+
+def measured(task: Task, evaluator: Evaluator) -> ClipResult | str:
+    """The task's result, or why it is skipped."""
+    try:
+        return task.measure(evaluator, task.digest())
+    except InputError as error:
+        return str(error)
+
+
+def _stored(task: Task, results: ResultsFolder) -> ClipResult | None:
+    return results.get(task.name, task.digest()) if results.holds(task.name) else None
 
 
 def _check_largest(largest: int, model: ModelConfig, choice: DetectorChoice) -> None:

@@ -51,6 +51,10 @@ class Reconstruction:
     clip: Clip
     metrics: list[str]
 
+    @property
+    def files(self) -> list[Path]:
+        return [self.clip.path]
+
     def digest(self) -> str:
         return self.clip.digest()
 
@@ -176,6 +180,10 @@ class Reenactment:
     def source_identity(self) -> str:
         """Whose face the source shows. Every picture counts as a person of its own."""
         return self.source.identity if isinstance(self.source, Clip) else self.source.name
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.source.path if isinstance(self.source, Clip) else self.source, self.driving.path]
 
     def digest(self) -> str:
         source = self.source.digest() if isinstance(self.source, Clip) else sha256(self.source)

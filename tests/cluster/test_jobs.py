@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import started_cluster
+from clusters import started_cluster
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
 from commands import COMMAND, installed, moving_disc, tiny_config
