@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -122,7 +122,7 @@ def clear_leftovers(folder: Path) -> None:
     _clear(os.path.abspath(folder))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _clear(folder: str) -> None:
     with suppress(OSError):  # leftovers that cannot be removed do no harm
         for left in half_written(Path(folder)):

@@ -244,22 +244,16 @@ def _local(row: JobRow, overwrite: bool, alive: Alive) -> Iterator[Job]:
             raise InputError(f"{storage.shown(target)} exists already: choose another name or allow to overwrite it")
     with tempfile.TemporaryDirectory(prefix="mtanimate-row-") as scratch:
         files: dict[str, Any] = dict(row.files)
-        sent: list[tuple[Path, str]] = []
-        for name, file in row.files.items():
-            if not isinstance(file, str):
-                continue
-            folder = Path(scratch, name)
-            folder.mkdir()
-            if name in ("out", "save_motion"):
-                files[name] = folder / storage.local_name(file)
-                sent.append((files[name], file))
-            else:
-                files[name] = storage.fetch(file, folder, LARGEST_DOWNLOAD, alive)
+        urls = {name: file for name, file in row.files.items() if isinstance(file, str)}
+        sent = {name: url for name, url in urls.items() if name in ("out", "save_motion")}
+        for name, url in urls.items():
+            made = Path(scratch, storage.local_name(url))
+            files[name] = made if name in sent else storage.fetch(url, Path(scratch), LARGEST_DOWNLOAD, alive)
         job = Job(**files)
         job.check(row.settings, overwrite)
         yield job
-        for made, url in sent:
-            storage.upload(made, url, overwrite, alive)
+        for name, url in sent.items():
+            storage.upload(files[name], url, overwrite, alive)
 
 
 def hung(asked: Asked) -> Entry:

@@ -307,11 +307,16 @@ def _heard(stream: Any) -> Any:
 
 def _answer(ref: Any) -> Any:
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayError, RaySystemError, RayTaskError
 
     try:
         return ray.get(ref)
     except RayTaskError as error:
         raise error.cause or error  # noqa: B904 (the traceback of the worker is in it)
+    except RaySystemError as error:
+        what = " ".join(str(error).split())[:300]
+        raise MTAnimateError(
+            f"a worker cannot read what it is sent ({what}): install the same code on all nodes"
+        ) from error
     except RayError as error:
         return _Died(error)
