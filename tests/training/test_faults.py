@@ -21,7 +21,7 @@ from mtanimate.training.run import StopRequest
 from mtanimate.training.train import train
 from mtanimate.video import write_image
 
-STEPS = 24
+STEPS = 12
 
 
 def wide_config(**training):
@@ -157,7 +157,7 @@ def test_no_room_for_the_state_between_checkpoints(tmp_path, videos, settings):
 def test_no_room_for_the_log(tmp_path, videos, settings):
     """The log is cut at a whole line, and training goes on."""
     pytest.importorskip("resource")
-    options = {"dataset": settings, "data": videos, "settings": ["data.cache_gib=0"]}
+    options = {"dataset": settings, "data": videos, "settings": ["data.cache_gib=0", "training.steps=24"]}
     life = Life(tmp_path / "run", limit=4000, **options)
     assert life.end() == 1
     steps = [entry["step"] for entry in log(tmp_path / "run")]

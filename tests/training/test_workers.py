@@ -82,14 +82,14 @@ def test_no_host_is_said():
 # Two as one
 
 
-STEPS = 20
+STEPS = 10
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Every phase, both directions, terms over the whole batch, batch statistics, a running mean."""
     config = tiny_config(
-        steps=STEPS, equivariance_steps=4, warmup_steps=4, ema=0.9, precision="fp32", checkpoint_every=50,
+        steps=STEPS, equivariance_steps=3, warmup_steps=3, ema=0.9, precision="fp32", checkpoint_every=50,
         picture_every=50, milestones=(), validation_clips=1, data={"cache_gib": 0.1},
         loss={
             "both_directions": True, "anchor": 1.0, "equivariance_affine": 1.0, "perceptual": 1.0,
@@ -148,7 +148,7 @@ def assert_same_losses(first: Path, second: Path, *, to: int) -> None:
 
 
 def test_two_workers_train_as_one(tmp_path, videos, settings, alone):
-    """In float64, where rounding does not grow to something within 20 steps: all terms, weights, statistics."""
+    """In float64, where rounding does not grow to something within ten steps: all terms, weights, statistics."""
     folder = tmp_path / "run"
     assert two(folder, torchrun, double=True, dataset=settings, data=videos) == [0, 0]
     assert_same_losses(alone, folder, to=STEPS)
@@ -182,10 +182,10 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, videos, settings
     """Begun by SLURM with two, gone on with alone."""
     folder = tmp_path / "run"
     options = {"double": True, "dataset": settings, "data": videos}
-    assert two(folder, slurm, settings=["training.steps=6"], **options) == [0, 0]
-    assert_same_losses(alone, folder, to=6)
-    assert Life(folder, settings=["training.steps=10"], **options).end() == 0
-    assert_same_losses(alone, folder, to=10)
+    assert two(folder, slurm, settings=["training.steps=5"], **options) == [0, 0]
+    assert_same_losses(alone, folder, to=5)
+    assert Life(folder, settings=["training.steps=8"], **options).end() == 0
+    assert_same_losses(alone, folder, to=8)
 
 
 # Ends
