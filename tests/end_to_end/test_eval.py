@@ -163,7 +163,7 @@ def test_several_devices_share_the_clips(media, clips, whole, tmp_path):
         *("ann__00", "bob__00", "disc__00"),
     ]
     with pytest.raises(MTAnimateError, match="a part of the evaluation failed"):
-        run_shards(["nonsense"], list(map(str, command)))
+        run_shards(["cpu"], ["eval", "--nosuch"])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
