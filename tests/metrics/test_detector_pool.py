@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_face import scene
+from processes import children, gone
 
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.metrics.detector_pool import DetectorChoice, DetectorPool
@@ -109,18 +110,6 @@ def test_what_stored_files_lack_is_said(openpose):
         assert len(pool.detect(frames_of(range(2)))) == 2
 
 
-def children(process):
-    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def alive(pid):
-    """A zombie is not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def wait_for(condition):
     deadline = time.monotonic() + 30
     while not condition():
@@ -182,10 +171,10 @@ def looking(request, openpose):
 @in_proc
 def test_nothing_outlives_a_parent_that_is_killed(looking):
     process, started = looking
-    assert sum(map(alive, started)) >= 3
+    assert len([one for one in started if not gone(one)]) >= 3
     process.kill()
     process.wait()
-    wait_for(lambda: not any(map(alive, started)))
+    wait_for(lambda: all(map(gone, started)))
 
 
 @in_proc
@@ -195,4 +184,4 @@ def test_ctrl_c_shows_nothing_of_the_workers(looking):
     _, stderr = process.communicate(timeout=60)
     assert stderr == ""
     assert process.returncode == 130
-    wait_for(lambda: not any(map(alive, started)))
+    wait_for(lambda: all(map(gone, started)))

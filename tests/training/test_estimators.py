@@ -23,7 +23,8 @@ from mtanimate.models.animator import Animator
 from mtanimate.training.step import dropout
 from mtanimate.training.train import plan
 
-NAMES = ["fomm", "mraa", "monkey-net"]
+PART_OF_MRAA = pytest.param("monkey-net", marks=pytest.mark.slow)
+NAMES = ["fomm", "mraa", PART_OF_MRAA]
 
 
 def model(name, **changes):
@@ -44,7 +45,7 @@ def test_the_loss_falls(name, tmp_path, videos):
     assert last < 0.9 * first
 
 
-@pytest.mark.parametrize("name", ["fomm", "mraa", pytest.param("monkey-net", marks=pytest.mark.slow)])  # a part of mraa
+@pytest.mark.parametrize("name", NAMES)
 def test_equivariance_alone_falls(name, tmp_path, videos):
     loss = {"equivariance_keypoints": 10.0, "transform": TransformConfig(sigma_affine=0.15)}
     steps = {"steps": 30, "equivariance_steps": 30, "checkpoint_every": 30}

@@ -22,7 +22,7 @@ from mtanimate.training.metrics import RunLog
 # Stopping and going on
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema", [0.9, pytest.param(0.0, marks=pytest.mark.slow)])  # none: in test_detail.py, too
 def test_stopped_and_resumed_equals_not_stopped(tmp_path, videos, ema):
     options = {"steps": 6, "ema": ema, "warmup_steps": 3}
     whole = make_run(tmp_path / "whole", videos, **options)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lives import Life, load_all, log, write_settings
+from processes import children, gone
 from tiny import tiny_config
 
 from mtanimate.data.loading import EndlessEpochs
@@ -204,17 +205,8 @@ def launched(out: Path, settings: Path, videos: Path) -> tuple[subprocess.Popen,
     deadline = time.monotonic() + 120
     while not (out / "state" / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    named = [int(child) for child in children if b"mtanimate" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return process, sorted(named)
-
-
-def gone(process: int) -> bool:
-    """Whether it has ended; of one whose parent is gone, nobody may have taken notice yet."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    started = children(process.pid)
+    return process, sorted(one for one in started if b"mtanimate" in Path(f"/proc/{one}/cmdline").read_bytes())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in Linux's /proc")
