@@ -31,23 +31,34 @@ class Running:
     Args:
         cwd: The folder that it runs in.
         env: Its environment; this process's where it is None.
+        stdin: The file that it reads as its standard input.
+        text: Whether what it writes is text, or bytes.
         barrier: What it waits for before it begins.
     """
 
-    def __init__(self, *arguments: object, cwd: Path | None = None, env: dict | None = None, barrier=None) -> None:
-        self._arguments = list(map(str, arguments))
+    def __init__(
+        self,
+        *arguments: object,
+        cwd: Path | None = None,
+        env: dict | None = None,
+        stdin: Path | None = None,
+        text: bool = True,
+        barrier=None,
+    ) -> None:
+        self._arguments, self._text = list(map(str, arguments)), text
         self._files = tempfile.TemporaryDirectory(prefix="streams-")
         self._streams = [Path(self._files.name) / name for name in ("out", "err")]
         environment = dict(os.environ if env is None else env)
-        given = (self._arguments, *map(str, self._streams), cwd, environment, barrier)
+        given = (self._arguments, *map(str, self._streams), cwd, environment, stdin or os.devnull, barrier)
         self.process = FORK.Process(target=_command, args=given)
         self.process.start()
 
-    def end(self, seconds: float = 180) -> subprocess.CompletedProcess[str]:
+    def end(self, seconds: float = 180) -> subprocess.CompletedProcess:
         """Waits until it is at its end."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"it hangs: {self._arguments}"
-        out, err = (file.read_text("utf-8") if file.exists() else "" for file in self._streams)
+        written = [file.read_bytes() if file.exists() else b"" for file in self._streams]
+        out, err = (content.decode("utf-8") for content in written) if self._text else written
         return subprocess.CompletedProcess(self._arguments, self.process.exitcode, out, err)
 
     def __enter__(self) -> "Running":
@@ -59,13 +70,15 @@ class Running:
         self._files.cleanup()
 
 
-def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
     """The command with these arguments, to its end; options: as of `Running`."""
     with Running(*arguments, **options) as running:
         return running.end()
 
 
-def _command(arguments: list[str], out: str, err: str, cwd: Path | None, environment: dict[str, str], barrier) -> None:
+def _command(
+    arguments: list[str], out: str, err: str, cwd: Path | None, environment: dict[str, str], stdin: Path | str, barrier
+) -> None:
     multiprocessing.set_start_method(None, force=True)  # it would be the one by which this process was made
     for name in IMPORTED:  # a spawned process has none of them
         with suppress(ImportError):
@@ -78,6 +91,7 @@ def _command(arguments: list[str], out: str, err: str, cwd: Path | None, environ
         os.setsid()
     os.chdir(cwd or os.curdir)
     sys.argv = ["mtanimate", *arguments]
+    sys.stdin = open(stdin)  # noqa: SIM115
     for number, name in ((1, out), (2, err)):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if barrier is not None:

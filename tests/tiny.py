@@ -40,7 +40,7 @@ LOSS = LossConfig(perceptual=0, pixel=10, equivariance_keypoints=1)
 PLAIN = AugmentationConfig(
     time_flip=0, horizontal_flip=0, brightness=0, contrast=0, saturation=0, hue=0
 )  # no flips, no jitter
-TRAINING = TrainingConfig(steps=4, batch_size=4, learning_rate=1e-3, checkpoint_every=2, picture_every=2)
+TRAINING = TrainingConfig(steps=4, batch_size=4, learning_rate=1e-3, checkpoint_every=2, picture_every=1000)
 CONFIG = Config(MODEL, DataConfig(augmentation=PLAIN), LOSS, TRAINING)
 
 

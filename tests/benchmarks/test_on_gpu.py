@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from processes import children, gone
 
 from mtanimate.checkpoints.file import read_checkpoint
 
@@ -87,18 +88,6 @@ def test_a_rehearsal(copied, tmp_path, phases):
     assert done.returncode == 0, done.stderr
     assert read_checkpoint(joined).about["steps"] == "6"
     assert torch.load(joined.with_suffix(".pt"), weights_only=True)["step"] == 6
-
-
-def children(process: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def gone(process: int) -> bool:
-    """Ended, whoever has yet to be told."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def wait_until(true, seconds: float = 120) -> None:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from mtanimate.checkpoints import conversion
 from mtanimate.checkpoints.conversion import export_checkpoint, import_checkpoint
 from mtanimate.checkpoints.file import read_checkpoint, read_metadata, write_checkpoint
 from mtanimate.checkpoints.layouts import PARTS
@@ -134,6 +135,13 @@ def full_size(folder, name, parts):
     return path
 
 
+@pytest.fixture
+def without_a_try(monkeypatch):
+    """Networks of full size are not run, which takes seconds; test_import_command.py has one that is."""
+    monkeypatch.setattr(conversion, "_try", lambda path, animator: None)
+
+
+@pytest.mark.usefixtures("without_a_try")
 @pytest.mark.parametrize("name", ["vox-adv-cpk.pth.tar", "mgif-cpk.pth.tar"])  # vox-cpk's is in test_import_command.py
 def test_the_full_size_layouts_of_fomm(name, tmp_path):
     layout = document("fomm_vox_layout.json")
@@ -156,6 +164,7 @@ def test_the_full_size_layouts_of_fomm(name, tmp_path):
     assert imported.parameters == 45_575_391 + (14_215_368 if "mgif" not in name else 14_215_368 - 36 * (35 * 49 + 1))
 
 
+@pytest.mark.usefixtures("without_a_try")
 @pytest.mark.parametrize(
     ("name", "config", "preset"),
     [

@@ -15,7 +15,8 @@ from mtanimate.video import VideoWriter, write_image
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory) -> Path:
-    """A folder with face.png, talk.mp4 (with sound, 30000/1001), long.mp4, tiny.safetensors (random weights)."""
+    """A folder with face.png, talk.mp4 (20 frames with sound, 30000/1001), silent.mp4, long.mp4 (600 frames),
+    tiny.safetensors (random weights)."""
     folder = tmp_path_factory.mktemp("media files ü")
     write_image(folder / "face.png", moving_disc(1)[0])
     with VideoWriter(folder / "silent.mp4", fps=Fraction(30000, 1001), width=64, height=64) as writer:
@@ -23,7 +24,7 @@ def media(tmp_path_factory) -> Path:
     ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "aac", folder / "sound.m4a")
     ffmpeg("-i", folder / "silent.mp4", "-i", folder / "sound.m4a", "-c", "copy", folder / "talk.mp4")
     with VideoWriter(folder / "long.mp4", fps=Fraction(25), width=64, height=64) as writer:
-        for _ in range(40):
+        for _ in range(12):
             writer.write(moving_disc(50))
     config = tiny_config()
     write_checkpoint(folder / "tiny.safetensors", Animator(config.model), config, {"steps": 0})

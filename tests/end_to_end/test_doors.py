@@ -88,10 +88,16 @@ def test_a_full_standard_output():
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2> /dev/full"])
 def test_closed_and_full_standard_streams(closed):
     assert shell(f"$M checkpoints list {closed}").returncode == 0
-    done = shell(f"$M animate --source nowhere.png --driving d.mp4 --out o.mp4 {closed}")
+    done = shell(f"$M checkpoints show nowhere {closed}")
     assert done.returncode == 2
     assert not done.stdout
     assert "Traceback" not in done.stderr
+
+
+@needs_posix
+def test_closed_standard_streams_where_pytorch_is_imported():
+    done = shell("$M animate --source nowhere.png --driving d.mp4 --out o.mp4 <&- >&- 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
 @needs_posix

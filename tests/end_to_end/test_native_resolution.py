@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from commands import COMMAND, ffmpeg, run_here
+from forks import run
 from PIL import Image
 
 from mtanimate.video import VideoReader, read_image
@@ -140,13 +141,9 @@ def test_rows_of_a_jobs_file_choose(media, photograph, tmp_path):
 
 def test_a_stream_has_its_own_size_too(media, photograph, tmp_path):
     given = ["--source", photograph, "--checkpoint", media / "tiny.safetensors", "--crop", "none"]
-    stream = (media / "talk.mp4").read_bytes()
     for resolution, side in {"150": 150, "64": SIDE}.items():
-        done = subprocess.run(
-            [*map(str, [COMMAND, "animate", *given, "--driving", "-", "--out", "-", "--resolution", resolution])],
-            input=stream,
-            capture_output=True,
-        )
+        streams = ["--driving", "-", "--out", "-", "--resolution", resolution]
+        done = run("animate", *given, *streams, stdin=media / "talk.mp4", text=False)
         assert done.returncode == 0, done.stderr
         (tmp_path / "kept.mkv").write_bytes(done.stdout)
         assert VideoReader(tmp_path / "kept.mkv").width == side

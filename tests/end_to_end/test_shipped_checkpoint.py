@@ -50,17 +50,18 @@ def test_a_picture_driven_by_itself_stays_itself(animator):
 
 
 @pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips at {TEST_CLIPS}")
+@pytest.mark.parametrize(("each", "step"), [(10, 32), pytest.param(5, 16, marks=pytest.mark.slow)])
 @torch.inference_mode()
-def test_unseen_people_are_reconstructed_better_than_by_repeating_the_first_frame(animator):
+def test_unseen_people_are_reconstructed_better_than_by_repeating_the_first_frame(animator, each, step):
     ours, repeated = [], []
-    for path in sorted(TEST_CLIPS.glob("*.mp4"))[::5]:
+    for path in sorted(TEST_CLIPS.glob("*.mp4"))[::each]:
         reader = VideoReader(path)
-        chosen = reader.frames(range(0, reader.frame_count, 16))
+        chosen = reader.frames(range(0, reader.frame_count, step))
         frames = resize_frames(chosen, animator.config.resolution).float() / 255
         predictions = animator.drive(animator.encode_source(frames[:1]), animator.estimate_motion(frames[1:]))
         ours.append((predictions - frames[1:]).abs().mean())
         repeated.append((frames[:1] - frames[1:]).abs().mean())
-    assert len(ours) == 8
+    assert len(ours) == 40 // each
     assert sum(ours) < 0.75 * sum(repeated)  # shoulders and hair are what is left: no token is theirs
 
 

@@ -1,12 +1,14 @@
-"""Exports are slow: what is traced and converted once serves every test."""
+"""Exports are slow: what is traced, converted and exported once serves every test."""
 
 import copy
 import logging
 import os
+import pickle
 import subprocess
 from functools import lru_cache
 
 import pytest
+from filelock import FileLock
 from networks import NETWORKS, PAPER, network, pictures
 
 from mtanimate.checkpoints.file import write_checkpoint
@@ -36,6 +38,15 @@ def converted_once():
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A folder for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def media(tmp_path_factory):
     """`tiny.safetensors` and `fomm.safetensors`; `face.png` and `large.png`; `frames`, a folder of pictures."""
     folder = tmp_path_factory.mktemp("media")
@@ -52,21 +63,23 @@ def media(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(media):
+def exported(media, shared):
     """The folder that this checkpoint was exported to, by format and precision; made when it is first asked for."""
 
     def folder(format, precision="fp32"):
-        out = media / f"{format}-{precision}"
-        if out.exists():
-            return out
+        out = shared / f"{format}-{precision}"
         if format != "torch":
             pytest.importorskip("onnxscript", reason="needs the extra of this format")
             pytest.importorskip("onnxruntime", reason="needs the extra of this format")
             pytest.importorskip("openvino" if format == "openvino" else "onnx", reason="needs the extra of this format")
         calibrate = [media / "frames"] if precision == "int8" else []
-        reports[format, precision] = exporting.export(
-            str(media / "tiny.safetensors"), format, out, precision=precision, calibrate=calibrate
-        )
+        report = out.with_suffix(".report")
+        with FileLock(out.with_suffix(".lock")):
+            if not report.exists():
+                checkpoint = str(media / "tiny.safetensors")
+                made = exporting.export(checkpoint, format, out, precision=precision, calibrate=calibrate)
+                report.write_bytes(pickle.dumps(made))
+        reports[format, precision] = pickle.loads(report.read_bytes())
         return out
 
     reports = folder.reports = {}

@@ -107,7 +107,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of a process as Linux tells it")
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])  # what grew is shared
 def test_memory_does_not_grow_with_the_video(format, media, exported, tmp_path):
     """Each batch's motion, kept by itself, held its frames' room: 100 MiB here, 1.5 MiB a frame at 256 x 256."""
     folder = exported(format)

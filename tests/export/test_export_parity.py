@@ -7,15 +7,14 @@ import sys
 
 import pytest
 import torch
+from forks import FORK
 from networks import NETWORKS, PAPER, network, pictures
 
-from mtanimate.checkpoints.file import read_checkpoint
-from mtanimate.checkpoints.registry import resolve
 from mtanimate.errors import MTAnimateError
 from mtanimate.export import export as exporting
 from mtanimate.export import parity as comparison
 from mtanimate.export.parity import synthetic_frames
-from mtanimate.export.programs import save_models, to_onnx, trace
+from mtanimate.export.programs import save_models
 from mtanimate.export.quantisation import Quantiser, choose_parts
 from mtanimate.inference.backends import ExportedNetwork, drive_inputs, open_graph, program_run
 from mtanimate.inference.manifest import digests, graphs_of, read_manifest
@@ -77,7 +76,10 @@ def wanted_of(animator, name, given):
     return found | ({} if rendered.motion.occlusion is None else {"occlusion": rendered.motion.occlusion})
 
 
-@pytest.mark.parametrize("kind", GRAPHS)
+PART_OF_MRAA = pytest.param("monkey-net", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", [PART_OF_MRAA if kind == "monkey-net" else kind for kind in GRAPHS])
 @torch.no_grad()
 def test_every_network_in_every_format(kind, tmp_path):
     config = NETWORKS[kind]
@@ -94,7 +96,7 @@ def test_every_network_in_every_format(kind, tmp_path):
         for format in FORMATS:
             program = programs[graph.name]  # as it is: reading it from a file takes seconds
             run = program_run(program, graph) if format == "torch" else open_graph(format, tmp_path, graph, files)
-            for batch in (1, 2, 5):
+            for batch in (1, 5):
                 given = inputs_of(animator, graph.name, batch)
                 found, wanted = run(given), wanted_of(animator, graph.name, given)
                 assert found.keys() == wanted.keys() == set(graph.outputs)
@@ -201,18 +203,19 @@ def test_openvino_gives_the_same_for_any_number_of_frames(exported):
 
 
 def test_int8_means_the_same_to_openvino(tmp_path):
-    """With the number of frames left free, OpenVINO 2026.4 moves these keypoints by an eighth of the picture."""
+    """With the number of frames left free, OpenVINO 2026.4 moves these keypoints by 0.0035, and those of the shipped
+    checkpoint by an eighth of the picture."""
     needs("openvino")
-    animator = read_checkpoint(resolve("default")).animator
-    graph = next(graph for graph in graphs_of(animator.config) if graph.name == "estimate")
-    frames = synthetic_frames(animator.config.resolution)
-    quantiser = Quantiser(to_onnx(trace(animator, graph).program, graph), [{"frames": frames}])
-    models = {"estimate": quantiser.quantise(["estimator.backbone.bn2"])}
+    animator = network(PAPER)
+    graph = next(graph for graph in graphs_of(PAPER) if graph.name == "estimate")
+    frames = synthetic_frames(PAPER.resolution)
+    model = exporting.to_onnx(exporting.trace(animator, graph).program, graph)
+    models = {"estimate": Quantiser(model, [{"frames": frames}]).quantise(["estimator.backbone.bn2"])}
     found = []
     for format in ("onnx", "openvino"):
         save_models(models, format, False, tmp_path)
         found.append(open_graph(format, tmp_path, graph, digests(tmp_path))({"frames": frames})["keypoints"])
-    assert (found[0] - found[1]).abs().max() < 0.01
+    assert (found[0] - found[1]).abs().max() < 0.001
 
 
 def test_openvino_takes_int8_and_half_the_weights(exported):
@@ -226,17 +229,18 @@ def test_openvino_takes_int8_and_half_the_weights(exported):
     assert (half / "encode.bin").stat().st_size < 0.6 * (exported("openvino") / "encode.bin").stat().st_size
 
 
+def without_ours(file):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mtanimate"]:
+        sys.modules[name] = None
+    keypoints, affine = torch.export.load(file).module()(torch.rand(3, 3, 64, 64))
+    sys.exit(0 if keypoints.shape == (3, 3, 2) and affine.shape == (3, 3, 2, 2) else 3)
+
+
 def test_torch_programs_need_none_of_our_classes(exported):
-    code = """
-import sys
-sys.modules["mtanimate"] = None
-import torch
-module = torch.export.load(sys.argv[1] + "/estimate.pt2").module()
-keypoints, affine = module(torch.rand(3, 3, 64, 64))
-assert keypoints.shape == (3, 3, 2) and affine.shape == (3, 3, 2, 2)
-"""
-    done = subprocess.run([sys.executable, "-c", code, exported("torch")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = FORK.Process(target=without_ours, args=(exported("torch") / "estimate.pt2",))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="POSIX has it")

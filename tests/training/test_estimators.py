@@ -23,7 +23,8 @@ from mtanimate.models.animator import Animator
 from mtanimate.training.step import dropout
 from mtanimate.training.train import plan
 
-NAMES = ["fomm", "mraa", "monkey-net"]
+PART_OF_MRAA = pytest.param("monkey-net", marks=pytest.mark.slow)
+NAMES = ["fomm", "mraa", PART_OF_MRAA]
 
 
 def model(name, **changes):
@@ -39,15 +40,16 @@ def thirds(reports, term):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_falls(name, tmp_path, videos):
     loss = {"equivariance_affine": 1.0} if name == "fomm" else {}
-    _, reports = train(make_run(tmp_path, videos, model=model(name), steps=40, loss=loss))
-    first, last = thirds(reports, "pixel")
+    run = make_run(tmp_path, videos, model=model(name), steps=24, checkpoint_every=24, loss=loss)
+    first, last = thirds(train(run)[1], "pixel")
     assert last < 0.9 * first
 
 
-@pytest.mark.parametrize("name", ["fomm", "mraa", pytest.param("monkey-net", marks=pytest.mark.slow)])  # a part of mraa
+@pytest.mark.parametrize("name", NAMES)
 def test_equivariance_alone_falls(name, tmp_path, videos):
     loss = {"equivariance_keypoints": 10.0, "transform": TransformConfig(sigma_affine=0.15)}
-    run = make_run(tmp_path, videos, model=model(name), steps=60, equivariance_steps=60, loss=loss)
+    steps = {"steps": 30, "equivariance_steps": 30, "checkpoint_every": 30}
+    run = make_run(tmp_path, videos, model=model(name), **steps, loss=loss)
     first, last = thirds(train(run)[1], "equivariance_keypoints")
     assert last < 0.9 * first
 
@@ -66,7 +68,8 @@ def test_splines_learn(tmp_path, videos):
     """Some are left out of the flow in the first steps."""
     masks = replace(MODEL.dense_motion, exact_sampling=True)
     network = replace(MODEL, estimator=SPLINES, num_keypoints=10, dense_motion=masks)
-    run = make_run(tmp_path, videos, model=network, steps=40, dropout=DropoutConfig(first=0.1, most=0.5))
+    steps = {"steps": 24, "checkpoint_every": 24, "dropout": DropoutConfig(first=0.1, most=0.5)}
+    run = make_run(tmp_path, videos, model=network, **steps)
     first, last = thirds(train(run)[1], "pixel")
     assert last < 0.9 * first
     assert run.trainer.animator.dense_motion.dropout == 0

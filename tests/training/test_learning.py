@@ -20,10 +20,10 @@ from mtanimate.training.step import phase_of, schedule
 
 @pytest.mark.parametrize("phase", ["warmup", "full"])
 def test_the_loss_falls(tmp_path, videos, phase):
-    """Over 40 steps the mean of the last ten lies clearly below that of the first ten."""
-    run = make_run(tmp_path, videos, steps=40, warmup_steps=40 if phase == "warmup" else 0)
+    """Over 30 steps the mean of the last ten lies clearly below that of the first ten."""
+    run = make_run(tmp_path, videos, steps=30, checkpoint_every=30, warmup_steps=30 if phase == "warmup" else 0)
     _, reports = train(run)
-    pixel = torch.tensor([report.losses["pixel"] for report in reports]).view(4, 10).mean(dim=1)
+    pixel = torch.tensor([report.losses["pixel"] for report in reports]).view(3, 10).mean(dim=1)
     assert pixel[-1] < 0.9 * pixel[0]
 
 

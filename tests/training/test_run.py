@@ -22,7 +22,7 @@ from mtanimate.training.metrics import RunLog
 # Stopping and going on
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("ema", [0.9, pytest.param(0.0, marks=pytest.mark.slow)])  # none: in test_detail.py, too
 def test_stopped_and_resumed_equals_not_stopped(tmp_path, videos, ema):
     options = {"steps": 6, "ema": ema, "warmup_steps": 3}
     whole = make_run(tmp_path / "whole", videos, **options)
@@ -193,7 +193,7 @@ def test_the_state_of_another_network_is_refused(tmp_path, videos, monkeypatch):
 
 
 def test_the_run_folder(tmp_path, videos):
-    path, reports = train(make_run(tmp_path, videos, steps=5, log_every=2, keep=2))
+    path, reports = train(make_run(tmp_path, videos, steps=5, log_every=2, picture_every=2, keep=2))
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "checkpoints",
         "config.yaml",
@@ -202,7 +202,7 @@ def test_the_run_folder(tmp_path, videos):
         "state",
     ]
     written = from_mapping(Config, yaml.safe_load((tmp_path / "config.yaml").read_text()))
-    assert written == tiny_config(steps=5, log_every=2, keep=2)
+    assert written == tiny_config(steps=5, log_every=2, picture_every=2, keep=2)
     kept = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
     assert kept == ["best.safetensors", "step-0000004.safetensors", "step-0000005.safetensors"]
     assert path.name == kept[-1]
@@ -239,7 +239,7 @@ def test_the_best_checkpoint_has_the_lowest_validation_error(tmp_path, videos):
 
 
 def test_tensorboard_gets_the_same_numbers_and_the_pictures(tmp_path, videos):
-    train(make_run(tmp_path, videos, steps=3, tensorboard=True))
+    train(make_run(tmp_path, videos, steps=3, picture_every=2, tensorboard=True))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

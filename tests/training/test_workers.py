@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lives import Life, load_all, log, write_settings
+from processes import children, gone
 from tiny import tiny_config
 
 from mtanimate.data.loading import EndlessEpochs
@@ -82,14 +83,14 @@ def test_no_host_is_said():
 # Two as one
 
 
-STEPS = 20
+STEPS = 10
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Every phase, both directions, terms over the whole batch, batch statistics, a running mean."""
     config = tiny_config(
-        steps=STEPS, equivariance_steps=4, warmup_steps=4, ema=0.9, precision="fp32", checkpoint_every=50,
+        steps=STEPS, equivariance_steps=3, warmup_steps=3, ema=0.9, precision="fp32", checkpoint_every=50,
         picture_every=50, milestones=(), validation_clips=1, data={"cache_gib": 0.1},
         loss={
             "both_directions": True, "anchor": 1.0, "equivariance_affine": 1.0, "perceptual": 1.0,
@@ -148,7 +149,7 @@ def assert_same_losses(first: Path, second: Path, *, to: int) -> None:
 
 
 def test_two_workers_train_as_one(tmp_path, videos, settings, alone):
-    """In float64, where rounding does not grow to something within 20 steps: all terms, weights, statistics."""
+    """In float64, where rounding does not grow to something within ten steps: all terms, weights, statistics."""
     folder = tmp_path / "run"
     assert two(folder, torchrun, double=True, dataset=settings, data=videos) == [0, 0]
     assert_same_losses(alone, folder, to=STEPS)
@@ -182,10 +183,10 @@ def test_a_run_goes_on_with_another_number_of_workers(tmp_path, videos, settings
     """Begun by SLURM with two, gone on with alone."""
     folder = tmp_path / "run"
     options = {"double": True, "dataset": settings, "data": videos}
-    assert two(folder, slurm, settings=["training.steps=6"], **options) == [0, 0]
-    assert_same_losses(alone, folder, to=6)
-    assert Life(folder, settings=["training.steps=10"], **options).end() == 0
-    assert_same_losses(alone, folder, to=10)
+    assert two(folder, slurm, settings=["training.steps=5"], **options) == [0, 0]
+    assert_same_losses(alone, folder, to=5)
+    assert Life(folder, settings=["training.steps=8"], **options).end() == 0
+    assert_same_losses(alone, folder, to=8)
 
 
 # Ends
@@ -204,17 +205,8 @@ def launched(out: Path, settings: Path, videos: Path) -> tuple[subprocess.Popen,
     deadline = time.monotonic() + 120
     while not (out / "state" / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    named = [int(child) for child in children if b"mtanimate" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return process, sorted(named)
-
-
-def gone(process: int) -> bool:
-    """Whether it has ended; of one whose parent is gone, nobody may have taken notice yet."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    started = children(process.pid)
+    return process, sorted(one for one in started if b"mtanimate" in Path(f"/proc/{one}/cmdline").read_bytes())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in Linux's /proc")

@@ -250,4 +250,4 @@ def test_memory_is_flat(make_video) -> None:
         path = make_video("a.mp4", seconds=seconds, rate="30", size="256x256", options=X264)
         return float(subprocess.check_output([sys.executable, "-c", MEASURE, path]))
 
-    assert peak(100) - peak(10) < 30  # MiB; 3000 frames are 560
+    assert peak(50) - peak(10) < 30  # MiB; 1500 frames are 280

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import pytest
 from pages import serving
@@ -16,7 +17,8 @@ from mtanimate.cli import app
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.web.running import Done, Limits, Room, Runner, Waiting, Working
 
-gradio = pytest.importorskip("gradio", reason="needs the extra web")
+if find_spec("gradio") is None:  # importing it takes seconds, which belong to these tests alone
+    pytest.skip("needs the extra web", allow_module_level=True)
 httpx = pytest.importorskip("httpx")
 
 
