@@ -6,16 +6,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 # SIGHUP: the terminal was closed. SIGBREAK: Ctrl-Break on Windows. Not every system has each of them.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 _PARENT = "MTANIMATE_PARENT"  # in the environment of a command that is to end with the one that started it
-_LONGEST_IMPORT = 30.0  # seconds that a signal waits for an import
+_LONGEST_IMPORT = 30.0  # seconds that a signal waits for an import, and for what is held
 _AGAIN = 0.05  # seconds until a postponed signal is sent again
 _GLANCE = 1.0  # seconds between checks that the parent lives
+_held: list[bool] = []  # not empty: signals wait
 
 
 class Ended(KeyboardInterrupt):
@@ -65,8 +67,9 @@ class SignalsAsInterrupt:
     def _end(self, number: int, frame: FrameType | None) -> None:
         if not self.number:
             self.number, self._since = number, time.monotonic()
-        if _importing(frame) and time.monotonic() - self._since < _LONGEST_IMPORT:
-            _send_soon(number)  # imports would swallow it, or leave a module half loaded
+        # Imports would swallow it, or leave a module half loaded; what is held would have no owner yet.
+        if (_held or _importing(frame)) and time.monotonic() - self._since < _LONGEST_IMPORT:
+            _send_soon(number)
             return
         raise Ended(number)
 
@@ -76,6 +79,16 @@ class SignalsAsInterrupt:
             _send_soon(told.exc_value.number)
         elif self._hook is not None:
             self._hook(told)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """While the block runs, signals wait: what it starts gets an owner, who ends it, before they are raised."""
+    _held.append(True)
+    try:
+        yield
+    finally:
+        _held.pop()
 
 
 def let_signals_end() -> None:

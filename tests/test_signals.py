@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mtanimate.signals import ENDING, Ended, SignalsAsInterrupt, listened_to
+from mtanimate.signals import ENDING, Ended, SignalsAsInterrupt, held, listened_to
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes as POSIX has them")
 
@@ -29,6 +29,17 @@ def test_each_of_them_ends_with_its_number(number):
         signal.raise_signal(number)
     assert ended.value.number == signals.number == number
     assert signal.getsignal(number) == before
+
+
+def test_it_waits_for_what_is_held():
+    """A child that is just being started: without an owner nobody would end it."""
+    with SignalsAsInterrupt() as signals:
+        with held():
+            signal.raise_signal(signal.SIGTERM)
+            wait(0.2)
+        with pytest.raises(Ended):
+            wait()
+    assert signals.number == signal.SIGTERM
 
 
 def test_what_a_process_is_told_to_ignore_stays_ignored():

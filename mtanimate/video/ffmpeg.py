@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread, Timer
 
 from mtanimate.errors import MTAnimateError
+from mtanimate.signals import held
 from mtanimate.video.decoding import FORMATS
 
 # Input options: a file cannot make ffmpeg open other files or addresses that it names.
@@ -82,16 +83,18 @@ class FFmpeg:
 
     def __init__(self, arguments: list[str], *, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE) -> None:
         self.messages: deque[str] = deque(maxlen=1000)
+        program = executable()
         try:
-            self.process = subprocess.Popen(
-                [executable(), "-hide_banner", "-loglevel", "error", *arguments],
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **_ENVIRONMENT},
-                start_new_session=True,  # Ctrl-C must not reach ffmpeg, which would finish the file
-                preexec_fn=_ending_with(os.getpid()),
-            )
+            with held():  # between its start and this process's knowing of it
+                self.process = subprocess.Popen(
+                    [program, "-hide_banner", "-loglevel", "error", *arguments],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=subprocess.PIPE,
+                    env={**os.environ, **_ENVIRONMENT},
+                    start_new_session=True,  # Ctrl-C must not reach ffmpeg, which would finish the file
+                    preexec_fn=_ending_with(os.getpid()),
+                )
         except OSError as error:
             raise _unusable(error) from error
         self._collector = Thread(target=self._collect, daemon=True)
