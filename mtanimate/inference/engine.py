@@ -22,6 +22,7 @@ from mtanimate.files import cache_folder, replacing
 from mtanimate.inference.fast_convolutions import FewOutputsConv, UpsampledConv, WinogradConv
 from mtanimate.models.animator import Animator
 from mtanimate.models.blocks import ResidualBlock, UpBlock
+from mtanimate.models.inpainting import InpaintingNetwork
 from mtanimate.reading import read_json
 
 
@@ -93,6 +94,8 @@ def prepare(animator: Animator, precision: str) -> Animator:
     fold_batch_norms(animator)
     if animator.device.type == "cpu":
         _replace(animator, winograd=precision == "fp32")
+        if isinstance(animator.generator, InpaintingNetwork):
+            animator.generator.one_by_one = True
     if precision != "fp32":
         for name, module in animator.named_modules():
             exact = name.startswith(_OF_COORDINATES) or (precision == "bf16" and name.startswith("motion_estimator."))

@@ -16,10 +16,15 @@ class InpaintingNetwork(Generator):
 
     Args:
         config: sizes.
+
+    Attributes:
+        one_by_one: whether the frames of a batch are decoded one after the other. Their features are so large that a
+            CPU takes longer for several at once.
     """
 
     def _build(self, config: GeneratorConfig) -> None:
         self.skips = True
+        self.one_by_one = False
         levels, blocks = config.num_down_blocks, config.num_bottleneck_blocks
         channels = [level_channels(config.block_expansion, config.max_features, level) for level in range(levels + 1)]
         self.first = SameBlock(3, channels[0], instance_norm)
@@ -37,6 +42,12 @@ class InpaintingNetwork(Generator):
 
     def paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
         """Decodes without the source's pixels: what is shown where occlusion hides them. Arguments as `decode`."""
+        if not self.one_by_one:
+            return self._paint(features, motion)
+        frames = (slice(frame, frame + 1) for frame in range(len(motion.flow)))
+        return torch.cat([self._paint([x[one] for x in features], motion.each(lambda x: x[one])) for one in frames])
+
+    def _paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
         *finer, deepest = features
         x = _visible(deepest, motion)
         for level, (block, skip) in enumerate(zip(self.up_blocks, reversed(finer), strict=True)):
