@@ -23,8 +23,8 @@ from mtanimate.cli.options import (
     MOTION,
     PRECISION,
     QUIET,
-    AnimationMode,
     Backend,
+    Mode,
     Precision,
     checkpoint_option,
     cluster_options,
@@ -106,8 +106,8 @@ def command(
     background: Background = typer.Option(
         Background.move, metavar="move|lock", help="lock: keep the source's background still.", rich_help_panel=FRAMING
     ),
-    mode: AnimationMode = typer.Option(
-        AnimationMode.relative,
+    mode: Mode = typer.Option(
+        Mode.relative,
         metavar="MODE",
         help="relative: add the driver's movement to the source's pose. absolute: copy the driver's pose. avd: copy "
         "it, and keep the source's shape (TPSMM's checkpoints).",

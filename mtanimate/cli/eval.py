@@ -112,7 +112,10 @@ def command(
         None, metavar="FOLDER", help="With --cross N: drive these photographs instead.", rich_help_panel=CROSS
     ),
     mode: Mode = typer.Option(
-        Mode.relative, metavar="MODE", help="How motion is transferred: relative or absolute.", rich_help_panel=CROSS
+        Mode.relative,
+        metavar="MODE",
+        help="How motion is transferred: relative, absolute or avd.",
+        rich_help_panel=CROSS,
     ),
     seed: int = typer.Option(0, metavar="N", min=0, help="Seed of the random pairs.", rich_help_panel=CROSS),
     device: str = DEVICE,

@@ -56,11 +56,6 @@ class Backend(str, Enum):
 class Mode(str, Enum):
     relative = "relative"
     absolute = "absolute"
-
-
-class AnimationMode(str, Enum):
-    relative = "relative"
-    absolute = "absolute"
     avd = "avd"
 
 

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from mtanimate.animation.settings import Mode
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.cluster.connection import ClusterOptions, Nodes, connect
 from mtanimate.config import preset_names
@@ -38,7 +39,6 @@ from mtanimate.metrics.measures import DEFAULT, DEFAULT_AT_OWN_SIZE, METRICS, pa
 from mtanimate.outputs import claim
 from mtanimate.signals import child_environment
 
-Mode = Literal["relative", "absolute"]
 Progress = Callable[..., None]
 Log = Callable[[str], None]
 T = TypeVar("T")
@@ -249,7 +249,7 @@ def _reconstruction_plan(clips: dict[str, Clip], metrics: str | None, largest: i
     names = parse_metrics(metrics or ",".join(default))
     tasks = [Reconstruction(name, clip, names) for name, clip in clips.items()]
     chosen = [METRICS[name] for name in names]
-    return EvaluationPlan("reconstruction", definition, tasks, chosen, False, gestures=False, largest=largest)
+    return EvaluationPlan("reconstruction", definition, tasks, chosen, "absolute", gestures=False, largest=largest)
 
 
 def _reenactment_plan(
@@ -267,8 +267,7 @@ def _reenactment_plan(
     since = ", since the driving frame nearest to the source" if mode == "relative" else ""
     definition = f"{REENACTMENT}. Motion is {mode}{since}" + ("" if largest is None else f"; {AT_OWN_SIZE}")
     kind = f"cross-{mode}" if sources is None else f"cross-{mode}-photographs"
-    relative, faces = mode == "relative", choice.detector != "bodies"
-    return EvaluationPlan(kind, definition, tasks, REENACTMENT_METRICS, relative, faces, largest)
+    return EvaluationPlan(kind, definition, tasks, REENACTMENT_METRICS, mode, choice.detector != "bodies", largest)
 
 
 def _computing(nodes: Nodes | None, device: str, precision: Precision) -> tuple[str, torch.device]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtanimate.animation.retargeting import choose_reference, transferred
+from mtanimate.animation.settings import Mode
 from mtanimate.animation.source import result_side
 from mtanimate.evaluation.clip_results import ENLARGED, GENERATED
 from mtanimate.evaluation.samples import SampleFolders
@@ -99,8 +100,7 @@ class Evaluator:
 
     Attributes:
         performer: The network.
-        relative: Whether the driver's movement since a reference frame is added to the source's pose. Otherwise the
-            driver's pose is taken over, and the background moves as the network predicts.
+        mode: How motion is transferred, as `animate` has it: `absolute` moves the background as the network predicts.
         pool: Detects landmarks and identities; None where there is no detector.
         mesh: Detects the face mesh; None where gestures are not measured.
         lpips: The LPIPS network; None where it is not asked for.
@@ -113,7 +113,7 @@ class Evaluator:
     """
 
     predictor: Predictor
-    relative: bool
+    mode: Mode
     pool: DetectorPool | None
     mesh: DetectorPool | None
     lpips: Callable[[Tensor, Tensor], Tensor] | None
@@ -157,16 +157,17 @@ class Evaluator:
         """
         with clock.on("generation"):
             encoded = self.predictor.encode(source.seen)
-        whole = self._relative_motion(reader, encoded.motion, clock) if self.relative else None
+        whole = self._relative_motion(reader, encoded.motion, clock) if self.mode == "relative" else None
         done = 0
         for batch in reader.batches(self.predictor.batch_size, step=self.every):
             driving = square_frames(batch, self.resolution)
             with clock.on("generation"):
-                if whole is not None:
-                    motion, background = whole[done : done + len(driving)], None
-                else:
-                    motion = self.predictor.estimate(driving)
+                background = None
+                motion = self.predictor.estimate(driving) if whole is None else whole[done : done + len(driving)]
+                if self.mode == "absolute":
                     background = self.predictor.predict_background(encoded, driving)
+                elif self.mode == "avd":
+                    motion = self.predictor.disentangle(encoded.motion, motion)
                 if source.pixels is None:
                     frames = self.predictor.drive(encoded, motion, background)
                     generated, small = GeneratedFrames(frames, to_frames(frames)), None

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from mtanimate.animation.settings import Mode
 from mtanimate.checkpoints.file import read_checkpoint, read_config
 from mtanimate.config import ModelConfig
 from mtanimate.devices import describe_device
@@ -23,6 +24,7 @@ from mtanimate.metrics.detector_pool import DetectorChoice, DetectorPool, MeshDe
 from mtanimate.metrics.detectors import Detector
 from mtanimate.metrics.gestures import DEFINITION, GESTURES
 from mtanimate.metrics.measures import Lpips, Metric
+from mtanimate.models.animator import check_disentangles
 
 
 class Task(Protocol):
@@ -52,7 +54,7 @@ class EvaluationPlan:
         definition: The same in words.
         tasks: The clips, or the pairs.
         metrics: What is measured of each.
-        relative: Whether motion is transferred relatively.
+        mode: How motion is transferred.
         gestures: Whether the gestures of faces are measured, too, by the face mesh.
         largest: As `Evaluator.largest`.
     """
@@ -61,7 +63,7 @@ class EvaluationPlan:
     definition: str
     tasks: Sequence[Task]
     metrics: list[Metric]
-    relative: bool
+    mode: Mode
     gestures: bool
     largest: int | None = None
 
@@ -104,6 +106,8 @@ class EvaluationRun:
         self.lpips = Lpips(self.device) if "lpips" in needs else None
         model = read_config(checkpoint).model
         self.resolution = model.resolution
+        if plan.mode == "avd":
+            check_disentangles(model)
         if plan.largest is not None:
             _check_largest(plan.largest, model, choice)
 
@@ -124,7 +128,7 @@ class EvaluationRun:
             "identity": self.detector and self.describes and self.detector.identity,
             "lpips": self.lpips and self.lpips.name,
             "mesh": self.mesh and self.mesh.name,
-            "reference": "best" if self.plan.relative else None,
+            "reference": "best" if self.plan.mode == "relative" else None,
         }
 
     @property
@@ -237,7 +241,7 @@ class EvaluationRun:
         if (largest := self.plan.largest) is not None:
             size += f", measured at the source's own size, at most {largest} x {largest}"
         log(f"device {describe_device(self.device)}, {self.precision}; {size}")
-        return Evaluator(performer, self.plan.relative, pool, mesh, self.lpips, samples, self.every, log, largest)
+        return Evaluator(performer, self.plan.mode, pool, mesh, self.lpips, samples, self.every, log, largest)
 
 
 def measured(task: Task, evaluator: Evaluator) -> ClipResult | str:

@@ -1,5 +1,7 @@
 """The inpainting network of the Thin-Plate Spline Motion Model (Zhao and Zhang, CVPR 2022): an image generator."""
 
+from operator import itemgetter
+
 import torch
 from torch import Tensor, nn
 
@@ -44,8 +46,8 @@ class InpaintingNetwork(Generator):
         """Decodes without the source's pixels: what is shown where occlusion hides them. Arguments as `decode`."""
         if not self.one_by_one:
             return self._paint(features, motion)
-        frames = (slice(frame, frame + 1) for frame in range(len(motion.flow)))
-        return torch.cat([self._paint([x[one] for x in features], motion.each(lambda x: x[one])) for one in frames])
+        each = [itemgetter(slice(frame, frame + 1)) for frame in range(len(motion.flow))]
+        return torch.cat([self._paint([*map(one, features)], motion.each(one)) for one in each])
 
     def _paint(self, features: list[Tensor], motion: DenseMotion) -> Tensor:
         *finer, deepest = features

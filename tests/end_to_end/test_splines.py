@@ -1,18 +1,21 @@
 """A network of thin-plate splines behind the commands."""
 
 import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import run_here
+from commands import moving_disc, run_here
 from foreign import TPSMM
+from forks import run
 
-from mtanimate.checkpoints.file import write_checkpoint
+from mtanimate.checkpoints.file import read_config, write_checkpoint
 from mtanimate.config import Config
 from mtanimate.models.animator import Animator
-from mtanimate.video import VideoReader, read_image, write_image
+from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
 
 PLAIN = ("--crop", "none", "--driving-crop", "none", "--json")
 EXACT = ("--precision", "fp32")  # not measured
@@ -26,6 +29,16 @@ def networks(tmp_path_factory):
     write_checkpoint(folder / "avd.safetensors", Animator(TPSMM), Config(TPSMM), {})
     plain = replace(TPSMM, estimator=replace(TPSMM.estimator, identity_width=0, pose_width=0))
     write_checkpoint(folder / "plain.safetensors", Animator(plain), Config(plain), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Clips of three people."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(3):
+        with VideoWriter(folder / f"p{number}__00.mp4", fps=25, width=64, height=64) as writer:
+            writer.write(moving_disc(8 + number)[:, :, :: -1 if number else 1])
     return folder
 
 
@@ -91,3 +104,52 @@ def test_the_figure_has_every_map_of_occlusion(media, networks, tmp_path):
     maps = [title for title in report["pictures"] if "occlusion" in title]
     assert maps == ["occlusion 1/8", "occlusion 1/4", "occlusion 1/2", "occlusion"]
     assert read_image(tmp_path / "i.png").shape == (report["height"], report["width"], 3)
+
+
+def test_it_is_trained_and_animated_by_commands(media, clips, tmp_path):
+    small = ("--preset", "small", "--resolution", 64, "--batch-size", 2, "--steps", 3)
+    changes = ["equivariance_steps=1", "warmup_steps=1", "checkpoint_every=3", "picture_every=3"]
+    changes = [f"training.{change}" for change in changes] + ["model.estimator.width=4", "loss.perceptual=0"]
+    own = [part for change in changes for part in ("--set", change)]
+    given = ("--dataset", clips, "--out", tmp_path / "run", "--device", "cpu", "--json", *EXACT)
+    trained = run("train", "--estimator", "tpsmm", *small, *own, *given)
+    assert trained.returncode == 0, trained.stderr
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert len(log) == 3
+    assert all(math.isfinite(line["loss"]) for line in log)
+    checkpoint = json.loads(trained.stdout)["checkpoint"]
+    assert read_config(Path(checkpoint)).model.estimator.motion_kind == "splines"
+    done = animated(media, checkpoint, tmp_path / "o.mp4")
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_is_measured(networks, clips, tmp_path):
+    """With its background predictor, which `animate` leaves out."""
+    given = ("--checkpoint", networks / "plain.safetensors", "--dataset", clips, "--out", tmp_path / "eval")
+    done = run("eval", *given, "--detector", "none", "--metrics", "l1,psnr", "--json", *EXACT)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["videos"], result["frames"]) == (3, 27)
+    assert 0 < result["metrics"]["l1"] < 1
+    assert 0 < result["metrics"]["psnr"] < result["repeating"]["metrics"]["psnr"]  # its weights are random
+
+
+def test_between_people_it_is_measured_as_it_animates(networks, clips, tmp_path):
+    pytest.importorskip("dlib", reason="landmarks need dlib: pip install 'mtanimate[eval]'")
+    given = ("--dataset", clips, "--cross", 1, "--every", 4, *EXACT)
+    still = replace(TPSMM, background=None)  # which `absolute` alone would move
+    write_checkpoint(tmp_path / "still.safetensors", Animator(still), Config(still), {})
+    shown = {}
+    for mode in ("absolute", "avd"):
+        kept = ("--out", tmp_path / mode, "--videos", tmp_path / f"{mode} videos")
+        done = run_here("eval", "--checkpoint", tmp_path / "still.safetensors", *given, *kept, "--mode", mode, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["kind"] == f"cross-{mode}"
+        (video,) = (tmp_path / f"{mode} videos").iterdir()
+        shown[mode] = frames_of(video)
+    assert shown["absolute"].shape == shown["avd"].shape
+    assert not np.array_equal(shown["absolute"], shown["avd"])
+    plain = run_here("eval", "--checkpoint", networks / "plain.safetensors", *given, "--mode", "avd")
+    assert plain.returncode == 2
+    assert "--mode avd" in plain.stderr
+    assert plain.stderr.strip().count("\n") == 0
