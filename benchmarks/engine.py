@@ -1,6 +1,7 @@
 """The engine against the field's way, the network alone: frames a second, and how far the pictures are apart.
 
     python benchmarks/engine.py [--checkpoint default] [--pairs 5] [--clips FOLDER] [--exported FOLDER ...] [--sweep]
+        [--processor-time]
     python benchmarks/engine.py --preset vox --device cuda --batch 16 --frames 64
     python benchmarks/engine.py --preset vox --save vox.safetensors
 
@@ -11,8 +12,9 @@ turns after one to warm up.
 --preset: a network of that size with random weights, which --save keeps as a checkpoint. --clips: real videos, on the
 first of which results are compared (else synthetic pictures). --exported: what `mtanimate export` wrote of the same
 checkpoint takes its turns, too. --compile: so does `torch.compile` in the fastest precision, the time it takes said.
---sweep: other resolutions, batches and keypoints, too. Below the table: a single frame's latency, and the share of what
-large matrix products reach on the machine in that precision.
+--processor-time: where other work shares the machine, the processor's time of all threads, not the clock's. --sweep:
+other resolutions, batches and keypoints, too. Below the table: a single frame's latency (by the clock), and the share
+of what large matrix products reach on the machine in that precision.
 """
 
 import argparse
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--exported", type=Path, nargs="*", default=[])
     parser.add_argument("--allow-code", action="store_true", help="as mtanimate animate has it")
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--sweep", action="store_true")
@@ -89,6 +92,7 @@ def precisions(device: torch.device) -> list[str]:
 
 def compare(network: Animator, options: argparse.Namespace) -> None:
     pictures = frames_of(options.clips, network.config.resolution, options.frames)
+    clock = time.process_time if options.processor_time else time.perf_counter
     print("| way | ms a frame | of the field's | largest difference | PSNR, dB |\n| --- | --- | --- | --- | --- |")
     exact = fields_way(network, pictures)()
     ways: dict[str, tuple[Network | PreparedNetwork, str]] = {
@@ -100,7 +104,7 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
     times = {}
 
     def turns(name: str, ours: Callable[[], Tensor]) -> None:
-        slow, fast = in_turns([fields_way(network, pictures), ours], options.pairs)
+        slow, fast = in_turns([fields_way(network, pictures), ours], options.pairs, clock)
         times[name] = statistics.median(fast) / len(pictures)
         difference = (ours() - exact).abs()
         psnr = -10 * torch.log10(difference.square().mean().clamp_min(1e-20))
@@ -119,7 +123,7 @@ def compare(network: Animator, options: argparse.Namespace) -> None:
         ours = compiled(network, best, pictures, options.batch)
         seconds = seconds_of(ours)
         turns(f"{best}, compiled in {seconds:.0f} s", ours)
-    share = share_of_peak(network, best, times[best])
+    share = share_of_peak(network, best, times[best], clock)
     print(f"\n{best}: {1 / times[best]:.4g} frames/s, {share:.0%} of what a matrix product reaches")
     median, slow = latency(network, best, pictures)
     print(f"a single frame, from memory to memory: {1000 * median:.3g} ms, one of a hundred {1000 * slow:.3g} ms")
@@ -143,7 +147,9 @@ def compiled(network: Animator, precision: str, pictures: Tensor, batch: int) ->
     return drive_all(predictor, pictures, batch)
 
 
-def share_of_peak(network: Animator, precision: str, seconds: float) -> float:
+def share_of_peak(
+    network: Animator, precision: str, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Of the arithmetic a second of a large matrix product: what a frame needs in that of `seconds`."""
     side = network.config.resolution
     frame = torch.zeros(1, 3, side, side, device=network.device)
@@ -153,7 +159,7 @@ def share_of_peak(network: Animator, precision: str, seconds: float) -> float:
             network.drive(source, network.estimate_motion(frame))
     size = 8192 if network.device.type == "cuda" else 2048
     matrix = torch.rand(size, size, device=network.device, dtype=DTYPES[precision])
-    times = in_turns([lambda: (matrix @ matrix)[None, None]], 5)[0]
+    times = in_turns([lambda: (matrix @ matrix)[None, None]], 5, clock)[0]
     return counter.get_total_flops() / seconds * statistics.median(times) / (2 * size**3)
 
 
@@ -194,15 +200,17 @@ def fields_way(network: Animator, pictures: Tensor) -> Callable[[], Tensor]:
     return run
 
 
-def in_turns(runs: list[Callable[[], Tensor]], pairs: int) -> list[list[float]]:
+def in_turns(
+    runs: list[Callable[[], Tensor]], pairs: int, clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
     """Seconds of each, a list for each run."""
     seconds: list[list[float]] = [[] for _ in runs]
     for turn in range(pairs + 1):
         for run, times in zip(runs, seconds, strict=True):
-            start = time.perf_counter()
+            start = clock()
             run()[0, 0, 0, 0].item()  # a GPU is waited for
             if turn:
-                times.append(time.perf_counter() - start)
+                times.append(clock() - start)
     return seconds
 
 

@@ -28,6 +28,7 @@ from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.models.animator import Animator
 from mtanimate.models.motion import Motion, movement_scale, transfer_relative
 
+OTHERS = ["fomm", "tpsmm"]  # layouts of other tools
 SMALL = ["fomm_small", "fomm_small_nojac", "fomm_small_singlejac", "mtia_small", "mtia_small_noskip"]
 
 
@@ -248,19 +249,23 @@ def test_a_published_background_predictor_may_have_been_left_out(tmp_path):
     assert import_checkpoint(path, config=str(config)).config.background is None
 
 
-def test_files_older_than_batch_counters(tmp_path):
-    path, config = write(tmp_path, "fomm")
+@pytest.mark.parametrize("layout", OTHERS)
+def test_files_older_than_batch_counters(layout, tmp_path):
+    path, config = write(tmp_path, layout)
     content = torch.load(path, weights_only=True)
-    for part in ("generator", "kp_detector"):
+    for part in content.keys() & PARTS:
         content[part] = {k: t for k, t in content[part].items() if not k.endswith("num_batches_tracked")}
     torch.save(content, path)
-    assert import_checkpoint(path, config=str(config)).config == FOMM
+    assert import_checkpoint(path, config=str(config)).config == MODELS[layout]
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
-def test_what_wrappers_put_before_names_is_taken_off(prefix, tmp_path):
+PREFIXES = ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]
+
+
+@pytest.mark.parametrize(("layout", "prefix"), [*(("fomm", prefix) for prefix in PREFIXES), ("tpsmm", "module.")])
+def test_what_wrappers_put_before_names_is_taken_off(layout, prefix, tmp_path):
     """DataParallel and torch.compile."""
-    path, config = write(tmp_path, "fomm")
+    path, config = write(tmp_path, layout)
     plain = import_checkpoint(path, "plain", str(config))
     content = torch.load(path, weights_only=True)
     wrapped = {part: {f"{prefix}{name}": t for name, t in content[part].items()} for part in PARTS if part in content}
@@ -318,10 +323,11 @@ def test_safetensors_are_said_to_be_what_they_are(tmp_path):
     assert "--checkpoint takes it" in refused(tmp_path / "ours.safetensors")
 
 
-def test_the_old_format_of_torch(tmp_path):
-    path, config = write(tmp_path, "fomm")
+@pytest.mark.parametrize("layout", OTHERS)
+def test_the_old_format_of_torch(layout, tmp_path):
+    path, config = write(tmp_path, layout)
     torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
-    assert import_checkpoint(path, config=str(config)).config == FOMM
+    assert import_checkpoint(path, config=str(config)).config == MODELS[layout]
 
 
 def test_another_position_code_is_said_and_kept(tmp_path):
@@ -334,11 +340,13 @@ def test_another_position_code_is_said_and_kept(tmp_path):
     assert_same(weights(export_checkpoint("mine", "release", tmp_path / "b.pth").file), weights(path))
 
 
-def test_a_configuration_of_another_network_is_refused(tmp_path):
-    path, _ = write(tmp_path, "fomm")
-    _, other = write(tmp_path, "fomm", replace(FOMM, num_keypoints=9), name="other.pth")
+@pytest.mark.parametrize("layout", OTHERS)
+def test_a_configuration_of_another_network_is_refused(layout, tmp_path):
+    model = MODELS[layout]
+    path, _ = write(tmp_path, layout)
+    _, other = write(tmp_path, layout, replace(model, num_keypoints=15), name="other.pth")
     message = refused(path, config=str(other))
-    assert "model.num_keypoints is 4, not 9" in message
+    assert f"model.num_keypoints is {model.num_keypoints}, not 15" in message
 
 
 def test_a_published_name_on_another_network_is_refused(tmp_path):
@@ -382,9 +390,10 @@ def test_what_the_configuration_asks_for_and_is_not_there(change, said, tmp_path
     assert said in refused(path, config=str(config))
 
 
+@pytest.mark.parametrize("layout", OTHERS)
 @pytest.mark.parametrize("content", ["", "- 1", "a: [", "model_params: 3", "\\x00"])
-def test_other_yaml_files(content, tmp_path):
-    path, config = write(tmp_path, "fomm")
+def test_other_yaml_files(content, layout, tmp_path):
+    path, config = write(tmp_path, layout)
     config.write_text(content)
     assert str(config) in refused(path, config=str(config))
 
@@ -426,8 +435,9 @@ def repacked(source, target, change, compression=zipfile.ZIP_STORED):
     return target
 
 
-def test_a_file_that_claims_more_than_it_holds(tmp_path):
-    path, _ = write(tmp_path, "fomm")
+@pytest.mark.parametrize("layout", OTHERS)
+def test_a_file_that_claims_more_than_it_holds(layout, tmp_path):
+    path, _ = write(tmp_path, layout)
     cut = repacked(path, tmp_path / "cut.pth", lambda name, content: content[:8] if "/data/" in name else content)
     assert "cut.pth" in refused(cut)
     last = sorted(zipfile.ZipFile(path).namelist())[-2]

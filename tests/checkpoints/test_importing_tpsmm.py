@@ -1,7 +1,6 @@
 """TPSMM's checkpoints: recognised, measured, refused in one line, or ours, to the bit."""
 
 import os
-import zipfile
 from dataclasses import replace
 
 import pytest
@@ -126,15 +125,6 @@ def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path):
         torch.save(checkpoint(TPSMM, "tpsmm") | {"best": Trap()}, path, _use_new_zipfile_serialization=not legacy)
         assert "mkdir" in refused(path)
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_file_that_claims_more_than_it_holds(tmp_path):
-    path, _ = write(tmp_path, "tpsmm")
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "cut.pth", "w") as new:
-        for entry in old.infolist():
-            content = old.read(entry)
-            new.writestr(entry.filename, content[:8] if "/data/" in entry.filename else content)
-    assert "cut.pth" in refused(tmp_path / "cut.pth")
 
 
 CHANGES = {

@@ -159,6 +159,7 @@ _MAKERS: dict[str, Callable[[Path], None]] = {
     **dict.fromkeys(("tiny.safetensors", "background.safetensors"), _checkpoint),
     "fomm": _foreign,
     "release": _foreign,
+    "tpsmm": _foreign,
     "clips": _clips,
     "graph.onnx": _graph,
     "run": _command(f"{TRAIN} --dataset clips", "out", "clips", "tiny.safetensors"),

@@ -65,7 +65,7 @@ def _other_header(header: Any, choice: int, random: Random) -> Any:
 
 def pickles(bench: Bench) -> list[str]:
     """Torch files: of other tools, of a run, of a backbone."""
-    which = bench.random.choice(["fomm", "release", "state.pt"])
+    which = bench.random.choice(["fomm", "release", "tpsmm", "state.pt"])
     content = bench.content("state.pt" if which == "state.pt" else f"{which}/theirs.pth.tar")
     choice = bench.random.randrange(4)
     if choice == 0:

@@ -32,7 +32,7 @@ def settings(bench: Bench) -> list[str]:
     choice = bench.random.randrange(10)
     bench.take("clips", "tiny.safetensors")
     if choice < 2:
-        which = bench.random.choice(["fomm", "release"])
+        which = bench.random.choice(["fomm", "release", "tpsmm"])
         bench.take(which)
         bench.write("bad.yaml", _other_yaml(bench.content(f"{which}/config.yaml").decode(), bench.random))
         return f"checkpoints import {which}/theirs.pth.tar --config bad.yaml".split()
