@@ -48,11 +48,12 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory):
-    """`tiny.safetensors` and `fomm.safetensors`; `face.png` and `large.png`; `frames`, a folder of pictures."""
+    """Checkpoints `tiny`, `fomm`, `tpsmm`; `face.png` and `large.png`; `frames`, a folder of pictures."""
     folder = tmp_path_factory.mktemp("media")
     write_checkpoint(folder / "tiny.safetensors", network(PAPER), Config(PAPER), {"steps": 0})
-    fomm = NETWORKS["fomm"]
-    write_checkpoint(folder / "fomm.safetensors", network(fomm), Config(fomm), {"steps": 0})
+    for name in ("fomm", "tpsmm"):
+        config = NETWORKS[name]
+        write_checkpoint(folder / f"{name}.safetensors", network(config), Config(config), {"steps": 0})
     (folder / "frames").mkdir()
     frames = (pictures(6).permute(0, 2, 3, 1) * 255).round().byte().numpy()
     for number, frame in enumerate(frames):
@@ -64,10 +65,10 @@ def media(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(media, shared):
-    """The folder that this checkpoint was exported to, by format and precision; made when it is first asked for."""
+    """The folder that a checkpoint was exported to, by format and precision; made when it is first asked for."""
 
-    def folder(format, precision="fp32"):
-        out = shared / f"{format}-{precision}"
+    def folder(format, precision="fp32", checkpoint="tiny"):
+        out = shared / f"{checkpoint}-{format}-{precision}"
         if format != "torch":
             pytest.importorskip("onnxscript", reason="needs the extra of this format")
             pytest.importorskip("onnxruntime", reason="needs the extra of this format")
@@ -76,10 +77,10 @@ def exported(media, shared):
         report = out.with_suffix(".report")
         with FileLock(out.with_suffix(".lock")):
             if not report.exists():
-                checkpoint = str(media / "tiny.safetensors")
-                made = exporting.export(checkpoint, format, out, precision=precision, calibrate=calibrate)
+                file = str(media / f"{checkpoint}.safetensors")
+                made = exporting.export(file, format, out, precision=precision, calibrate=calibrate)
                 report.write_bytes(pickle.dumps(made))
-        reports[format, precision] = pickle.loads(report.read_bytes())
+        reports[out.name] = pickle.loads(report.read_bytes())
         return out
 
     reports = folder.reports = {}

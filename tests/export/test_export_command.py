@@ -44,10 +44,13 @@ def animate(media, out, checkpoint, *arguments):
     return fails(*animating(media, out, checkpoint), *arguments)
 
 
-def test_the_same_video_from_three_backends(media, exported, tmp_path):
+@pytest.mark.parametrize(
+    ("network", "formats"), [("tiny", ("torch", "onnx", "openvino")), ("tpsmm", ("onnx", "openvino"))]
+)
+def test_the_same_video_from_every_backend(network, formats, media, exported, tmp_path):
     videos = {}
-    folders = {format: exported(format) for format in ("torch", "onnx", "openvino")}
-    for name, checkpoint in {"checkpoint": media / "tiny.safetensors", **folders}.items():
+    folders = {format: exported(format, checkpoint=network) for format in formats}
+    for name, checkpoint in {"checkpoint": media / f"{network}.safetensors", **folders}.items():
         out = tmp_path / f"{name}.mkv"
         backend = ["--backend", name] if name == "onnx" else []
         arguments = [
