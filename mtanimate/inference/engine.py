@@ -116,7 +116,7 @@ def _replace(network: nn.Module, winograd: bool) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, UpBlock) and child.conv.in_channels <= _WIDEST:
                 norms = [] if isinstance(child.norm, nn.Identity) else [child.norm]  # an instance norm is not folded
-                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), *norms, nn.ReLU()))
+                setattr(module, name, nn.Sequential(UpsampledConv(child.conv), *norms, nn.ReLU(inplace=True)))
             elif isinstance(child, nn.Conv2d) and child.kernel_size == (7, 7) and child.padding == (3, 3):
                 if child.out_channels <= _FEW:
                     setattr(module, name, FewOutputsConv(child))

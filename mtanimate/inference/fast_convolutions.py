@@ -49,8 +49,7 @@ class WinogradConv(nn.Module):
         for picture, tiles in zip(padded, result, strict=True):
             for row in range(0, rows, step):
                 tiles[row : row + step] = self._tiles(picture[4 * row : 4 * min(row + step, rows) + 2])
-        whole = result.view(batch, 4 * rows, 4 * columns, -1)[:, :height, :width]
-        return (whole if self.bias is None else whole.add_(self.bias)).permute(0, 3, 1, 2)
+        return result.view(batch, 4 * rows, 4 * columns, -1)[:, :height, :width].permute(0, 3, 1, 2)
 
     def _tiles(self, picture: Tensor) -> Tensor:
         """(4 R + 2, 4 S + 2, C) -> (R, 4, S, 4, O)."""
@@ -58,8 +57,8 @@ class WinogradConv(nn.Module):
         rows, columns, inputs = tiles.shape[:3]
         transformed = self.tile @ tiles.permute(3, 4, 0, 1, 2).reshape(36, -1)
         products = torch.bmm(transformed.view(36, -1, inputs), self.kernels)
-        squares = self.result @ products.view(36, -1)
-        return squares.view(4, 4, rows, columns, -1).permute(2, 0, 3, 1, 4)
+        squares = (self.result @ products.view(36, -1)).view(4, 4, rows, columns, -1)
+        return (squares if self.bias is None else squares.add_(self.bias)).permute(2, 0, 3, 1, 4)
 
 
 class UpsampledConv(nn.Module):

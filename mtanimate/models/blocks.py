@@ -29,7 +29,7 @@ class SameBlock(nn.Module):
         self.norm = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+        return F.relu(self.norm(self.conv(x)), inplace=True)
 
 
 class DownBlock(nn.Module):
@@ -41,7 +41,7 @@ class DownBlock(nn.Module):
         self.norm = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.relu(self.norm(self.conv(x))), 2)
+        return F.avg_pool2d(F.relu(self.norm(self.conv(x)), inplace=True), 2)
 
 
 class UpBlock(nn.Module):
@@ -53,7 +53,7 @@ class UpBlock(nn.Module):
         self.norm = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))))
+        return F.relu(self.norm(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))), inplace=True)
 
 
 class ResidualBlock(nn.Module):
@@ -67,8 +67,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(F.relu(self.norm1(x)))
-        return self.conv2(F.relu(self.norm2(y))) + x
+        y = self.conv1(F.relu(self.norm1(x), inplace=True))
+        return self.conv2(F.relu(self.norm2(y), inplace=True)) + x
 
 
 def level_channels(block_expansion: int, max_features: int, level: int) -> int:
