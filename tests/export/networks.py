@@ -60,7 +60,7 @@ NETWORKS = {
         num_keypoints=10,
         estimator=SplineEstimatorConfig(width=4, identity_width=4, pose_width=4),
         dense_motion=DenseMotionConfig(8, 16, 2, exact_sampling=True, black_outside=True, multi_occlusion=True),
-        generator=GeneratorConfig(4, 16, 2, 1, inpainting=True),
+        generator=GeneratorConfig(4, 16, 3, 1, inpainting=True),  # a size a map, as its checkpoints have
         background=BackgroundConfig(4, resnet=True),
     ),
 }
