@@ -39,9 +39,9 @@ def test_two_urls_have_two_names(server, scratch):
 @example("..")
 @example("." * 300 + "/.mp4")
 @example("a.mp4" * 100)
-def test_a_local_name_stays_in_its_folder(path):
+def test_alocal_name_stays_in_its_folder(path):
     for url in (f"s3://clips/{path}", f"https://example.org/{path}"):
-        name = storage._local_name(url)
+        name = storage.local_name(url)
         assert Path(name).name == name
         assert 0 < len(os.fsencode(name)) < 200
         assert not name.startswith(".")
