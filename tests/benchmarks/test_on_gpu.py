@@ -98,6 +98,7 @@ def wait_until(true, seconds: float = 120) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the phase's process in Linux's /proc")
+@pytest.mark.slow
 def test_a_training_that_is_killed(copied, tmp_path):
     """What was saved is there, as old as `save_every_seconds` at most, and joins; the training goes with its phase."""
     options = ["--rehearse", "--minutes", 4, "--phases", "train", "--out", tmp_path / "out"]

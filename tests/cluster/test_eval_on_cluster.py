@@ -91,6 +91,7 @@ def test_the_result_is_one_machines_to_the_bit(ray_cluster, media, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in Linux's /proc")
+@pytest.mark.slow
 def test_a_worker_is_killed(ray_cluster, media, tmp_path):
     options = ["--metrics", "l1", "--detector", "none"]
     on_cluster = ["--cluster", ray_cluster.address, "--cores", 1]

@@ -88,6 +88,7 @@ def test_rows_are_performed_once_and_a_bad_one_is_that_rows(ray_cluster, folder)
     assert (alone == by_worker).all()
 
 
+@pytest.mark.slow
 def test_wrong_rows_are_named_as_without_a_cluster(ray_cluster, folder):
     write_rows(folder, "face.png,talk.mp4,a.mp4,0.2", "face.png,talk.mp4,b.mp4,soon")
     done = perform(folder, ray_cluster.address)
@@ -96,6 +97,7 @@ def test_wrong_rows_are_named_as_without_a_cluster(ray_cluster, folder):
     assert not (folder / "a.mp4").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_no_node_has_is_named_once(ray_cluster, folder):
     write_rows(folder, "face.png,talk.mp4,a.mp4,0.2")
     (folder / "tiny.safetensors").write_bytes(b"no weights")
@@ -104,20 +106,6 @@ def test_a_checkpoint_that_no_node_has_is_named_once(ray_cluster, folder):
     assert done.stderr.count("\n") == 1
     assert "node " in done.stderr
     assert "tiny.safetensors" in done.stderr
-
-
-def test_a_table_of_parquet(ray_cluster, folder):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    names = [f"{number}.mp4" for number in range(3)]
-    columns = {"source": ["face.png"] * 3, "driving": ["talk.mp4"] * 3, "out": names, "end": [0.2, None, 0.1]}
-    parquet.write_table(pyarrow.table(columns), folder / "jobs.parquet")
-    given = list(options(folder, ray_cluster.address, "--json", "--crop", "none", "--driving-crop", "none"))
-    given[2] = folder / "jobs.parquet"
-    done = installed(*given)
-    assert json.loads(done.stdout)["done"] == 3, done.stderr
-    assert [VideoReader(folder / name).frame_count for name in names] == [5, 8, 3]
 
 
 def test_what_a_node_does_not_see_is_named_with_the_node(media, folder, monkeypatch):
@@ -169,6 +157,7 @@ def test_a_node_and_then_the_driver_are_killed(folder):
     assert all(VideoReader(folder / f"{number:02}.mp4").frame_count == 5 for number in range(rows))
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_report_from_which_the_command_goes_on(ray_cluster, folder):
     rows = 12
     write_rows(folder, *(f"face.png,talk.mp4,{number:02}.mp4,0.2" for number in range(rows)))

@@ -88,6 +88,28 @@ def test_a_table_of_a_spreadsheet(between, media, jobs, tmp_path):
     assert VideoReader(tmp_path / "a.mp4").frame_count == 6
 
 
+def test_a_table_of_parquet(media, jobs, tmp_path):
+    """Its numbers stay numbers, and an empty cell is one."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    jobs()
+    names = [f"{number}.mp4" for number in range(2)]
+    columns = {"source": ["face.png"] * 2, "driving": ["talk.mp4"] * 2, "out": names, "end": [0.2, None]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "jobs.parquet")
+    done = perform(media, tmp_path / "jobs.parquet", "--json", "--crop", "none", "--driving-crop", "none", "--end", 0.4)
+    assert json.loads(done.stdout)["done"] == 2, done.stderr
+    assert [VideoReader(tmp_path / name).frame_count for name in names] == [6, 12]
+
+
+def test_a_file_that_is_no_parquet_is_told(media, jobs, tmp_path):
+    pytest.importorskip("pyarrow")
+    jobs(row("a.mp4")).rename(tmp_path / "jobs.parquet")
+    done = perform(media, tmp_path / "jobs.parquet")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not a Parquet file" in done.stderr
+
+
 def test_a_row_that_fails_does_not_stop_the_others(media, jobs, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
     file = jobs(row("a.mp4"), row("b.mp4", driving="broken.mp4"), row("c.mp4"))

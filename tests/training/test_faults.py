@@ -48,7 +48,7 @@ def whole(tmp_path_factory, videos, settings):
 # Kills
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_change_nothing(kills, tmp_path, videos, settings):
     """Half at random moments, half between two operations on files, where a state would break."""
     chance = random.Random(kills)
