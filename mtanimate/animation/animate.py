@@ -86,7 +86,7 @@ def animate(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Precision = "auto",
-    backend: str | None = None,
+    backend: str = "auto",
     batch_size: int | None = None,
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,

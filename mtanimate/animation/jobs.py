@@ -22,7 +22,7 @@ from mtanimate.credentials import Credentials
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError, MTAnimateError
 from mtanimate.files import taken
-from mtanimate.inference.loading import load_network
+from mtanimate.inference.loading import load_network, names_export
 from mtanimate.outputs import claim
 from mtanimate.reading import MAX_PIXELS
 
@@ -51,7 +51,7 @@ def run_jobs(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Precision = "auto",
-    backend: str | None = None,
+    backend: str = "auto",
     batch_size: int | None = None,
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -148,7 +148,7 @@ class RowOptions:
     checkpoint: str
     device: str
     precision: Precision
-    backend: str | None
+    backend: str
     batch_size: int | None
     allow_code: bool
     max_pixels: int
@@ -282,6 +282,8 @@ class ClusterRows:
     """Performs rows in a worker of a cluster."""
 
     def __init__(self, options: RowOptions, agreed: Identity | None) -> None:
+        if options.backend == "auto" and not names_export(options.checkpoint):
+            options = replace(options, backend="torch")  # not every node may have an installed export
         if agreed:  # --precision auto is measured, and may come out otherwise
             options = replace(options, precision=cast(Precision, agreed["precision"]))
         self._performer = RowPerformer(options)

@@ -42,7 +42,7 @@ def animate_stream(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Precision = "auto",
-    backend: str | None = None,
+    backend: str = "auto",
     batch_size: int | None = None,
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,

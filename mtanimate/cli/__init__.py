@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from mtanimate.cli import animate, checkpoints, data, eval, figures, information, train, web
+from mtanimate.cli import animate, checkpoints, data, eval, export, figures, information, train, web
 from mtanimate.cli.options import Command
 from mtanimate.cli.terminal import Group
 from mtanimate.signals import let_signals_end
@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "web": (web.command, web.EXAMPLE),
     "train": (train.command, train.EXAMPLE),
     "eval": (eval.command, eval.EXAMPLE),
-    "export": (checkpoints.export_command, checkpoints.EXPORT_EXAMPLE),
+    "export": (export.command, export.EXAMPLE),
     "attention": (figures.attention_command, figures.ATTENTION_EXAMPLE),
     "inspect": (figures.inspect_command, figures.INSPECT_EXAMPLE),
     "models": (information.models_command, information.MODELS_EXAMPLE),

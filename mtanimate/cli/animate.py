@@ -161,7 +161,7 @@ def command(
         show_default="4 on a CPU, 8 on mps, 32 on cuda",
         rich_help_panel=HARDWARE,
     ),
-    backend: Backend | None = BACKEND,
+    backend: Backend = BACKEND,
     workers: int | None = typer.Option(
         None,
         metavar="N",
@@ -190,7 +190,7 @@ def command(
     from mtanimate.video.streams import is_stream
 
     network: dict[str, Any] = {"checkpoint": checkpoint, "device": device, "precision": precision.value}
-    network |= {"backend": backend and backend.value, "batch_size": batch_size, "allow_code": allow_code}
+    network |= {"backend": backend.value, "batch_size": batch_size, "allow_code": allow_code}
     network |= {"max_pixels": max_pixels, "credentials": credentials}
     own: dict[str, Any] = {
         "mode": mode.value,

@@ -1,4 +1,4 @@
-"""`mtanimate checkpoints`, and `mtanimate export`: checkpoints, from and for other tools too."""
+"""`mtanimate checkpoints`: checkpoints, from and for other tools too."""
 
 import re
 from dataclasses import asdict
@@ -10,22 +10,17 @@ import typer
 
 from mtanimate.cli.options import (
     DEBUG,
-    FILES,
     JSON,
     QUIET,
-    Backend,
     Command,
-    checkpoint_option,
     checkpoints_here,
     known_checkpoints,
-    overwrite_option,
     published_checkpoints,
 )
 from mtanimate.cli.terminal import Group, console, print_json, progress_bar, put, remark, reports_errors
 
 if TYPE_CHECKING:
     from mtanimate.checkpoints.registry import CheckpointInfo
-    from mtanimate.export.export import ExportResult
 
 app = typer.Typer(
     name="checkpoints", cls=Group, help="List, fetch, verify and convert checkpoints.", no_args_is_help=True
@@ -250,71 +245,3 @@ def _print_known(known: dict[str, Any]) -> None:
     for key, value in rows.items():
         for index, line in enumerate(value if isinstance(value, tuple) else (value,)):
             put(f"{'' if index else key.replace('_', ' '):{width}}  {line}")
-
-
-EXPORT_EXAMPLE = "Example: mtanimate export --checkpoint default --format onnx --out default-onnx"
-NUMBERS = "Number format"
-
-
-class ExportPrecision(str, Enum):
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-@reports_errors
-def export_command(
-    checkpoint: str = checkpoint_option("A checkpoint's name or file."),
-    format: Backend = typer.Option(
-        ...,
-        metavar="torch|onnx|openvino",
-        help="What will run it: PyTorch alone, ONNX Runtime or OpenVINO.",
-        rich_help_panel=FILES,
-    ),
-    out: Path = typer.Option(..., metavar="FOLDER", help="The folder to write.", rich_help_panel=FILES),
-    overwrite: bool = overwrite_option("Replace an exported folder."),
-    precision: ExportPrecision = typer.Option(
-        ExportPrecision.fp32,
-        metavar="fp32|fp16|int8",
-        help="Number format of the network. int8 needs --calibrate.",
-        rich_help_panel=NUMBERS,
-    ),
-    calibrate: list[Path] = typer.Option(
-        [],
-        metavar="FILE",
-        help="A video, a folder of frames or a picture like those to be animated. May be repeated.",
-        rich_help_panel=NUMBERS,
-    ),
-    json: bool = JSON,
-    quiet: bool = QUIET,
-    debug: bool = DEBUG,
-) -> None:
-    """Write a network as graphs that run without this package, and compare their output with PyTorch's."""
-    from mtanimate.export.export import export
-
-    report = export(
-        checkpoint,
-        format.value,
-        out,
-        precision=precision.value,
-        calibrate=calibrate,
-        overwrite=overwrite,
-        log=remark(quiet),
-    )
-    if json:
-        print_json(report.as_dict())
-    elif not quiet:
-        _print_exported(report)
-
-
-def _print_exported(report: "ExportResult") -> None:
-    found = report.differences
-    put(f"{report.out}: {', '.join(report.graphs)}; {report.format}, {report.precision}, {report.bytes / 1e6:.1f} MB")
-    if report.precision == "int8":
-        put(f"int8: {', '.join(report.int8) or 'nothing'}; left in float32: {', '.join(report.float32) or 'nothing'}")
-    psnr = "equal" if found.psnr is None else f"PSNR {found.psnr:.1f} dB at least"
-    put(
-        f"compared with PyTorch in float32 on {found.pairs} {report.frames} pairs: largest difference "
-        f"{found.largest:.2g}, mean {found.mean:.2g}, {psnr}; tolerance: {found.tolerance}"
-    )
-    put(f"use it with --checkpoint {report.out}/" + " --allow-code" * (report.format == "torch"))

@@ -48,6 +48,7 @@ class Precision(str, Enum):
 
 
 class Backend(str, Enum):
+    auto = "auto"
     torch = "torch"
     onnx = "onnx"
     openvino = "openvino"
@@ -156,10 +157,9 @@ PRECISION = typer.Option(
     Precision.auto, metavar="auto|fp32|bf16|fp16", help="Number format of the network.", rich_help_panel=HARDWARE
 )
 BACKEND = typer.Option(
-    None,
-    metavar="torch|onnx|openvino",
-    help="What runs the network.",
-    show_default="torch; for an exported folder, its own",
+    Backend.auto,
+    metavar="auto|torch|onnx|openvino",
+    help="What runs the network: auto is the installed export's if that is faster, or an exported folder's own.",
     rich_help_panel=HARDWARE,
 )
 MAX_PIXELS = typer.Option(

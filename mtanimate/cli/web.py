@@ -61,7 +61,7 @@ def command(
     ),
     device: str = DEVICE,
     precision: Precision = PRECISION,
-    backend: Backend | None = BACKEND,
+    backend: Backend = BACKEND,
     quiet: bool = QUIET,
     debug: bool = DEBUG,
 ) -> None:
@@ -78,6 +78,6 @@ def command(
         checkpoint=checkpoint,
         device=device,
         precision=precision.value,
-        backend=backend and backend.value,
+        backend=backend.value,
         log=remark(quiet),
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,37 @@ class ExportResult:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Original:
+    """What is exported.
+
+    Attributes:
+        checkpoint: its name or file, as it was given.
+        file: that holds it.
+        animator: its network.
+        groups: frames to calibrate and to compare with, as `calibration_frames` gives them.
+        frames: what these are: `calibration` or `synthetic`.
+    """
+
+    checkpoint: str
+    file: Path
+    animator: Animator
+    groups: list[Tensor]
+    frames: str
+
+    @classmethod
+    def read(cls, checkpoint: str, precision: str, calibrate: Sequence[Path]) -> "Original":
+        """Reads a checkpoint, and the frames of `calibrate`. Raises InputError where a file or an option is wrong."""
+        if precision == "int8" and not calibrate:
+            raise InputError("--precision int8 needs frames to see values' ranges on: --calibrate VIDEO_OR_PICTURES")
+        file = resolve(checkpoint)
+        animator = read_checkpoint(file).animator
+        resolution = animator.config.resolution
+        if calibrate:
+            return cls(checkpoint, file, animator, calibration_frames(calibrate, resolution), "calibration")
+        return cls(checkpoint, file, animator, [synthetic_frames(resolution)], "synthetic")
+
+
 def export(
     checkpoint: str,
     format: str,
@@ -75,53 +106,61 @@ def export(
         MTAnimateError: the network cannot be exported, differs from PyTorch by more than the tolerance, cannot be
             written, or another run is writing it; then `out` is unchanged.
     """
-    started = time.monotonic()
     out = Path(out).expanduser()
     with claim(out):
         check_format(format, precision)
         _check_out(out, overwrite)
-        if precision == "int8" and not calibrate:
-            raise InputError("--precision int8 needs frames to see values' ranges on: --calibrate VIDEO_OR_PICTURES")
-        file = resolve(checkpoint)
-        check_not_input("--out", out, [file, *calibrate])
-        animator = read_checkpoint(file).animator
-        resolution = animator.config.resolution
-        groups = calibration_frames(calibrate, resolution) if calibrate else [synthetic_frames(resolution)]
+        original = Original.read(checkpoint, precision, calibrate)
+        check_not_input("--out", out, [original.file, *calibrate])
         try:
             with replacing_folder(out, _is_export if overwrite else False) as folder:
-                written = _write(animator, format, precision, groups, folder, log)
-                log("comparing with PyTorch")
-                files = digests(folder)
-                differences = compare(
-                    animator, ExportedNetwork(folder, format, animator.config, files), groups, precision
-                )
-                if not differences.within:
-                    raise MTAnimateError(_too_far(differences))
-                Manifest(
-                    backend=format,
-                    precision=precision,
-                    checkpoint=Path(checkpoint).name,
-                    checkpoint_sha256=sha256(file),
-                    model=animator.config,
-                    shapes=written.shapes,
-                    differences=differences.as_dict(),
-                    files=files,
-                ).write(folder)
+                result = write_export(original, format, precision, folder, log)
         except OSError as error:
             raise MTAnimateError(f"--out {out} could not be written ({error.strerror}): choose another") from error
-        return ExportResult(
-            out=str(out),
-            format=format,
-            precision=precision,
-            checkpoint=checkpoint,
-            graphs=list(written.shapes),
-            bytes=sum(path.stat().st_size for path in out.iterdir()),
-            differences=differences,
-            frames="calibration" if calibrate else "synthetic",
-            seconds=round(time.monotonic() - started, 1),
-            int8=written.int8,
-            float32=written.float32,
-        )
+        return replace(result, out=str(out))
+
+
+def write_export(
+    original: Original, format: str, precision: str, folder: Path, log: Callable[[str], None]
+) -> ExportResult:
+    """Writes graphs and manifest into an empty folder.
+
+    Raises:
+        MTAnimateError: the network cannot be exported, or differs from PyTorch by more than the tolerance.
+        OSError: the folder cannot be written.
+    """
+    started = time.monotonic()
+    animator = original.animator
+    written = _write(animator, format, precision, original.groups, folder, log)
+    log("comparing with PyTorch")
+    files = digests(folder)
+    exported = ExportedNetwork(folder, format, animator.config, files)
+    differences = compare(animator, exported, original.groups, precision)
+    if not differences.within:
+        raise MTAnimateError(_too_far(differences))
+    Manifest(
+        backend=format,
+        precision=precision,
+        checkpoint=Path(original.checkpoint).name,
+        checkpoint_sha256=sha256(original.file),
+        model=animator.config,
+        shapes=written.shapes,
+        differences=differences.as_dict(),
+        files=files,
+    ).write(folder)
+    return ExportResult(
+        out=str(folder),
+        format=format,
+        precision=precision,
+        checkpoint=original.checkpoint,
+        graphs=list(written.shapes),
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        differences=differences,
+        frames=original.frames,
+        seconds=round(time.monotonic() - started, 1),
+        int8=written.int8,
+        float32=written.float32,
+    )
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -139,6 +139,8 @@ def read_manifest(folder: Path) -> Manifest:
         expected = {name for graph in graphs_of(model) for name in graph.files(manifest.backend)}
         if not all(isinstance(text, str) for text in (manifest.checkpoint, manifest.checkpoint_sha256, made_by)):
             raise ValueError("it does not say what it was exported from")
+        if not isinstance(manifest.differences, dict):
+            raise ValueError("it does not say how far it is from PyTorch")
         if not isinstance(manifest.files, dict) or manifest.files.keys() != expected:
             raise ValueError(f"its files are not those of its network for {manifest.backend}")
     except (AttributeError, InputError, KeyError, TypeError, ValueError) as error:

@@ -87,7 +87,7 @@ class Predictor:
         *,
         device: str = "auto",
         precision: Precision = "auto",
-        backend: str | None = None,
+        backend: str = "auto",
         batch_size: int | None = None,
         allow_code: bool = False,
         warn: Callable[[str], None] = lambda line: None,

@@ -45,7 +45,7 @@ def serve(
     checkpoint: str = "default",
     device: str = "auto",
     precision: Any = "auto",
-    backend: str | None = None,
+    backend: str = "auto",
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve the page until a signal ends it. Its private folder is then gone.
