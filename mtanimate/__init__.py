@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mtanimate.models.animator import Animator
     from mtanimate.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = [
     "InputError",
     "Interrupted",
