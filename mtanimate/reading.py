@@ -88,9 +88,12 @@ def parse_json(text: str | bytes) -> Any:
             more than 40 digits.
     """
     try:
-        value = _DECODER.decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text)))
+        text = text if isinstance(text, str) else text.decode(json.detect_encoding(text))
+        value = _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError(f"it is nested more than {_DEEPEST} times") from error
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return value
     level = [value]
     for _ in range(_DEEPEST + 1):
         level = [part for each in level if isinstance(each, (dict, list)) for part in _parts(each)]

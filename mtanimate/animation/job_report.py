@@ -21,40 +21,39 @@ class JobReport:
         self._lines = JsonLines(file, "animate --jobs")
         # What the last line of each row says, in a temporary file of SQLite's, since there may be millions.
         self._last = sqlite3.connect("")
-        self._last.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, done, new, finished) WITHOUT ROWID")
+        self._last.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, done, new) WITHOUT ROWID")
+        self._last.execute("CREATE TABLE remaining (key TEXT PRIMARY KEY) WITHOUT ROWID")
         if file.exists():
-            self._last.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, 0)", self._lines.entries(_entry))
+            self._last.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", self._lines.entries(_entry))
 
     def made(self, row: JobRow) -> bool:
         """Whether exactly this row made the outputs at its names, if there are any.
 
         Outputs appear whole or not at all: a new file that a killed run began is there only if it was finished.
         """
-        done, new, _ = self._of(row)
-        return done or new
+        return any(self._of(row))
 
     def finished(self, row: JobRow) -> bool:
         """Whether exactly this row made its `out`, which still exists; at a URL, nobody looks whether it does.
 
         One that was finished when its run was killed, before the report told it, is told now.
         """
-        done, new, _ = self._of(row)
+        done, new = self._of(row)
         finished = done if isinstance(row.out, str) else (done or new) and os.path.exists(row.out)
-        if finished:
-            if not done:
-                self.write(row, {"status": "done"})
-            self._last.execute("UPDATE rows SET finished = 1 WHERE key = ?", (row.key,))
+        if not finished:
+            self._last.execute("INSERT OR IGNORE INTO remaining VALUES (?)", (row.key,))
+        elif not done:
+            self.write(row, {"status": "done"})
         return finished
 
     def was_finished(self, row: JobRow) -> bool:
         """What `finished` said, whatever has happened since."""
-        return self._of(row)[2]
+        return self._last.execute("SELECT 1 FROM remaining WHERE key = ?", (row.key,)).fetchone() is None
 
-    def _of(self, row: JobRow) -> tuple[bool, bool, bool]:
-        """Whether it was done, whether it began a new file, and what `finished` said."""
-        found = self._last.execute("SELECT done, new, finished FROM rows WHERE key = ?", (row.key,)).fetchone()
-        done, new, finished = map(bool, found or (0, 0, 0))
-        return done, new, finished
+    def _of(self, row: JobRow) -> tuple[bool, bool]:
+        """Whether it was done, and whether it began a new file."""
+        done, new = self._last.execute("SELECT done, new FROM rows WHERE key = ?", (row.key,)).fetchone() or (0, 0)
+        return bool(done), bool(new)
 
     def write(self, row: JobRow, outcome: dict[str, Any]) -> None:
         """Add a line about a row. Raises MTAnimateError where it cannot be written."""

@@ -18,7 +18,8 @@ from mtanimate.outputs import Places
 from mtanimate.reading import open_regular, read_table
 from mtanimate.storage import check_url, is_url
 
-FILES = ("source", "driving", "out", "motion", "save-motion")
+# The columns of files, by `Job`'s names.
+_FILES = {"source": "source", "driving": "driving", "out": "out", "motion": "motion", "save_motion": "save-motion"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class JobsFile:
         self._changed = lru_cache(maxsize=1024)(lambda texts: _settings(defaults, dict(texts)))
         self._default_codec = defaults.codec
         self._named = lru_cache(maxsize=1024)(self._file)
+        self._exists = lru_cache(maxsize=1024)(os.path.exists)
 
     def __iter__(self) -> Iterator[JobRow]:
         rows = _parquet_rows(self.file) if self.file.suffix.lower() == ".parquet" else _csv_rows(self.file)
@@ -104,26 +106,27 @@ class JobsFile:
             raise InputError("it has more or fewer fields than the first line")
         given = {str(name).strip(): value.strip() for name, value in texts.items()}
         given["codec"] = codec_for(given.get("out", ""), given.get("codec") or self._default_codec) or ""
-        files = {name.replace("-", "_"): self._named(given.pop(name, "")) for name in FILES}
-        settings, shown = self._changed(tuple(given.items()))
+        named = {field: self._named(given.pop(name, "")) for field, name in _FILES.items()}
+        files = {field: file for field, (file, _) in named.items()}
+        settings, shown_settings = self._changed(tuple(given.items()))
         if files["source"] is None or files["out"] is None:
             raise InputError("a job needs a source and an out")
         for name, file in files.items():
             reading = name in ("source", "driving", "motion")
             if isinstance(file, str):
                 check_url(file, writing=not reading)
-            elif reading and file is not None and not os.path.exists(file):
+            elif reading and file is not None and not self._exists(file):
                 raise InputError(f"{file} does not exist")
-        job = ", ".join(f"{name}={files[name]!r}" for name in ("source", "driving", "out", "motion", "save_motion"))
-        row = f"(Job({job}), {shown})"
+        job = ", ".join(f"{field}={shown}" for field, (_, shown) in named.items())
+        row = f"(Job({job}), {shown_settings})"
         return JobRow(line, files, settings, hashlib.sha256(row.encode("utf-8", "surrogateescape")).hexdigest()[:16])
 
-    def _file(self, text: str) -> Path | str | None:
-        if not text:
-            return None
-        if is_url(text):
-            return text
-        return self.file.parent / (Path(text).expanduser() if text.startswith("~") else text)
+    def _file(self, text: str) -> tuple[Path | str | None, str]:
+        """What a cell names, and as Python shows that."""
+        file: Path | str | None = text or None
+        if text and not is_url(text):
+            file = self.file.parent / (Path(text).expanduser() if text.startswith("~") else text)
+        return file, repr(file)
 
 
 def _settings(defaults: Settings, texts: dict[str, str]) -> tuple[Settings, str]:
