@@ -206,8 +206,11 @@ class Workers:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now
-        elif now - self._alone_since > _ALONE and not self._room.workers:
-            raise MTAnimateError(f"{self._nodes.no_room(self._room)}; the same command goes on when there is one")
+        elif now - self._alone_since > _ALONE:
+            if not self._room.workers:
+                raise MTAnimateError(f"{self._nodes.no_room(self._room)}; the same command goes on when there is one")
+            self._log("no worker has begun yet: do others use the cluster? 'ray status' on a node shows it")
+            self._alone_since = now
 
     def _ask(self) -> _Member:
         import ray
