@@ -56,7 +56,7 @@ def measure(folder: Path, address: str, rounds: int) -> None:
 
     for _ in range(120):
         try:
-            requests.get(address, timeout=1)
+            requests.get(address, timeout=30)
             break
         except requests.ConnectionError:
             time.sleep(1)

@@ -114,7 +114,7 @@ def test_what_a_node_does_not_see_is_named_with_the_node(media, folder, monkeypa
     write_rows(folder, "face.png,talk.mp4,a.mp4,0.2")
     (row,) = JobsFile(folder / "jobs.csv", Settings())
     checkpoint = str(folder / "tiny.safetensors")
-    given = RowOptions(checkpoint, "cpu", "fp32", None, None, False, MAX_PIXELS, None, False)
+    given = RowOptions(checkpoint, "cpu", "fp32", "torch", None, False, MAX_PIXELS, None, False)
     (folder / "talk.mp4").unlink()
     (entry,) = ClusterRows(given, None).perform(Asked(row, False), None)
     assert entry["status"] == "failed"

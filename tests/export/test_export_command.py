@@ -45,7 +45,8 @@ def animate(media, out, checkpoint, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("network", "formats"), [("tiny", ("torch", "onnx", "openvino")), ("tpsmm", ("onnx", "openvino"))]
+    ("network", "formats"),
+    [("tiny", ("torch", "onnx", "openvino")), pytest.param("tpsmm", ("onnx", "openvino"), marks=pytest.mark.slow)],
 )
 def test_the_same_video_from_every_backend(network, formats, media, exported, tmp_path):
     videos = {}
