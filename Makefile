@@ -32,11 +32,9 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Each process has one thread: spinning threads of two networks cost each other most of their time. There is one process
-# more than cores, since tests also wait: for other processes, for timers, for disks.
-PROCESSES = $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
+# A process a core, each with one thread: spinning threads of two networks cost each other most of their time.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=worksteal --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --durations=10
 
 # The same seed and number are the same case: make fuzz SEED=1 CASE=17 runs it once more, and shows what it says.
 fuzz: $(VENV)/ready
