@@ -160,7 +160,8 @@ class CameMeanwhile(MTAnimateError):
         )
 
 
-def exists_already(path: Path) -> InputError:
+def exists_already(path: Path | str) -> InputError:
+    """path: Or a URL, as it may be shown."""
     return InputError(f"{path} exists already: choose another name or allow to overwrite it")
 
 

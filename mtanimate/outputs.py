@@ -100,7 +100,11 @@ def check_not_input(option: str, out: Path, inputs: Iterable[Path | None]) -> No
             continue
         real, other = out.resolve(), given.resolve()
         if out.samefile(given) or other.is_relative_to(real) or real.is_relative_to(other):
-            raise InputError(f"{option} {out} is also an input, or holds one, or lies in one: choose another name")
+            raise also_input(option, out)
+
+
+def also_input(option: str, out: Path | str) -> InputError:
+    return InputError(f"{option} {out} is also an input, or holds one, or lies in one: choose another name")
 
 
 @contextmanager

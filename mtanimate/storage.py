@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import replacing
+from mtanimate.files import exists_already, replacing
 from mtanimate.reading import check_readable
 from mtanimate.storage_errors import NotThere, Place, is_of_store, telling
 
@@ -146,7 +146,7 @@ def upload(path: Path, url: str, overwrite: bool, alive: Callable[[], None] = la
     check_readable(path, "result")
     files, target, place = _opened(url)
     if not overwrite and exists(url):
-        raise place.exists_already()
+        raise exists_already(place.shown)
     with path.open("rb") as file:
         with telling(place, writing=True):
             sent = files.open(target, "wb" if overwrite else "xb", block_size=PIECE)

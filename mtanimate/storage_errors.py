@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from mtanimate.errors import InputError, MTAnimateError
+from mtanimate.files import exists_already
 
 
 class NotThere(InputError):
@@ -28,9 +29,6 @@ class Place(NamedTuple):
     shown: str
     credentials: str
     address: str
-
-    def exists_already(self) -> InputError:
-        return InputError(f"{self.shown} exists already: choose another name or allow to overwrite it")
 
     def broke(self) -> MTAnimateError:
         return MTAnimateError(f"{self.shown}: the connection broke before the end: try again")
@@ -88,7 +86,7 @@ def _told(error: Exception, place: Place, writing: bool) -> MTAnimateError:
     if any(name.endswith("TimeoutError") for name in names):
         return MTAnimateError(f"{place.shown}: no answer in time: check {place.address}")
     if "FileExistsError" in names or (writing and "PreconditionFailed" in codes):
-        return place.exists_already()
+        return exists_already(place.shown)
     if "FileExpired" in names:
         return MTAnimateError(f"{place.shown} was changed while it was read: try again")
     if "FileNotFoundError" in names and (not codes or _ABSENT & {*codes}):

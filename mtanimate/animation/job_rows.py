@@ -14,7 +14,7 @@ from typing import Any
 from mtanimate.animation.results import codec_for
 from mtanimate.animation.settings import Job, Settings
 from mtanimate.errors import InputError
-from mtanimate.outputs import Places
+from mtanimate.outputs import Places, also_input
 from mtanimate.reading import open_regular, read_table
 from mtanimate.storage import check_url, is_url
 
@@ -225,4 +225,4 @@ def _check_inputs(
         ).fetchone()
         if found:
             line, out = found[0], os.fsdecode(found[1])
-            raise jobs.wrong(line, f"{out} is also an input, or holds one, or lies in one: choose another name")
+            raise also_input(f"--jobs {jobs.file}, line {line}:", out)

@@ -17,11 +17,11 @@ from mtanimate.animation.job_rows import Counts, JobRow, JobsFile, check_rows
 from mtanimate.animation.settings import Job, Settings
 from mtanimate.checkpoints.registry import file_given
 from mtanimate.cluster.connection import ClusterOptions, connect
-from mtanimate.cluster.workers import MOST_DEATHS, Identity, Workers, this_node
+from mtanimate.cluster.workers import Identity, Workers, given_up, this_node, unseen
 from mtanimate.credentials import Credentials
 from mtanimate.devices import Precision
-from mtanimate.errors import InputError, MTAnimateError
-from mtanimate.files import taken
+from mtanimate.errors import MTAnimateError
+from mtanimate.files import exists_already, taken
 from mtanimate.inference.loading import load_network, names_export
 from mtanimate.outputs import claim
 from mtanimate.reading import MAX_PIXELS
@@ -95,7 +95,7 @@ def run_jobs(
         counts = check_rows(jobs, report.finished)
         if counts.finished == counts.total:
             return JobsSummary(0, counts.total, 0, str(report_file))
-        signing = Credentials.read(*credentials) if credentials else None
+        signing = options.signing()
         if signing:
             for row in _left(jobs, report):
                 signing.check(Path(row.out), row.settings.codec)
@@ -104,7 +104,7 @@ def run_jobs(
         if on_cluster:
             said = _on_cluster(options, on_cluster, asked, workers, log)
         else:
-            said = _here(options, asked, workers, log)
+            said = _here(options, signing, asked, workers, log)
         tally = _Tally(counts, progress)
         with closing(said) as entries:
             for each, entry, state in entries:
@@ -155,6 +155,10 @@ class RowOptions:
     credentials: tuple[str | Path, str | Path] | None
     overwrite: bool
 
+    def signing(self) -> Credentials | None:
+        """What results are signed with. Raises as `Credentials.read`."""
+        return Credentials.read(*self.credentials) if self.credentials else None
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -170,10 +174,10 @@ class Asked:
 
 
 def _here(
-    options: RowOptions, asked: Iterator[Asked], workers: int | None, log: Log
+    options: RowOptions, signing: Credentials | None, asked: Iterator[Asked], workers: int | None, log: Log
 ) -> Generator[tuple[Asked, Entry, str], None, None]:
     """The rows, performed by threads that share a network: each with the lines of its report."""
-    performer = RowPerformer(options, log)
+    performer = RowPerformer(options, signing, log)
     count = workers or (2 if performer.loaded.device.type == "cuda" else 1)
     with closing(attend(performer.perform, hung, asked, count)) as said:
         for each, entry in said:
@@ -195,27 +199,26 @@ def _on_cluster(
 class RowPerformer:
     """Performs rows with one loaded network. Several threads may do so at a time."""
 
-    def __init__(self, options: RowOptions, log: Log = lambda line: None) -> None:
-        self._options = options
+    def __init__(self, options: RowOptions, signing: Credentials | None, log: Log = lambda line: None) -> None:
+        self._options, self._signing = options, signing
         self.loaded = load_network(
             options.checkpoint, options.device, options.precision, options.backend, log, options.batch_size,
             options.allow_code,
         )  # fmt: skip
-        self._signing = Credentials.read(*options.credentials) if options.credentials else None
 
     def perform(self, asked: Asked, alive: Alive) -> Iterator[Entry]:
         """The lines of the report for one row: that it began, and what became of it."""
         row = asked.row
         try:
-            if asked.perhaps_done and _exists(row.out):
-                yield {"status": "done", "out": storage.shown(str(row.out))}
-                return
             replacing = self._options.overwrite or (asked.made and row.files["save_motion"] is not None)
             with claim(*(file for file in row.outputs if isinstance(file, Path))):
+                there = storage.exists(row.out) if isinstance(row.out, str) else taken(row.out)
+                if asked.perhaps_done and there:
+                    yield {"status": "done", "out": storage.shown(str(row.out))}
+                    return
                 if not row.has_urls:
                     row.job.check(row.settings, replacing, file_given(self._options.checkpoint))
-                new = asked.made or not _exists(row.out)
-                yield {"status": "begun", "new": new}
+                yield {"status": "begun", "new": asked.made or not there}
                 with _local(row, replacing, alive) as job:
                     result = run_job(
                         job, row.settings, lambda: self.loaded, alive, _nothing,
@@ -229,10 +232,6 @@ class RowPerformer:
             yield _failed(str(error) if isinstance(error, MTAnimateError) else f"{type(error).__name__}: {error}")
 
 
-def _exists(file: Path | str) -> bool:
-    return storage.exists(file) if isinstance(file, str) else taken(file)
-
-
 @contextmanager
 def _local(row: JobRow, overwrite: bool, alive: Alive) -> Iterator[Job]:
     """The row's job, with files at URLs in a temporary folder: inputs are fetched, outputs sent when they are made."""
@@ -241,7 +240,7 @@ def _local(row: JobRow, overwrite: bool, alive: Alive) -> Iterator[Job]:
         return
     for target in row.outputs:
         if isinstance(target, str) and not overwrite and storage.exists(target):
-            raise InputError(f"{storage.shown(target)} exists already: choose another name or allow to overwrite it")
+            raise exists_already(storage.shown(target))
     with tempfile.TemporaryDirectory(prefix="mtanimate-row-") as scratch:
         files: dict[str, Any] = dict(row.files)
         urls = {name: file for name, file in row.files.items() if isinstance(file, str)}
@@ -264,10 +263,7 @@ def hung(asked: Asked) -> Entry:
 
 def lost(asked: Asked) -> Entry:
     """What the report says of a row on which worker after worker was lost."""
-    return _failed(
-        f"{MOST_DEATHS} workers died while they performed it: is there enough memory on the nodes? The same "
-        "command performs it again"
-    )
+    return _failed(given_up("performed it"))
 
 
 def _failed(why: str) -> Entry:
@@ -286,7 +282,7 @@ class ClusterRows:
             options = replace(options, backend="torch")  # not every node may have an installed export
         if agreed:  # --precision auto is measured, and may come out otherwise
             options = replace(options, precision=cast(Precision, agreed["precision"]))
-        self._performer = RowPerformer(options)
+        self._performer = RowPerformer(options, options.signing())
 
     def identity(self) -> Identity:
         loaded = self._performer.loaded
@@ -297,12 +293,8 @@ class ClusterRows:
         here = this_node()
         if before is not None and before.get("new"):
             asked = replace(asked, made=True, perhaps_done=True)
-        unseen = [file for file in asked.row.inputs if isinstance(file, Path) and not file.exists()]
-        if unseen:
-            yield _failed(
-                f"node {here} does not see {unseen[0]}, which this run's own machine sees: use a folder that all nodes "
-                "share, or a URL"
-            )
+        if why := unseen(file for file in asked.row.inputs if isinstance(file, Path)):
+            yield _failed(f"node {here}: {why}, or a URL")
             return
         with closing(attend(self._performer.perform, hung, [asked], 1)) as said:
             for _, entry in said:

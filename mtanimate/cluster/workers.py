@@ -54,6 +54,12 @@ def this_node() -> str:
     return str(ray.util.get_node_ip_address())
 
 
+def given_up(doing: str) -> str:
+    """Why an item was given up at which `MOST_DEATHS` workers died. doing: `performed it`."""
+    why = f"{MOST_DEATHS} workers died while they {doing}: is there enough memory on the nodes?"
+    return f"{why} The same command tries it again"
+
+
 def unseen(paths: Iterable[Path]) -> str:
     """Which of these this node does not see, for people; empty where it sees all."""
     missing = next((path for path in paths if not path.exists()), None)

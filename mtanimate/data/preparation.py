@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtanimate.cluster.connection import ClusterOptions, Nodes, connect
-from mtanimate.cluster.workers import MOST_DEATHS, Identity, Workers, this_node, unseen
+from mtanimate.cluster.workers import Identity, Workers, given_up, this_node, unseen
 from mtanimate.data.planning import ListedClip, clip_names, plan_by_face, plan_by_rows, raw_videos, read_metadata
 from mtanimate.data.preparation_journal import Cut, CutPlan, PreparationJournal
 from mtanimate.data.raw_videos import Cutter
@@ -288,10 +288,7 @@ class _Steps:
 
 
 def _lost(step: _Step) -> _Outcome:
-    why = (
-        f"{MOST_DEATHS} workers died while they {'cut' if step.cuts else 'planned'} its clips: is there enough memory "
-    )
-    return _Outcome(step.job.video, skipped=[why + "on the nodes? The same command goes on with it"])
+    return _Outcome(step.job.video, skipped=[given_up(f"{'cut' if step.cuts else 'planned'} its clips")])
 
 
 _BEGUN = "begun"

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtanimate.checkpoints.registry import resolve
 from mtanimate.cluster.connection import Nodes
-from mtanimate.cluster.workers import MOST_DEATHS, Identity, Workers, this_node, unseen
+from mtanimate.cluster.workers import Identity, Workers, given_up, this_node, unseen
 from mtanimate.devices import choose_device
 from mtanimate.errors import InputError
 from mtanimate.evaluation.clip_results import ClipResult
@@ -89,8 +89,7 @@ def on_cluster(
 
 
 def _lost(task: Task) -> Said:
-    why = f"{task.name}: {MOST_DEATHS} workers died while they measured it: is there enough memory on the nodes? "
-    return why + "The same command measures it again", []
+    return f"{task.name}: {given_up('measured it')}", []
 
 
 class ClusterClips:

@@ -14,16 +14,14 @@ import pytest
 from clusters import started_cluster
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
-from commands import COMMAND, installed, moving_disc, tiny_config
+from commands import COMMAND, installed, write_media
 
 from mtanimate.animation import jobs as jobs_module
 from mtanimate.animation.job_rows import JobsFile
 from mtanimate.animation.jobs import Asked, ClusterRows, RowOptions
 from mtanimate.animation.settings import Settings
-from mtanimate.checkpoints.file import write_checkpoint
-from mtanimate.models.animator import Animator
 from mtanimate.reading import MAX_PIXELS
-from mtanimate.video import VideoReader, VideoWriter, write_image
+from mtanimate.video import VideoReader
 
 pytest.importorskip("ray", reason="a cluster needs Ray: pip install 'mtanimate[cluster]'")
 
@@ -32,13 +30,7 @@ HEAD = "source,driving,out,end,crop,driving-crop\n"
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cluster media")
-    write_image(folder / "face.png", moving_disc(1)[0])
-    with VideoWriter(folder / "talk.mp4", fps=25, width=64, height=64) as writer:
-        writer.write(moving_disc(8))
-    config = tiny_config()
-    write_checkpoint(folder / "tiny.safetensors", Animator(config.model), config, {"steps": 0})
-    return folder
+    return write_media(tmp_path_factory.mktemp("cluster media"), 8)
 
 
 @pytest.fixture

@@ -14,8 +14,11 @@ import numpy as np
 from forks import Running
 from typer.testing import CliRunner
 
+from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.cli import app
 from mtanimate.config import BACKBONES, load_preset
+from mtanimate.models.animator import Animator
+from mtanimate.video import VideoWriter, write_image
 
 COMMAND = Path(sys.executable).parent / "mtanimate"
 
@@ -59,6 +62,16 @@ def moving_disc(frames: int, side: int = 64) -> np.ndarray:
         disc = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < (side / 6) ** 2
         video[t] = np.stack([np.where(disc, 230, x), np.where(disc, 200, y), np.full_like(x, 90)], axis=-1)
     return video
+
+
+def write_media(folder: Path, frames: int) -> Path:
+    """face.png, talk.mp4 of so many frames, 25 a second, and tiny.safetensors (random weights). Returns the folder."""
+    write_image(folder / "face.png", moving_disc(1)[0])
+    with VideoWriter(folder / "talk.mp4", fps=25, width=64, height=64) as writer:
+        writer.write(moving_disc(frames))
+    config = tiny_config()
+    write_checkpoint(folder / "tiny.safetensors", Animator(config.model), config, {"steps": 0})
+    return folder
 
 
 def tiny_config():

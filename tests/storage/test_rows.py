@@ -7,24 +7,16 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
-from commands import moving_disc, tiny_config
+from commands import write_media
 
 from mtanimate.animation.jobs import run_jobs
-from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.errors import InputError
-from mtanimate.models.animator import Animator
-from mtanimate.video import VideoReader, VideoWriter, write_image
+from mtanimate.video import VideoReader
 
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("row media")
-    write_image(folder / "face.png", moving_disc(1)[0])
-    with VideoWriter(folder / "talk.mp4", fps=25, width=64, height=64) as writer:
-        writer.write(moving_disc(5))
-    config = tiny_config()
-    write_checkpoint(folder / "tiny.safetensors", Animator(config.model), config, {"steps": 0})
-    return folder
+    return write_media(tmp_path_factory.mktemp("row media"), 5)
 
 
 @pytest.fixture
