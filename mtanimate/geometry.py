@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_MANY = 8  # channels from which gathering rows is faster than `grid_sample`
 CPU = torch.device("cpu")  # constants are cached for each device: copying them to a GPU anew would wait for it
 
 
@@ -55,8 +56,52 @@ def sample(image: Tensor, grid: Tensor, padding: str | None = None, *, exact: bo
         (B, C, h, w), in the image's dtype.
     """
     padding = padding or ("border" if exact else "zeros")
-    values = F.grid_sample(image.to(grid.dtype), grid, padding_mode=padding, align_corners=exact)
-    return values.to(image.dtype)
+    shared = image.stride(0) == 0  # one source for all frames is converted once
+    values = image[:1].to(grid.dtype).expand_as(image) if shared else image.to(grid.dtype)
+    if _gathers(values, padding):
+        return _gathered(values, grid, padding, exact).to(image.dtype)
+    return F.grid_sample(values, grid, padding_mode=padding, align_corners=exact).to(image.dtype)
+
+
+def infers_on_cpu(tensor: Tensor) -> bool:
+    """Whether a CPU computes with this tensor now, and not for training: no export is being traced."""
+    return tensor.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def _gathers(image: Tensor, padding: str) -> bool:
+    """Whether `_gathered` can do what `grid_sample` does, and is faster, which takes a PyTorch with FBGEMM."""
+    usual = image.dtype == torch.float32 and min(image.shape[2:]) > 1 and padding != "reflection"
+    fast = image.shape[1] >= _MANY and "fbgemm" in torch.backends.quantized.supported_engines
+    return usual and fast and infers_on_cpu(image)
+
+
+def _gathered(image: Tensor, grid: Tensor, padding: str, exact: bool) -> Tensor:
+    """As `sample`, by sums of four weighted rows of a table that has the channels of a pixel in each row."""
+    _, channels, height, width = image.shape
+    shared = image.stride(0) == 0
+    table = (image[:1] if shared else image).permute(0, 2, 3, 1).reshape(-1, channels)
+    x, y = grid.unbind(dim=-1)
+    left, across = _taps(x, width, padding, exact)
+    top, down = _taps(y, height, padding, exact)
+    first = top.mul_(width).add_(left).to(torch.int32)
+    if not shared:
+        first += height * width * torch.arange(len(image), dtype=torch.int32)[:, None, None]
+    # A coordinate that is not finite reads any pixel, with weights that are not finite.
+    first = first.clamp_(0, len(table) - width - 2)
+    pixels = torch.stack([first, first + 1, first + width, first + width + 1], dim=-1)
+    weights = torch.stack([h * v for v in down for h in across], dim=-1)
+    found = F.embedding_bag(pixels.view(-1, 4), table, mode="sum", per_sample_weights=weights.view(-1, 4))
+    return found.view(*grid.shape[:3], channels).permute(0, 3, 1, 2)
+
+
+def _taps(places: Tensor, count: int, padding: str, exact: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The first of the two pixels, of `count` along an axis, that each coordinate reads, and the weights of both."""
+    places = (places + 1) / 2 * (count - 1) if exact else ((places + 1) * count - 1) / 2
+    if padding == "border":
+        places = places.clamp_(0, count - 1)
+    first = places.floor().clamp_(0, count - 2)
+    beyond = places.sub_(first)
+    return first, ((1 - beyond.abs()).clamp_min_(0), (1 - (1 - beyond).abs_()).clamp_min_(0))
 
 
 def resize(maps: Tensor, size: tuple[int, int], *, exact: bool = False) -> Tensor:
@@ -89,7 +134,8 @@ def warp(image: Tensor, flow: Tensor, padding: str | None = None, *, exact: bool
     """
     if flow.shape[1:3] != image.shape[2:]:
         size = (image.shape[2], image.shape[3])
-        flow = resize(flow.permute(0, 3, 1, 2), size, exact=exact).permute(0, 2, 3, 1)
+        # Contiguous, since PyTorch enlarges two channels that come last in four times as long.
+        flow = resize(flow.permute(0, 3, 1, 2).contiguous(), size, exact=exact).permute(0, 2, 3, 1)
     return sample(image, flow, padding, exact=exact)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from golden import close, tensors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtanimate.geometry import (
@@ -46,6 +46,36 @@ def test_grid_has_the_dtype_asked_for():
 
 
 # Sampling
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(6, 20), st.integers(1, 9), st.integers(1, 9)),
+    padding=st.sampled_from(["zeros", "border", "reflection"]),
+    exact=st.booleans(),
+    shared=st.booleans(),
+)
+def test_inference_reads_what_training_reads(shape, padding, exact, shared):
+    """Without gradients, rows of many channels are gathered on a CPU; with them, PyTorch samples."""
+    batch, channels, height, width = shape
+    image = picture(1 if shared else batch, channels, height, width).expand(batch, -1, -1, -1)
+    grid = 3 * picture(batch, 5, 7, 2, seed=1) - 1.5
+    expected = sample(image, grid, padding, exact=exact)
+    with torch.no_grad():
+        found = sample(image, grid, padding, exact=exact)
+    close(found, expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_coordinate_that_is_not_finite_spoils_its_own_pixel_only():
+    grid = coordinate_grid(4, 4, torch.zeros(())).repeat(2, 1, 1, 1)
+    whole = sample(picture(2, 16, 5, 5), grid, exact=True)
+    for value in (math.nan, math.inf, -math.inf):
+        grid[1, 2, 3, 0] = value
+        found = sample(picture(2, 16, 5, 5), grid, exact=True)
+        same = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+        same[1, :, 2, 3] = False
+        assert torch.equal(found[same.expand_as(found)], whole[same.expand_as(whole)])
 
 
 def test_identity_grid_is_not_an_exact_copy():

@@ -54,7 +54,7 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
 # Input channels of an upsampled convolution. A deeper map is small and dominated by its weights: reading the kernels of
 # four phases would cost more than the arithmetic they save.
 _WIDEST = 512
-_FEW = 16  # outputs that a vector register holds
+_FEW = 4  # outputs; four times as many fill a vector register
 # Layers that read coordinates: half precision would be off by pixels.
 _OF_COORDINATES = ("dense_motion.expression", "motion_estimator.disentanglement")
 LEAST_PSNR = 36.0  # of half precision against float32, in dB

@@ -95,23 +95,28 @@ class UpsampledConv(nn.Module):
 
 
 class FewOutputsConv(nn.Module):
-    """A k x k convolution to few channels.
+    """A k x k convolution to few channels, of padding k // 2, for odd k.
 
-    Three channels fill only a fifth of a vector register. So the kernel's k rows are computed at once, as 3 k channels,
-    and then summed.
+    Three channels fill only a fifth of a vector register. So 2 x 2 neighbouring results are computed at once, as
+    channels, by kernels of k + 1.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        outputs, inputs, self.size, _ = conv.weight.shape
-        rows = conv.weight.permute(2, 0, 1, 3).reshape(self.size * outputs, inputs, 1, self.size)
-        self.weight = nn.Parameter(rows.contiguous(memory_format=torch.channels_last), requires_grad=False)
-        self.bias, self.outputs = conv.bias, outputs
+        outputs, inputs, size, _ = conv.weight.shape
+        self.padding = size // 2
+        weight = conv.weight.new_zeros(outputs, 4, inputs, size + 1, size + 1)
+        for phase in range(4):
+            a, b = divmod(phase, 2)
+            weight[:, phase, :, a : a + size, b : b + size] = conv.weight
+        weight = weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.repeat_interleave(4), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, H, W)."""
-        half, height = self.size // 2, x.shape[2]
-        rows = F.pad(F.conv2d(x, self.weight, padding=(0, half)), (0, 0, half, half))
-        parts = rows.unflatten(1, (self.size, self.outputs)).unbind(1)
-        total = sum((part[:, :, row : row + height] for row, part in enumerate(parts[1:], 1)), parts[0][:, :, :height])
-        return total if self.bias is None else total + self.bias.view(-1, 1, 1)
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        found = F.conv2d(x, self.weight, self.bias, stride=2, padding=self.padding)
+        return F.pixel_shuffle(found, 2)[:, :, :height, :width]

@@ -58,12 +58,12 @@ _SIDES = {
 # _EDGE: width of the edge in face coordinates, about a cell of the masks; not learned, since it would become so sharp
 # that lids move cell by cell.
 _GAIN, _EDGE = 4.0, 0.012
-# The distance that applies to each vertex: 0-2 to upper edges, 3-5 to lower edges, 6-7 into the openings.
+# The distance that applies to each vertex: 0-2 to upper edges, 3-5 to lower edges, 6-7 into the eyes' openings.
 _EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
-_EDGED_PARTS = token_indices(_EDGED)
 # A slice, since a list of numbers would be copied to a GPU at each use.
 _IRISES = slice(token_indices([468])[0], token_indices([473])[0] + 1, token_indices([473])[0] - token_indices([468])[0])
-_EDGES = [_EDGED_PARTS.index(part) if part in _EDGED_PARTS else len(_EDGED) for part in range(COUNT)]  # last: no edge
+_FARTHEST = 80  # exponent of a heat map
+_TERMS = 5  # of a quadratic function, see `_terms`
 STILL = -3.0  # initial logit of the background, which has no Gaussian
 # What occlusion's logit loses where a position inside an opening is read from outside of it, or the reverse.
 _UNLIKE = 2.0
@@ -90,7 +90,6 @@ class FaceDenseMotionNetwork(nn.Module):
 
     usual: Tensor
     edges: Tensor
-    distances: Tensor
 
     def __init__(self, config: DenseMotionConfig) -> None:
         super().__init__()
@@ -110,8 +109,10 @@ class FaceDenseMotionNetwork(nn.Module):
         self.still = nn.Parameter(torch.tensor(STILL))
         self.unlike = nn.Parameter(torch.tensor(_UNLIKE))
         # Buffers, not weights; lists of numbers would be copied to a GPU at each use.
-        self.register_buffer("distances", torch.tensor(list(_EDGED.values()), device=CPU), persistent=False)
-        self.register_buffer("edges", torch.tensor(_EDGES, device=CPU), persistent=False)
+        edges = torch.zeros(max(_EDGED.values()) + 1, 1 + COUNT, device=CPU)
+        for vertex, distance in _EDGED.items():
+            edges[distance, 1 + VERTICES.index(vertex)] = _GAIN
+        self.register_buffer("edges", edges, persistent=False)
         self.register_buffer("usual", canonical_points().repeat(2, 1), persistent=False)
         # From the points of both faces: logits, log widths and offsets of each part's Gaussian, and features.
         self.expression1 = nn.Linear(4 * COUNT, _HIDDEN)
@@ -154,18 +155,26 @@ class FaceDenseMotionNetwork(nn.Module):
             depths = moves.driving_openings.depths(spots)
             logits, heat = self._logits(gaussians, depths, spots), _heat(moves.middles, spots)
         x = torch.cat([x + features[:, :, None, None].to(x.dtype), heat.to(x.dtype)], dim=1)
-        x = F.relu(self.bn2(self.conv2(x)))
-        masks = torch.softmax(self.mask(x).to(logits.dtype) + logits, dim=1)
-        residual = self.residual(x) if self.residual is not None else None
+        found, residual, hidden = self._heads(F.relu(self.bn2(self.conv2(x))))
+        masks = torch.softmax(found.permute(0, 2, 3, 1).to(logits.dtype) + logits, dim=3)
         with full_precision(reduced.device):
             flow = moves.flow(masks, grid)
             if residual is not None:
                 flow = flow + moves.residual(residual.to(flow.dtype))
             openings = moves.openings(spots, inside(*depths), flow)
         occlusion = None
-        if self.occlusion is not None:
-            occlusion = torch.sigmoid(self.occlusion(x) - self.unlike * openings[:, :1])
-        return DenseMotion(masks, flow, occlusion, self.exact, openings)
+        if hidden is not None:
+            occlusion = torch.sigmoid(hidden - self.unlike * openings[:, :1])
+        return DenseMotion(masks.permute(0, 3, 1, 2), flow, occlusion, self.exact, openings)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the last features (B, C, h, w) give for masks, residual and occlusion, by one convolution for all."""
+        heads = [head for head in (self.mask, self.residual, self.occlusion) if head is not None]
+        weight = torch.cat([head.weight for head in heads])
+        bias = torch.cat([head.bias for head in heads if head.bias is not None])
+        mask, *others = F.conv2d(x, weight, bias, padding=1).split([head.out_channels for head in heads], dim=1)
+        residual = others.pop(0) if self.residual is not None else None
+        return mask, residual, others.pop() if self.occlusion is not None else None
 
     def _expression(self, moves: "_Moves") -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Predicts, from both expressions, logits (B, K), log widths and offsets (B, K, 2) of Gaussians, and features
@@ -186,55 +195,59 @@ class FaceDenseMotionNetwork(nn.Module):
         spots, back = moves.places(grid), moves.back[:, None]
         of_source = _heat(transform_points(back, source.keypoints), transform_points(back[:, None], grid))
         heat = _heat(moves.middles, spots) - of_source
-        masks = torch.softmax(self._logits(gaussians, moves.driving_openings.depths(spots), spots), dim=1)
+        masks = torch.softmax(self._logits(gaussians, moves.driving_openings.depths(spots), spots), dim=3)
         flows = [moves.with_skull(grid), moves.flow(masks, grid)]
         still = reduced.float().expand(heat.shape[0], -1, -1, -1)
         moved = [sample(still, flow, exact=self.exact) for flow in flows]
         return torch.cat([still, *moved, heat], dim=1)
 
     def _logits(self, gaussians: "_Gaussians", depths: tuple[Tensor, Tensor], spots: Tensor) -> Tensor:
-        """Logits of the first masks at positions `spots`, the background's first: (B, K+1, h, w).
+        """Logits of the first masks at positions `spots`, the background's first: (B, h, w, K+1).
 
-        depths: of these positions in the driving openings.
+        depths: of these positions in the driving openings. Lids, lips and irises gain on their own side of an opening's
+        edge, and lose on the other.
         """
-        parts = gaussians(spots) + self._edges(*depths)
-        return torch.cat([self.still.expand(parts.shape[0], 1, *spots.shape[1:3]), parts], dim=1)
-
-    def _edges(self, below_upper: Tensor, above_lower: Tensor) -> Tensor:
-        """What lids, lips and irises gain on their own side of an opening's edge and lose on the other: (B, K, h, w).
-
-        Takes the two results of `Openings.depths`.
-        """
-        depth = torch.minimum(below_upper, above_lower)
-        distances = torch.cat([-below_upper, -above_lower, depth], dim=1).index_select(1, self.distances)
-        edges = _GAIN * torch.tanh(distances / _EDGE)
-        return torch.cat([edges, torch.zeros_like(edges[:, :1])], dim=1).index_select(1, self.edges)
+        below_upper, above_lower = depths
+        distances = torch.cat([-below_upper, -above_lower, torch.minimum(below_upper, above_lower)[:, :2]], dim=1)
+        sides = torch.tanh(distances / _EDGE).permute(0, 2, 3, 1)
+        background = F.pad(self.still.view(1, 1), (0, 0, _TERMS - 1, 0)).expand(spots.shape[0], -1, -1)
+        parts = torch.cat([background, gaussians.weights], dim=2)
+        edges = self.edges.expand(spots.shape[0], -1, -1)
+        return _combined(torch.cat([_terms(spots), sides], dim=3), torch.cat([parts, edges], dim=1))
 
 
 def _heat(middles: Tensor, spots: Tensor, sigma: float = _HEAT) -> Tensor:
     """Gaussians of one width about `middles` (B, K, 2), at positions `spots` (B, h, w, 2): (B, K, h, w)."""
     width = torch.full_like(middles, math.log(sigma))
-    return _Gaussians(middles, width, torch.zeros_like(width[..., 0]))(spots).exp()
+    gaussians = _Gaussians(middles, width, torch.zeros_like(width[..., 0]))
+    # Below float32's normal numbers, `exp` takes ten times as long on a CPU.
+    return _combined(_terms(spots), gaussians.weights).clamp_min(-_FARTHEST).exp().permute(0, 3, 1, 2)
 
 
 class _Gaussians:
-    """Logarithms of K Gaussians along the axes of the face.
+    """Logarithms of K Gaussians along the axes of the face, as weights (B, 5, K) of `_terms`.
 
     middles, log_sigma: (B, K, 2). bias: (B, K), the logarithm at the middle.
     """
 
     def __init__(self, middles: Tensor, log_sigma: Tensor, bias: Tensor) -> None:
         half = (-2 * log_sigma).exp() / 2
-        self.constant = bias - (half * middles.square()).sum(dim=-1)
-        self.linear = 2 * half * middles
-        self.square = -half
+        constant = bias - (half * middles.square()).sum(dim=-1)
+        self.weights = torch.cat([-half, 2 * half * middles, constant[..., None]], dim=2).transpose(1, 2)
 
-    def __call__(self, places: Tensor) -> Tensor:
-        """places: (B, h, w, 2) -> (B, K, h, w)."""
-        flat = places.flatten(1, 2).transpose(1, 2)  # (B, 2, h w)
-        # As matrix products: coordinate by coordinate this would take longer than the convolutions.
-        logits = torch.cat([self.square, self.linear], dim=2) @ torch.cat([flat.square(), flat], dim=1)
-        return (logits + self.constant[:, :, None]).unflatten(2, places.shape[1:3])
+
+def _terms(places: Tensor) -> Tensor:
+    """What quadratic functions of positions (B, h, w, 2) combine, x^2, y^2, x, y and 1: (B, h, w, 5)."""
+    return torch.cat([places.square(), places, torch.ones_like(places[..., :1])], dim=3)
+
+
+def _combined(terms: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of terms (B, h, w, T), by weights (B, T, K): (B, h, w, K).
+
+    As a matrix product: term by term this would take longer than the convolutions. Channels come last in memory, as
+    convolutions have them.
+    """
+    return (terms.flatten(1, 2) @ weights).unflatten(1, terms.shape[1:3])
 
 
 class _Moves:
@@ -268,10 +281,10 @@ class _Moves:
         return transform_points(self.turn[:, None, None], grid) + self.skull[:, None, None]
 
     def flow(self, masks: Tensor, grid: Tensor) -> Tensor:
-        """The dense flow (B, h, w, 2) of masks (B, K+1, h, w), the background's first (Eq. 2)."""
+        """The dense flow (B, h, w, 2) of masks (B, h, w, K+1), the background's first (Eq. 2)."""
         moved = transform_points(self.turn[:, None, None], grid)
-        shifted = (masks[:, 1:].flatten(2).transpose(1, 2) @ self.shifts).unflatten(1, grid.shape[:2])
-        return torch.lerp(moved, grid.expand_as(moved), masks[:, 0, ..., None]) + shifted
+        shifted = _combined(masks, F.pad(self.shifts, (0, 0, 1, 0)))
+        return torch.lerp(moved, grid.expand_as(moved), masks[..., :1]) + shifted
 
     def residual(self, found: Tensor) -> Tensor:
         """Turns a convolution's output (B, 2, h, w), in axes and scale of the source face, into a flow (B, h, w, 2).
