@@ -90,7 +90,7 @@ def prepare(animator: Animator, precision: str) -> Animator:
     the estimator stays in float32, since eight bits make keypoints tremble by a sixth of a pixel.
     """
     if precision != "fp32":
-        animator = copy.deepcopy(animator)
+        animator = _shared_copy(animator)
     fold_batch_norms(animator)
     if animator.device.type == "cpu":
         _replace(animator, winograd=precision == "fp32")
@@ -102,6 +102,12 @@ def prepare(animator: Animator, precision: str) -> Animator:
             if isinstance(module, (nn.Conv2d, nn.Linear, UpsampledConv, FewOutputsConv)) and not exact:
                 module.to(DTYPES[precision])
     return animator.channels_last()
+
+
+def _shared_copy(animator: Animator) -> Animator:
+    """A copy on the same memory: what replaces its weights leaves the original's alone."""
+    own = {id(weight): nn.Parameter(weight.data, weight.requires_grad) for weight in animator.parameters()}
+    return copy.deepcopy(animator, {**own, **{id(buffer): buffer for buffer in animator.buffers()}})
 
 
 def autocast(device: torch.device, precision: str, *, estimator: bool = False) -> torch.autocast:
