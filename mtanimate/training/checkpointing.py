@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,11 @@ class Checkpointer:
         }
         if score is not None:
             about |= {"validation_error": f"{score.error:.5f}", "validation_repeating": f"{score.first_frame:.5f}"}
-        write_checkpoint(self.path, animator, self.config, about)
+        # Checkpoints are passed on: they do not name the folders of this machine.
+        config = replace(self.config, data=replace(self.config.data, cache="", stills=""))
+        write_checkpoint(self.path, animator, config, about)
         if score is not None and score.error <= self.state.best:
-            write_checkpoint(self.checkpoints / "best.safetensors", animator, self.config, about)
+            write_checkpoint(self.checkpoints / "best.safetensors", animator, config, about)
             self.state.best = score.error
         self._save()
         # Later ones, of a run that went on from an older state, stay until this run replaces them.

@@ -63,6 +63,8 @@ def test_a_cache_a_pack_a_cache_of_it_and_a_training_without_mediapipe(data, tmp
     assert trained.returncode == 0, trained.stderr
     assert f"4 of 4 clips and stills are read from the cache '{tmp_path / 'there'}'" in trained.stderr
     assert not (tmp_path / "run" / "cache").exists()
+    kept = (tmp_path / "run" / "checkpoints" / "step-0000002.safetensors").read_bytes()
+    assert str(tmp_path).encode() not in kept, "a checkpoint names no folders of the machine it was trained on"
     refused = run(*train, "--out", tmp_path / "other", env=without)
     assert refused.returncode == 2
     assert "a mediapipe that carries its models" in refused.stderr.splitlines()[-1]
