@@ -11,15 +11,15 @@ from torch import Tensor
 
 from mtanimate.animation.live import LiveReport, LiveSink, LiveVideo, run_live
 from mtanimate.animation.results import MARK, STANDARD_OUTPUT, check_result, codec_for, open_result
+from mtanimate.animation.retargeting import AtRest
 from mtanimate.animation.settings import Settings
-from mtanimate.animation.source import describe_size, largest_side, open_renderer, result_side
+from mtanimate.animation.source import Driven, describe_size, largest_side, open_renderer
 from mtanimate.checkpoints.registry import file_given, published_name
 from mtanimate.credentials import Credentials, Made, Sign
 from mtanimate.devices import Precision
 from mtanimate.errors import InputError
 from mtanimate.faces.detection import Square, resize_frames
 from mtanimate.faces.framing import frame_source, parse_crop, parse_face
-from mtanimate.inference.enlargement import SourcePixels
 from mtanimate.inference.loading import load_network
 from mtanimate.inference.predictor import Predictor
 from mtanimate.models.animator import check_disentangles
@@ -94,7 +94,7 @@ def animate_stream(
         locked = chosen.background == "lock"
         largest = largest_side(chosen.resolution, predictor)
         if chosen.resolution == "auto":
-            largest = quick_side(predictor, picture, squares[0], largest)
+            largest = quick_side(predictor, picture, squares, largest, chosen.pasted)
         renderer = open_renderer(predictor, picture, squares, paste=chosen.pasted, lock=locked, largest=largest)
         log(loaded.describe())
         log(describe_size(renderer, squares[0]))
@@ -118,18 +118,24 @@ def animate_stream(
 _SHARE = 0.3  # of the network's time for a frame, in which a stream's frames may be made at the source's own size
 
 
-def quick_side(predictor: Predictor, picture: np.ndarray, square: Square, largest: int) -> int:
+def quick_side(
+    predictor: Predictor, picture: np.ndarray, squares: list[Square], largest: int, paste: bool | None
+) -> int:
     """The largest side at which a stream does not become much slower, as measured here, in pixels: up to `largest`."""
-    side = result_side(predictor, square, largest)
-    if side == predictor.resolution:
-        return side
-    source = predictor.encode(resize_frames(square.cut(picture[None]), predictor.resolution))
-    pixels = SourcePixels(picture, square, side, predictor.network.device)
-    layers = predictor.drive_layers(source, source.motion)
-    network = min(_seconds(lambda: predictor.drive(source, predictor.estimate(source.pictures))) for _ in range(3))
-    rendering = min(_seconds(lambda: pixels.render(layers)) for _ in range(3))
-    affordable = side * (_SHARE * network / rendering) ** 0.5  # pixels grow with the side's square
-    return max(min(side, round(affordable)), predictor.resolution)
+    renderer = open_renderer(predictor, picture, squares, paste=paste, lock=False, largest=largest)
+    if renderer.side <= predictor.resolution:
+        return predictor.resolution
+    frame = resize_frames(squares[0].cut(picture[None]), predictor.resolution)
+
+    def drive() -> Driven:
+        predictor.estimate(frame)
+        return renderer.drive(slice(0, 1), AtRest(), None)
+
+    driven = drive()
+    network = min(_seconds(drive) for _ in range(3))
+    rendering = min(_seconds(lambda: renderer.compose(driven)) for _ in range(3))
+    affordable = renderer.side * (_SHARE * network / rendering) ** 0.5  # pixels grow with the side's square
+    return max(min(renderer.side, round(affordable)), predictor.resolution)
 
 
 def _seconds(work: Callable[[], object]) -> float:
