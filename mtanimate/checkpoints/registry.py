@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -300,7 +301,12 @@ def _registry_file() -> Path:
 
 
 def _registry() -> dict[str, Any]:
-    return yaml.safe_load(_registry_file().read_text("utf-8"))
+    return _read_registry(_registry_file())
+
+
+@cache
+def _read_registry(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text("utf-8"))
 
 
 def _entry(name: str, values: dict[str, Any]) -> Entry:
