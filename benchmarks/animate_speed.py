@@ -26,7 +26,7 @@ from torch import Tensor
 from mtanimate.animation.animate import Result, animate
 from mtanimate.inference.engine import PreparedNetwork
 from mtanimate.inference.loading import Network, load_network
-from mtanimate.inference.predictor import BATCH_SIZE, Predictor
+from mtanimate.inference.predictor import Predictor
 from mtanimate.video import VideoWriter, write_image
 
 
@@ -48,7 +48,8 @@ def main() -> None:
     loaded = load_network(options.checkpoint, options.device)
     print(loaded.describe())
     pictures = torch.from_numpy(moving_gradient(options.frames, loaded.resolution)).permute(0, 3, 1, 2).contiguous()
-    network = network_alone(loaded.network, loaded.precision, pictures, BATCH_SIZE[loaded.device.type])
+    batch = Predictor.of(loaded, print).batch_size
+    network = network_alone(loaded.network, loaded.precision, pictures, batch)
     clip = moving_gradient(options.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

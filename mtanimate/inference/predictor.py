@@ -21,15 +21,19 @@ from mtanimate.inference.engine import PreparedNetwork, autocast
 from mtanimate.inference.enlargement import Layers, at_rest, take_apart
 from mtanimate.inference.loading import LoadedNetwork, Network, load_network
 from mtanimate.inference.prefetch import to_frames
+from mtanimate.inference.threads import frames_at_once, side_by_side
 from mtanimate.models.animator import Animator, EncodedSource
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 
-# Frames per batch. On a CPU, larger batches cost memory and save no time.
-BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}
+BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}  # frames per batch; on a CPU of exported networks
 _BLACK = 2 / 255  # half precision that overflowed gives frames without a brighter value
 T = TypeVar("T")
 Frames = TypeVar("Frames", Tensor, Layers)
+
+
+class _HalfPrecisionFails(Exception):
+    """Half precision gave values that are not finite, or a black frame."""
 
 
 class Predictor:
@@ -75,7 +79,9 @@ class Predictor:
         self.precision = precision
         self.warn = warn
         self.network = self._ready()
-        self.batch_size = batch_size or BATCH_SIZE[self.network.device.type]
+        kind = self.network.device.type
+        self._parallel = kind == "cpu" and isinstance(self._given, PreparedNetwork)
+        self.batch_size = batch_size or (frames_at_once() if self._parallel else BATCH_SIZE[kind])
         self._at_once = self.batch_size
         self._held_before = False  # whether a frame had to be held, which is said once
         self._source: Source | None = None
@@ -177,7 +183,7 @@ class Predictor:
             pictures: uint8 RGB (1, 3, R, R), or (B, 3, R, R) with one picture for each frame that will be driven.
         """
         source = Source(self, pictures)
-        if len(pictures) == 1:  # of many, only those that are driven at once are kept encoded
+        if len(pictures) == 1:  # each of many is encoded when it is driven
             self._in_parts(source.encoded, 1)
         return source
 
@@ -213,7 +219,7 @@ class Predictor:
 
         def work(part: slice) -> Tensor:
             driven, _, still = self._drive(source, motion, background, lock, part)
-            return driven if still is None else still * source.encoded(part).picture + (1 - still) * driven
+            return driven if still is None else still * source.picture(part) + (1 - still) * driven
 
         driven = torch.cat(self._in_parts(work, len(motion)))
         whole = driven.isfinite().flatten(1).all(dim=1)
@@ -235,7 +241,7 @@ class Predictor:
 
         def work(part: slice) -> Layers:
             driven, dense, still = self._drive(source, motion, background, lock, part)
-            return take_apart(source.encoded(part).picture, driven, dense, still)
+            return take_apart(source.picture(part), driven, dense, still)
 
         layers = Layers.cat(self._in_parts(work, len(motion)))
         whole = (layers.prediction + layers.painted).isfinite().flatten(1).all(dim=1)
@@ -262,18 +268,15 @@ class Predictor:
         with self._autocast(estimator=True):
             motion = self.network.estimate_motion(self._image(frames)).to(torch.float32)
         if self._half and not motion.is_finite().all():
-            self._fall_back()
-            return self._estimate(frames)
+            raise _HalfPrecisionFails
         return motion
 
     def _background(self, source: "Source", driving: Tensor, part: slice) -> Tensor:
         with self._autocast():
-            picture = source.encoded(part).picture
-            background = self.network.predict_background(picture, self._image(driving[part]))
+            background = self.network.predict_background(source.picture(part), self._image(driving[part]))
         assert background is not None
         if self._half and not background.isfinite().all():
-            self._fall_back()
-            return self._background(source, driving, part)
+            raise _HalfPrecisionFails
         return background.float()
 
     def _drive(
@@ -292,12 +295,11 @@ class Predictor:
         driven = torch.where(readable, rendering.prediction.float(), torch.nan)
         black = source.bright and bool((driven.amax(dim=(1, 2, 3)) < _BLACK).any())
         if self._half and (black or not driven.isfinite().all()):
-            self._fall_back()
-            return self._drive(source, motion, background, lock, part)
+            raise _HalfPrecisionFails
         if not lock:
             return driven, rendering.motion, None
         size = (driven.shape[2], driven.shape[3])
-        still = resize(rendering.motion.masks[:, :1].float(), size) * source.background(part)
+        still = resize(rendering.motion.masks[:, :1].float(), size) * source.background(encoded)
         return driven, rendering.motion, still
 
     def _held(self, frames: Frames, whole: Tensor) -> Frames:
@@ -323,8 +325,11 @@ class Predictor:
             part = slice(done, min(done + self._at_once, count))
             size = part.stop - done
             try:
-                results.append(work(part))
+                results += side_by_side(work, part) if self._parallel else [work(part)]
                 done = part.stop
+                continue
+            except _HalfPrecisionFails:
+                self._fall_back()
                 continue
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -381,29 +386,37 @@ class Source:
         self.motion = predictor.estimate(pictures)
         self.bright = int(pictures.amax()) > 10
         self.shown: Tensor | Layers | None = None
-        self._kept: tuple[Network, slice, EncodedSource] | None = None
-        self._background: Tensor | None = None
+        self._kept: tuple[Network, EncodedSource] | None = None
+        self._background: tuple[EncodedSource, Tensor] | None = None
+
+    def picture(self, part: slice) -> Tensor:
+        """The one picture of all frames, or those of these frames: float32 (1 or B, 3, R, R) in [0, 1]."""
+        return self.predictor._image(self.pictures if len(self.pictures) == 1 else self.pictures[part])
 
     def encoded(self, part: slice) -> EncodedSource:
-        """The encoded pictures of these frames: the one picture of all of them, or each frame's own.
+        """The encoded picture of all frames, or those of these frames.
 
-        They are encoded again when the predictor has changed its network, as it does when it falls back to float32.
+        One picture is kept encoded until the predictor changes its network, as it does when it falls back to float32.
         """
-        part = slice(0, 1) if len(self.pictures) == 1 else part
         network = self.predictor.network
-        if self._kept is None or self._kept[0] is not network or self._kept[1] != part:
-            self._background = None
-            with self.predictor._autocast():
-                image = self.predictor._image(self.pictures[part])
-                self._kept = network, part, network.encode_source(image, self.motion[part])
-        return self._kept[2]
+        if len(self.pictures) > 1:
+            return self._encoded_by(network, part)
+        kept = self._kept
+        if kept is None or kept[0] is not network:
+            kept = self._kept = network, self._encoded_by(network, slice(0, 1))
+        return kept[1]
 
-    def background(self, part: slice) -> Tensor:
-        """The share of background in each pixel, by the network's own masks: (B, 1, R, R) in [0, 1]."""
-        encoded = self.encoded(part)
-        if self._background is None:
+    def _encoded_by(self, network: Network, part: slice) -> EncodedSource:
+        with self.predictor._autocast():
+            return network.encode_source(self.picture(part), self.motion[part])
+
+    def background(self, encoded: EncodedSource) -> Tensor:
+        """The share of background in each pixel of encoded pictures, by the network's own masks: (B, 1, R, R) in
+        [0, 1]."""
+        known = self._background
+        if known is None or known[0] is not encoded:
             with self.predictor._autocast():
                 dense = self.predictor.network.render(encoded, encoded.motion).motion
             size = (self.pictures.shape[2], self.pictures.shape[3])
-            self._background = resize(dense.masks[:, :1].float(), size)
-        return self._background
+            known = self._background = encoded, resize(dense.masks[:, :1].float(), size)
+        return known[1]

@@ -23,6 +23,14 @@ from mtanimate.inference.predictor import Predictor
 from mtanimate.models.animator import Animator
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """These tests count calls of the network, and `test_threads.py` shares frames among threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 1)
+        yield
+
+
 @pytest.fixture
 def pictures():
     return torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
