@@ -144,7 +144,7 @@ class FaceDenseMotionNetwork(nn.Module):
         with full_precision(reduced.device):  # half precision is not enough for coordinates
             moves = _Moves(source, driving)
             bias, log_sigma, offset, features = self._expression(moves)
-            gaussians = _Gaussians(moves.middles + offset, log_sigma, bias)
+            gaussians = _gaussians(moves.middles + offset, log_sigma, bias)
             grid = coordinate_grid(height, width, like=driving.keypoints)
             inputs = self._inputs(reduced, source, moves, gaussians, grid)
         x = F.relu(self.bn1(self.conv1(self.hourglass(inputs))))
@@ -186,9 +186,7 @@ class FaceDenseMotionNetwork(nn.Module):
         log_sigma = self.log_sigma + _WIDTHS * width.unflatten(1, (COUNT, 2))
         return _LOGITS * bias, log_sigma, self.offset + _UNIT * offset.unflatten(1, (COUNT, 2)), features
 
-    def _inputs(
-        self, reduced: Tensor, source: Motion, moves: "_Moves", gaussians: "_Gaussians", grid: Tensor
-    ) -> Tensor:
+    def _inputs(self, reduced: Tensor, source: Motion, moves: "_Moves", gaussians: Tensor, grid: Tensor) -> Tensor:
         """The source three times (in place, with the skull, by the first masks), and heat maps of the driving face
         minus those of the source: (B, 9 + K, h, w).
         """
@@ -201,17 +199,18 @@ class FaceDenseMotionNetwork(nn.Module):
         moved = [sample(still, flow, exact=self.exact) for flow in flows]
         return torch.cat([still, *moved, heat], dim=1)
 
-    def _logits(self, gaussians: "_Gaussians", depths: tuple[Tensor, Tensor], spots: Tensor) -> Tensor:
+    def _logits(self, gaussians: Tensor, depths: tuple[Tensor, Tensor], spots: Tensor) -> Tensor:
         """Logits of the first masks at positions `spots`, the background's first: (B, h, w, K+1).
 
-        depths: of these positions in the driving openings. Lids, lips and irises gain on their own side of an opening's
-        edge, and lose on the other.
+        Lids, lips and irises gain on their own side of an opening's edge, and lose on the other.
+
+        gaussians: from `_gaussians`. depths: of these positions in the driving openings.
         """
         below_upper, above_lower = depths
         distances = torch.cat([-below_upper, -above_lower, torch.minimum(below_upper, above_lower)[:, :2]], dim=1)
         sides = torch.tanh(distances / _EDGE).permute(0, 2, 3, 1)
         background = F.pad(self.still.view(1, 1), (0, 0, _TERMS - 1, 0)).expand(spots.shape[0], -1, -1)
-        parts = torch.cat([background, gaussians.weights], dim=2)
+        parts = torch.cat([background, gaussians], dim=2)
         edges = self.edges.expand(spots.shape[0], -1, -1)
         return _combined(torch.cat([_terms(spots), sides], dim=3), torch.cat([parts, edges], dim=1))
 
@@ -219,21 +218,19 @@ class FaceDenseMotionNetwork(nn.Module):
 def _heat(middles: Tensor, spots: Tensor, sigma: float = _HEAT) -> Tensor:
     """Gaussians of one width about `middles` (B, K, 2), at positions `spots` (B, h, w, 2): (B, K, h, w)."""
     width = torch.full_like(middles, math.log(sigma))
-    gaussians = _Gaussians(middles, width, torch.zeros_like(width[..., 0]))
+    logarithms = _combined(_terms(spots), _gaussians(middles, width, torch.zeros_like(width[..., 0])))
     # Below float32's normal numbers, `exp` takes ten times as long on a CPU.
-    return _combined(_terms(spots), gaussians.weights).clamp_min(-_FARTHEST).exp().permute(0, 3, 1, 2)
+    return logarithms.clamp_min(-_FARTHEST).exp().permute(0, 3, 1, 2)
 
 
-class _Gaussians:
-    """Logarithms of K Gaussians along the axes of the face, as weights (B, 5, K) of `_terms`.
+def _gaussians(middles: Tensor, log_sigma: Tensor, bias: Tensor) -> Tensor:
+    """The logarithms of K Gaussians along the axes of the face, as weights (B, 5, K) of `_terms`.
 
     middles, log_sigma: (B, K, 2). bias: (B, K), the logarithm at the middle.
     """
-
-    def __init__(self, middles: Tensor, log_sigma: Tensor, bias: Tensor) -> None:
-        half = (-2 * log_sigma).exp() / 2
-        constant = bias - (half * middles.square()).sum(dim=-1)
-        self.weights = torch.cat([-half, 2 * half * middles, constant[..., None]], dim=2).transpose(1, 2)
+    half = (-2 * log_sigma).exp() / 2
+    constant = bias - (half * middles.square()).sum(dim=-1)
+    return torch.cat([-half, 2 * half * middles, constant[..., None]], dim=2).transpose(1, 2)
 
 
 def _terms(places: Tensor) -> Tensor:
