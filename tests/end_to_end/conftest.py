@@ -5,8 +5,11 @@ import subprocess
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import ffmpeg, moving_disc, tiny_config
+from drawn_face import scene
+from evaluating import moving_face, write_clip
 
 from mtanimate.checkpoints.file import write_checkpoint
 from mtanimate.models.animator import Animator
@@ -29,6 +32,32 @@ def media(tmp_path_factory) -> Path:
     config = tiny_config()
     write_checkpoint(folder / "tiny.safetensors", Animator(config.model), config, {"steps": 0})
     return folder
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """A data set: in `test`, two people's faces, one in a folder of its own, and a disc; in `train`, a file."""
+    folder = tmp_path_factory.mktemp("clips") / "talks ü"
+    write_clip(folder / "test" / "ann__00.mp4", moving_face(9, 2))
+    write_clip(folder / "test" / "more" / "bob__00.mp4", moving_face(7, 6))
+    write_clip(folder / "test" / "disc__00.mp4", moving_disc(6))
+    write_clip(folder / "train" / "cy__00.mp4", moving_disc(4))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def large_clips(tmp_path_factory) -> Path:
+    """Two people's faces in 128 x 128."""
+    folder = tmp_path_factory.mktemp("large clips")
+    for name, start in (("ann__00", 4), ("bob__00", 12)):
+        frames = [scene(128, 128, (start + 2 * t, 8 + 2 * (t % 3), 100)) for t in range(4)]
+        write_clip(folder / f"{name}.mp4", np.stack(frames))
+    return folder
+
+
+@pytest.fixture
+def evaluation_cache(tmp_path_factory, monkeypatch) -> None:
+    monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

@@ -1,95 +1,28 @@
 """`mtanimate eval` on small clips of a drawn face, by a network with random weights."""
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
 import signal
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import interrupted, moving_disc, run_here
-from drawn_face import scene
+from evaluating import evaluate, figures, moving_face, write_clip
 from forks import run
-from golden import SHARED
 
 from mtanimate.errors import MTAnimateError
 from mtanimate.evaluation.evaluate import run_shards
-from mtanimate.metrics import detector_pool
-from mtanimate.metrics.detector_pool import open_detector
 from mtanimate.metrics.measures import DEFAULT
-from mtanimate.video import VideoReader, VideoWriter, read_image, write_image
+from mtanimate.video import VideoReader, read_image
 
 pytest.importorskip("dlib", reason="landmarks need dlib: pip install 'mtanimate[eval]'")
+pytestmark = pytest.mark.usefixtures("evaluation_cache")
 
 METRICS = "l1,akd,akd_field,mkr,psnr,ssim"
-TEST_CLIPS = SHARED / "data" / "talking-heads" / "test"
-needs_clips = pytest.mark.skipif(not TEST_CLIPS.is_dir(), reason=f"no test clips at {TEST_CLIPS}")
-needs_mediapipe = pytest.mark.skipif(
-    importlib.util.find_spec("mediapipe") is None,
-    reason="the face mesh needs mediapipe: pip install 'mtanimate[mediapipe]'",
-)
-
-
-def write_clip(path: Path, frames: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, fps=Fraction(25), width=frames.shape[2], height=frames.shape[1]) as writer:
-        writer.write(frames)
-
-
-def moving_face(frames: int, start: int) -> np.ndarray:
-    """(frames, 64, 64, 3): a face that wanders to the right."""
-    return np.stack([scene(64, 64, (start + t, 4 + t % 3, 50)) for t in range(frames)])
-
-
-@pytest.fixture(scope="session")
-def clips(tmp_path_factory) -> Path:
-    """A data set: in `test`, two people's faces, one in a folder of its own, and a disc; in `train`, a file."""
-    folder = tmp_path_factory.mktemp("clips") / "talks ü"
-    write_clip(folder / "test" / "ann__00.mp4", moving_face(9, 2))
-    write_clip(folder / "test" / "more" / "bob__00.mp4", moving_face(7, 6))
-    write_clip(folder / "test" / "disc__00.mp4", moving_disc(6))
-    write_clip(folder / "train" / "cy__00.mp4", moving_disc(4))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("MTANIMATE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-class InThisProcess:
-    """Stands in for the pool of processes, each of which takes seconds to begin and to read its networks."""
-
-    opened = staticmethod(cache(open_detector))
-
-    def __init__(self, processes, context, begin, arguments) -> None:
-        self.detector = self.opened(*arguments)
-
-    def map(self, detect, *given):
-        detector_pool._detector = self.detector
-        return map(detect, *given)
-
-    def shutdown(self, cancel_futures) -> None:
-        pass
-
-
-def evaluate(media: Path, clips: Path, out: Path, *options: object) -> dict:
-    checkpoint = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", out]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector_pool, "ProcessPoolExecutor", InThisProcess)
-        done = run_here("eval", *checkpoint, "--workers", 1, "--json", *options)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) | {"stderr": done.stderr}
-
-
-def figures(result: dict) -> dict:
-    """All but what changes from run to run."""
-    return {key: value for key, value in result.items() if key not in ("stderr", "milliseconds_per_frame", "out")}
 
 
 @pytest.fixture(scope="session")
@@ -242,30 +175,6 @@ def test_videos_are_not_written_over_the_clips(media, clips, tmp_path):
     assert before == {clip: clip.read_bytes() for clip in clips.rglob("*.mp4")}
 
 
-def test_between_people(media, clips, tmp_path):
-    options = ("--cross", 3, "--seed", 5, "--every", 2)
-    first = evaluate(media, clips, tmp_path / "one", *options)
-    again = evaluate(media, clips, tmp_path / "two", *options)
-    assert figures(first) == figures(again)
-    follows = {"yaw", "pitch", "mouth"}
-    assert first["metrics"].keys() == {"similarity", "pose", "movement", "jitter", *follows}
-    assert all(first["driving"]["metrics"][name] in (None, pytest.approx(1)) for name in follows)
-    assert first["source"]["metrics"]["similarity"] == pytest.approx(1)
-    assert first["driving"]["metrics"]["pose"] == 0
-    assert first["source"]["metrics"]["jitter"] == 0
-    assert "fifty people" in first["definitions"]["kind"]
-
-
-@pytest.fixture(scope="module")
-def large_clips(tmp_path_factory) -> Path:
-    """Two people's faces in 128 x 128."""
-    folder = tmp_path_factory.mktemp("large clips")
-    for name, start in (("ann__00", 4), ("bob__00", 12)):
-        frames = [scene(128, 128, (start + 2 * t, 8 + 2 * (t % 3), 100)) for t in range(4)]
-        write_clip(folder / f"{name}.mp4", np.stack(frames))
-    return folder
-
-
 def test_landmarks_are_those_of_the_clips_own_size(media, large_clips, tmp_path):
     """Those that are kept of the same clips at the network's size are not taken for them."""
     usual = evaluate(media, large_clips, tmp_path / "usual", "--metrics", "akd")
@@ -278,108 +187,6 @@ def test_landmarks_are_those_of_the_clips_own_size(media, large_clips, tmp_path)
     again = ["--checkpoint", media / "tiny.safetensors", "--dataset", large_clips, "--out", tmp_path / "own"]
     shown = run("eval", *again, "--metrics", "akd,sharpness", "--resolution", "auto")
     assert all(word in shown.stdout for word in ("enlarged", "sharpness ↑", "first-frame baseline"))
-
-
-def test_between_people_at_the_sources_own_size(media, large_clips, tmp_path):
-    write_image(tmp_path / "cy.png", scene(90, 90, (5, 5, 80)))
-    (tmp_path / "pairs.csv").write_text("source,driving\nann__00,bob__00\ncy.png,ann__00\n")
-    found = evaluate(media, large_clips, tmp_path / "out", "--cross", tmp_path / "pairs.csv", "--resolution", "auto")
-    assert found["sides"] == [90, 128]
-    assert found["driving"]["metrics"]["pose"] == 0
-    assert found["source"]["metrics"]["similarity"] == pytest.approx(1)
-    assert found["enlarged"]["metrics"].keys() == found["metrics"].keys()
-    assert read_image(tmp_path / "out" / "strips" / "cy by ann__00.png").shape == (90, 270, 3)
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory) -> Path:
-    """A folder with two pictures, and what is none."""
-    folder = tmp_path_factory.mktemp("photographs ü")
-    for number in (1, 2):
-        write_image(folder / f"ann__0{number}.png", moving_face(1, 4 * number)[0])
-    (folder / "notes.txt").write_text("no picture")
-    return folder
-
-
-@pytest.mark.slow
-def test_photographs_driven_by_clips(media, clips, photographs, tmp_path):
-    """A photograph is nobody's but its own, whatever its name."""
-    options = ["--cross", 4, "--sources", photographs, "--every", 3]
-    result = evaluate(media, clips, tmp_path / "out", *options)
-    rows = [json.loads(file.read_text("utf-8")) for file in (tmp_path / "out" / "videos").glob("*.json")]
-    every = {f"ann__0{number} by {clip}" for number in (1, 2) for clip in ("ann__00", "more_bob__00", "disc__00")}
-    assert (result["kind"], len(rows)) == ("cross-relative-photographs", 4)
-    assert {row["name"] for row in rows} < every
-    assert {row["source"] for row in rows} == {"ann__01.png", "ann__02.png"}
-    again = evaluate(media, clips, tmp_path / "out", *options)
-    assert "4 of 4 videos were measured before" in again["stderr"]
-    assert figures(again) == figures(result)
-
-
-@pytest.mark.slow
-@needs_mediapipe
-@needs_clips
-def test_gestures_of_unseen_people(tmp_path):
-    """A head that is driven by one that turns, nods and leans; each pair's figures are in the table."""
-    for name in ("p002__00", "p043__00"):
-        (tmp_path / f"{name}.mp4").write_bytes((TEST_CLIPS / f"{name}.mp4").read_bytes())
-    (tmp_path / "pairs.csv").write_text("source,driving\np002__00,p043__00\n")
-    arguments = ["--dataset", tmp_path, "--cross", tmp_path / "pairs.csv", "--every", 6, "--out", tmp_path / "out"]
-    done = run("eval", *arguments, "--workers", 1, env=os.environ | {"COLUMNS": "120"})
-    assert done.returncode == 0, done.stderr
-    assert "gestures by the face mesh" in done.stdout
-    result = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
-    found = result["gestures"]
-    assert found.keys() == {"yaw", "pitch", "roll", "mouth", "width", "eyes", "gaze", "brows"}
-    for name in ("yaw", "pitch", "roll"):
-        assert (found[name]["pairs"], found[name]["missing"]) == (1, 0)
-        assert found[name]["correlation"]["median"] > 0.8
-        assert 0.3 < found[name]["gain"]["median"] < 1.5
-    with (tmp_path / "out" / "videos.csv").open(encoding="utf-8") as file:
-        (line,) = csv.DictReader(file)
-    for name in found:
-        assert float(line[f"gestures.{name}.gain"]) == found[name]["gain"]["median"]
-    assert result["definitions"]["gestures.yaw"].startswith("turn of the head")
-    assert result["without_subject"]["generated_mesh"] == 0
-
-
-def test_without_mediapipe_the_other_figures_are_there(media, clips, tmp_path):
-    (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "mediapipe.py").write_text("raise ImportError('no mediapipe here')")
-    arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", tmp_path / "out"]
-    paths = os.pathsep.join([str(tmp_path / "hidden"), os.environ.get("PYTHONPATH", "")])
-    done = run("eval", *arguments, "--cross", 1, "--seed", 5, "--workers", 1, env=os.environ | {"PYTHONPATH": paths})
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "mesh" in line]
-    assert line.startswith("gestures by the face mesh are left out: ")
-    assert "pip install 'mtanimate[mediapipe]'" in line
-    result = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
-    assert result["metrics"]["similarity"] is not None
-    assert "gestures" not in result
-    assert "mtanimate[mediapipe]" in result["reasons"]["gestures"]
-
-
-@pytest.mark.slow
-@needs_mediapipe
-def test_pairs_that_were_measured_without_gestures_are_refused(media, clips, tmp_path):
-    arguments = ["--checkpoint", media / "tiny.safetensors", "--dataset", clips, "--out", tmp_path / "out"]
-    evaluate(media, clips, tmp_path / "out", "--cross", 1)
-    file = tmp_path / "out" / "settings.json"
-    settings = json.loads(file.read_text("utf-8"))
-    del settings["mesh"]
-    file.write_text(json.dumps(settings), "utf-8")
-    done = run("eval", *arguments, "--cross", 1)
-    assert done.returncode == 2
-    assert "an evaluation where mesh is None, not mediapipe" in done.stderr
-
-
-def test_listed_pairs(media, clips, tmp_path):
-    pairs = tmp_path / "pairs.csv"
-    pairs.write_text(f"distance,source,driving\n1,ann__00,more/bob__00.mp4\n2,{media / 'face.png'},ann__00\n", "utf-8")
-    result = evaluate(media, clips, tmp_path / "out", "--cross", pairs, "--mode", "absolute")
-    videos = [json.loads(line)["video"] for line in (tmp_path / "out" / "videos.jsonl").read_text("utf-8").splitlines()]
-    assert videos == ["ann__00 by more_bob__00", "face by ann__00"]
-    assert result["kind"] == "cross-absolute"
 
 
 def test_comparison(media, clips, whole, tmp_path):
