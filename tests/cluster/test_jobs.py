@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clusters import started_cluster
+from forks import Running, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
-from commands import COMMAND, installed, write_media
+from commands import installed, write_media
 
 from mtanimate.animation import jobs as jobs_module
 from mtanimate.animation.job_rows import JobsFile
@@ -50,7 +50,7 @@ def options(folder, address, *others):
 
 
 def perform(folder, address, *others):
-    return installed(*options(folder, address, "--cores", "1", "--precision", "fp32", "--json", *others))
+    return run(*options(folder, address, "--cores", "1", "--precision", "fp32", "--json", *others))
 
 
 def report_of(folder):
@@ -74,7 +74,7 @@ def test_rows_are_performed_once_and_a_bad_one_is_that_rows(ray_cluster, folder)
     assert all(entry["node"] for entry in lines)
     (folder / "broken.mp4").write_bytes((folder / "talk.mp4").read_bytes())
     rest = "--checkpoint", folder / "tiny.safetensors", "--precision", "fp32", "--json"
-    again = installed("animate", "--jobs", folder / "jobs.csv", *rest)
+    again = run("animate", "--jobs", folder / "jobs.csv", *rest)
     assert json.loads(again.stdout) | {"report": ""} == {"done": 1, "skipped": 2, "failed": 0, "report": ""}
     alone, by_worker = (np.concatenate([*VideoReader(folder / name).batches(8)]) for name in ("b.mp4", "a.mp4"))
     assert (alone == by_worker).all()
@@ -118,29 +118,28 @@ def rows_done(folder):
     return sum(entry["status"] == "done" for entry in report_of(folder))
 
 
-def wait_for(condition, process):
+def wait_for(condition, running):
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, "it ended too early"
+        assert running.process.is_alive(), f"it ended too early: {running.end()}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_a_node_and_then_the_driver_are_killed(folder):
     """All rows are done once, all results are whole, and only rows in flight were computed twice."""
-    rows, nodes = 24, 3
+    rows, nodes = 16, 2
     write_rows(folder, *(f"face.png,talk.mp4,{number:02}.mp4,0.2" for number in range(rows)))
     with started_cluster(nodes) as cluster:
-        given = [*map(str, options(folder, cluster.address, "--cores", "1", "--quiet"))]
-        with subprocess.Popen([COMMAND, *given], stderr=subprocess.PIPE, text=True) as process:
-            wait_for(lambda: rows_done(folder) >= rows // 4, process)
-            victim = next(node for node in cluster.worker_nodes if node.address_info)
-            for name in ("raylet",):  # with it go its workers, as with the power
-                for info in victim.all_processes[name]:
-                    os.kill(info.process.pid, signal.SIGKILL)
-            wait_for(lambda: rows_done(folder) >= rows // 2, process)
-            process.kill()
-        again = perform(folder, cluster.address)
+        given = options(folder, cluster.address, "--cores", "1")
+        with Running(*given, "--quiet") as running:
+            wait_for(lambda: rows_done(folder) >= rows // 4, running)
+            (victim,) = cluster.worker_nodes
+            for info in victim.all_processes["raylet"]:  # with it go its workers, as with the power
+                os.kill(info.process.pid, signal.SIGKILL)
+            wait_for(lambda: rows_done(folder) >= rows // 2, running)
+            running.process.kill()
+        again = installed(*given)  # it takes seconds, in which the first one's workers end
     assert again.returncode == 0, again.stderr
     lines = report_of(folder)
     assert sorted(entry["line"] for entry in lines if entry["status"] == "done") == [*range(2, rows + 2)]
@@ -153,13 +152,12 @@ def test_a_node_and_then_the_driver_are_killed(folder):
 def test_ctrl_c_leaves_a_report_from_which_the_command_goes_on(ray_cluster, folder):
     rows = 12
     write_rows(folder, *(f"face.png,talk.mp4,{number:02}.mp4,0.2" for number in range(rows)))
-    given = [*map(str, options(folder, ray_cluster.address, "--cores", "1", "--quiet"))]
-    with subprocess.Popen([COMMAND, *given], stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: rows_done(folder) >= 2, process)
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
-    assert said == "mtanimate: interrupted\n"
+    with Running(*options(folder, ray_cluster.address, "--cores", "1", "--quiet")) as running:
+        wait_for(lambda: rows_done(folder) >= 2, running)
+        os.kill(running.process.pid, signal.SIGINT)
+        done = running.end(60)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "mtanimate: interrupted\n"
     again = perform(folder, ray_cluster.address)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["skipped"] >= 2
