@@ -9,7 +9,7 @@ SEED ?= 1
 CASES ?= 2000
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt
 
-.PHONY: demo test check fuzz clean
+.PHONY: demo test check suite fuzz clean
 
 # The versions that are tested; a user's `pip install` takes the ranges of pyproject.toml. MediaPipe's JAX (380 MB) is for
 # language models alone. pip would compile 20,000 modules on one core, a quarter of which nothing here imports.
@@ -33,8 +33,12 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# mypy has one core busy, and tests also wait.
+test: $(VENV)/ready
+	$(MAKE) --jobs=2 check suite
+
 # A process a core, each with one thread: spinning threads of two networks cost each other most of their time.
-test: check
+suite: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --durations=10
 
 # The same seed and number are the same case: make fuzz SEED=1 CASE=17 runs it once more, and shows what it says.

@@ -14,6 +14,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from forks import FORK
+from serving import until
 from tiny import moving_square, tiny_animator
 
 from mtanimate.animation.live import LiveVideo, run_live
@@ -403,66 +405,49 @@ def test_memory_is_flat(monkeypatch):
     assert max(used[500:]) - used[500] < 8e6
 
 
-PROGRAM = """
-import sys
-from fractions import Fraction
-import numpy as np, torch
-torch.set_num_threads(1)
-sys.path[:0] = ["tests", "tests/animation"]
-from test_live import TinyRenderer
-from tiny import tiny_animator
-from mtanimate.animation.live import run_live
-from mtanimate.animation.live import LiveVideo
-from mtanimate.inference.predictor import Predictor
-from mtanimate.video.streams import DrivingStream, StreamWriter
-predictor = Predictor(tiny_animator().eval(), "fp32", print)
-renderer = TinyRenderer(predictor, np.full((64, 64, 3), 120, np.uint8))
-say = lambda line: print(line, file=sys.stderr, flush=True)
-with DrivingStream(sys.argv[1]) as stream:
-    sink = LiveVideo(StreamWriter(fps=stream.fps, width=64, height=64), stream.fps, live=stream.live)
-    say("begun")
-    try:
-        say(run_live(predictor, renderer, stream, sink, log=say))
-    except KeyboardInterrupt:
-        sys.exit(130)
-"""
+def animate(stream: str, shown: Path, said: Path) -> None:
+    """As a program whose standard streams are these files."""
+    for number, file in ((1, shown), (2, said)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    predictor = Predictor(tiny_animator().eval(), "fp32", print)
+    renderer = TinyRenderer(predictor, np.full((64, 64, 3), 120, np.uint8))
+
+    def say(line):
+        os.write(2, f"{line}\n".encode())
+
+    with DrivingStream(stream) as driving:
+        sink = LiveVideo(StreamWriter(fps=driving.fps, width=64, height=64), driving.fps, live=driving.live)
+        say("begun")
+        try:
+            say(run_live(predictor, renderer, driving, sink, log=say))
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
-def start(*arguments, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM, *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **options)
+def start(*arguments):
+    process = FORK.Process(target=animate, args=("lavfi:testsrc2=size=96x64:rate=25", *arguments))
+    process.start()
+    return process
 
 
-def test_between_two_programs_in_a_pipe(tmp_path):
-    """ffmpeg | this | FILE, and ffmpeg | this | head -c 1000."""
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin"]
-    made = ["-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30000/1001", "-frames:v", "60", "-c:v", "libx264"]
-    with subprocess.Popen([*ffmpeg, *made, "-f", "matroska", "pipe:1"], stdout=subprocess.PIPE) as producer:
-        with (tmp_path / "a.mkv").open("wb") as file:
-            program = start("-", stdin=producer.stdout, stdout=file)
-        said = program.communicate(timeout=120)[1].decode()
-    assert program.returncode == 0
-    assert said.splitlines()[1].startswith("60 frames, 0 dropped, ")
-    reader = VideoReader(tmp_path / "a.mkv")
-    assert (reader.frame_count, reader.fps) == (60, Fraction(30000, 1001))
-
-
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_a_program_that_stops_reading_and_ctrl_c(tmp_path):
-    program = start("lavfi:testsrc2=size=96x64:rate=25", stdout=subprocess.PIPE)
-    with (tmp_path / "a.mkv").open("wb") as file:
-        other = start("lavfi:testsrc2=size=96x64:rate=25", stdout=file)
-    assert len(program.stdout.read(1000)) == 1000
-    program.stdout.close()
-    said = program.stderr.read().decode()
-    assert program.wait(60) == 0
+    os.mkfifo(tmp_path / "pipe")
+    program = start(tmp_path / "pipe", tmp_path / "said")
+    other = start(tmp_path / "a.mkv", tmp_path / "other said")
+    with (tmp_path / "pipe").open("rb") as pipe:
+        assert len(pipe.read(1000)) == 1000
+    program.join(60)
+    assert program.exitcode == 0
+    said = (tmp_path / "said").read_text()
     assert len(said.splitlines()) == 2
     assert " frames, " in said
-    assert other.stderr.readline() == b"begun\n"
+    until(lambda: (tmp_path / "other said").read_text() == "begun\n")
     time.sleep(1)
-    other.send_signal(signal.SIGINT)
-    said = other.stderr.read().decode()
-    assert other.wait(60) == 130
+    os.kill(other.pid, signal.SIGINT)
+    other.join(60)
+    assert other.exitcode == 130
+    said = (tmp_path / "other said").read_text()
     assert " frames, " in said
     assert "Traceback" not in said
     assert VideoReader(tmp_path / "a.mkv").frame_count > 5

@@ -134,7 +134,7 @@ def test_a_row_that_hangs_does_not_stop_the_others(media, jobs, tmp_path, monkey
         return hangs(reader, *arguments)
 
     monkeypatch.setattr(VideoReader, "batches", batches)
-    monkeypatch.setattr(attending, "LONGEST_SILENCE", 8.0)
+    monkeypatch.setattr(attending, "LONGEST_SILENCE", 4.0)
     (tmp_path / "hangs.mp4").write_bytes((media / "talk.mp4").read_bytes())
     done = perform(media, jobs(row("a.mp4"), row("b.mp4", driving="hangs.mp4"), row("c.mp4")), "--json")
     for_ever.set()
