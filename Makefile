@@ -11,10 +11,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c te
 
 .PHONY: demo test check suite fuzz clean
 
-# The versions that are tested; a user's `pip install` takes the ranges of pyproject.toml. MediaPipe's JAX (380 MB) is for
-# language models alone. pip would compile 20,000 modules on one core, a quarter of which nothing here imports.
+# The versions that are tested; a user's `pip install` takes the ranges of pyproject.toml. The pip that comes with Python
+# resolves for twice as long, and would compile 20,000 modules on one core, a quarter of which nothing here imports.
+# MediaPipe's JAX (380 MB) is for language models alone.
 $(VENV)/ready: pyproject.toml tests/constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip
 	$(INSTALL) --no-compile --editable '.[test]'
 	$(INSTALL) --no-compile --no-deps "mediapipe; python_version < '3.13'" opencv-python-headless
 	$(BIN)/python -m compileall -qq -j 0 -x 'site-packages/(.*/tests|ray/(data|llm|rllib|serve|train|tune))/' $(VENV) || true
