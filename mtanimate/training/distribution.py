@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -182,9 +183,10 @@ def run_workers(count: int, arguments: list[str]) -> int:
     try:
         run.run(run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", "mtanimate", *arguments]))
     except ChildFailedError as error:
-        # Workers that lost another one end with 1 at nearly the same time: the other code is the reason.
+        # Workers that lost another one end with 1, or by the launcher's SIGTERM: any other code is the reason.
         codes = [failure.exitcode for failure in error.failures.values()]
-        return max(codes) if min(codes) > 0 else 128 - min(codes)  # below zero: ended by that signal
+        reasons = [code for code in codes if code not in (1, -signal.SIGTERM)] or codes
+        return max(reasons) if min(reasons) > 0 else 128 - min(reasons)  # below zero: ended by that signal
     except SignalException as error:
         return 128 + error.sigval
     finally:

@@ -1,5 +1,6 @@
 """Several processes train as one: the same pairs, the same losses, and all stop together."""
 
+import logging
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,10 +18,12 @@ from hypothesis import strategies as st
 from lives import Life, load_all, log, write_settings
 from processes import children, gone
 from tiny import tiny_config
+from torch.distributed import run as launcher
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from mtanimate.data.loading import EndlessEpochs
 from mtanimate.errors import InputError
-from mtanimate.training.distribution import first_host
+from mtanimate.training.distribution import first_host, run_workers
 
 # The order of the data
 
@@ -207,6 +211,25 @@ def launched(out: Path, settings: Path, videos: Path) -> tuple[subprocess.Popen,
         time.sleep(0.05)
     started = children(process.pid)
     return process, sorted(one for one in started if b"mtanimate" in Path(f"/proc/{one}/cmdline").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"), [([-9, 1], 137), ([-9, -15], 137), ([1, -15], 143), ([2, 1], 2), ([2, -15], 2), ([1, 1], 1)]
+)
+def test_the_code_is_that_of_the_worker_that_ended_first(ends, code, monkeypatch):
+    """The others end because of it: with 1, or by the launcher's SIGTERM."""
+    failed = ChildFailedError.__new__(ChildFailedError)
+    failed.failures = {rank: SimpleNamespace(exitcode=end) for rank, end in enumerate(ends)}
+
+    def run(options):
+        raise failed
+
+    monkeypatch.setattr(launcher, "run", run)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    try:
+        assert run_workers(2, []) == code
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the launcher's children in Linux's /proc")
