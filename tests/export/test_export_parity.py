@@ -107,6 +107,22 @@ def test_every_network_in_every_format(kind, tmp_path):
                     assert difference < 1e-4, f"{graph.name}, {format}, batch {batch}: {name} is off by {difference}"
 
 
+def test_splines_stay_exact_in_int8(exported):
+    """Their networks are quantised; what fits splines and reads by them is not, nor what tells shape from pose."""
+    onnx = pytest.importorskip("onnx", reason="needs mtanimate[onnx]")
+    folder = exported("onnx", "int8", "tpsmm")
+    report = exported.reports["tpsmm-onnx-int8"]
+    assert report.differences.psnr >= 36
+    parts = {"estimator.resnet.layer1", "dense_motion.hourglass.encoder", "generator.residual_blocks.0"}
+    assert parts <= {*report.int8, *report.float32}
+    assert any(part.startswith("generator.") for part in report.int8)
+    rounded = {
+        name: any(node.op_type == "QuantizeLinear" for node in onnx.load(folder / f"{name}.onnx").graph.node)
+        for name in report.graphs
+    }
+    assert rounded == {"encode": False, "estimate": True, "drive": True, "background": False, "disentangle": False}
+
+
 @pytest.mark.parametrize("format", FORMATS)
 @torch.inference_mode()
 def test_a_whole_network_behaves_as_the_animator(format, exported):
@@ -174,22 +190,6 @@ def test_int8_keeps_pictures_and_says_what_it_left_out(exported):
         "estimator.layers.0",
     }
     assert parts <= {*report.int8, *report.float32}
-
-
-def test_splines_stay_exact_in_int8(exported):
-    """Their networks are quantised; what fits splines and reads by them is not, nor what tells shape from pose."""
-    onnx = pytest.importorskip("onnx", reason="needs mtanimate[onnx]")
-    folder = exported("onnx", "int8", "tpsmm")
-    report = exported.reports["tpsmm-onnx-int8"]
-    assert report.differences.psnr >= 36
-    parts = {"estimator.resnet.layer1", "dense_motion.hourglass.encoder", "generator.residual_blocks.0"}
-    assert parts <= {*report.int8, *report.float32}
-    assert any(part.startswith("generator.") for part in report.int8)
-    rounded = {
-        name: any(node.op_type == "QuantizeLinear" for node in onnx.load(folder / f"{name}.onnx").graph.node)
-        for name in report.graphs
-    }
-    assert rounded == {"encode": False, "estimate": True, "drive": True, "background": False, "disentangle": False}
 
 
 def test_the_least_harmful_parts_are_quantised():
