@@ -48,8 +48,8 @@ def main() -> None:
     loaded = load_network(options.checkpoint, options.device)
     print(loaded.describe())
     pictures = torch.from_numpy(moving_gradient(options.frames, loaded.resolution)).permute(0, 3, 1, 2).contiguous()
-    batch = Predictor.of(loaded, print).batch_size
-    network = network_alone(loaded.network, loaded.precision, pictures, batch)
+    predictor = Predictor.of(loaded, print)
+    network = drive_all(predictor, pictures, predictor.batch_size)
     clip = moving_gradient(options.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import requests
+from animate_speed import seconds_of
 from machine import describe
 
 from mtanimate.video import VideoReader, VideoWriter
@@ -79,12 +79,6 @@ def measure(folder: Path, address: str, rounds: int) -> None:
     alone, by_page = (statistics.median(times) for times in took.values())
     print(describe())
     print(f"medians: command {alone:.2f} s, page {by_page:.2f} s: {100 * (by_page / alone - 1):+.1f} %")
-
-
-def seconds_of(run: Callable[[], None]) -> float:
-    began = time.monotonic()
-    run()
-    return time.monotonic() - began
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`animate` where the driving video is a camera or standard input: no looking ahead, each frame as it comes."""
 
-import time
+import timeit
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,16 +132,10 @@ def quick_side(
         return renderer.drive(slice(0, 1), AtRest(), None)
 
     driven = drive()
-    network = min(_seconds(drive) for _ in range(3))
-    rendering = min(_seconds(lambda: renderer.compose(driven)) for _ in range(3))
+    network = min(timeit.repeat(drive, number=1, repeat=3))
+    rendering = min(timeit.repeat(lambda: renderer.compose(driven), number=1, repeat=3))
     affordable = renderer.side * (_SHARE * network / rendering) ** 0.5  # pixels grow with the side's square
     return max(min(renderer.side, round(affordable)), predictor.resolution)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _check(settings: Settings, out: Path, overwrite: bool) -> None:

@@ -158,7 +158,7 @@ def command(
         metavar="N",
         min=1,
         help="Frames computed at once.",
-        show_default="4 on a CPU, 8 on mps, 32 on cuda",
+        show_default="2 for each thread of a CPU (4 to 16), 8 on mps, 32 on cuda",
         rich_help_panel=HARDWARE,
     ),
     backend: Backend = BACKEND,

@@ -1,6 +1,6 @@
 """`mtanimate export --install`: an export for `--backend auto`, measured against the torch engine on this machine."""
 
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,16 +130,10 @@ def _share(predictor: Predictor, other: Predictor, frames: Tensor) -> float:
     drives = [_driving(each, frames) for each in (predictor, other)]
     for drive in drives:
         drive()  # the first takes longer
-    ours, theirs = zip(*[[_seconds(drive) for drive in drives] for _ in range(_TURNS)], strict=True)
+    ours, theirs = zip(*[[timeit.timeit(drive, number=1) for drive in drives] for _ in range(_TURNS)], strict=True)
     return round(min(ours) / min(theirs), 3)
 
 
 def _driving(predictor: Predictor, frames: Tensor) -> Callable[[], object]:
     source = predictor.encode(frames[:1])
     return lambda: predictor.drive(source, predictor.estimate(frames), predictor.predict_background(source, frames))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -26,7 +26,7 @@ from mtanimate.models.animator import Animator, EncodedSource
 from mtanimate.models.dense_motion import DenseMotion
 from mtanimate.models.motion import Motion
 
-BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}  # frames per batch; on a CPU of exported networks
+BATCH_SIZE = {"cpu": 4, "mps": 8, "cuda": 32}  # frames per batch; on a CPU, those of exported networks
 _BLACK = 2 / 255  # half precision that overflowed gives frames without a brighter value
 T = TypeVar("T")
 Frames = TypeVar("Frames", Tensor, Layers)

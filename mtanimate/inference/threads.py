@@ -29,7 +29,8 @@ def side_by_side(work: Callable[[slice], T], part: slice) -> list[T]:
         return [work(part)]
     step = -(-count // threads)
     pieces = [slice(first, min(first + step, part.stop)) for first in range(part.start, part.stop, step)]
-    futures = [_pool(threads).submit(torch.inference_mode()(work), piece) for piece in pieces]
+    pool, run = _pool(threads), torch.inference_mode()(work)
+    futures = [pool.submit(run, piece) for piece in pieces]
     wait(futures)
     return [future.result() for future in futures]
 

@@ -13,7 +13,7 @@ from mtanimate.models.background_predictor import background_grid
 from mtanimate.models.blocks import Hourglass, Norm, UpBlock
 from mtanimate.models.motion import Motion, sparse_motions
 
-_FARTHEST = 80  # exponent of a heat map; beyond, numbers are below float32's normal ones
+FARTHEST = 80  # exponent of a heat map; beyond, numbers are below float32's normal ones
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class DenseMotionNetwork(nn.Module):
         x, y = offset.unbind(dim=-1)
         exponent = (x**2 + y**2) / (2 * self.keypoint_variance)
         # Without the smallest numbers, with which a CPU's convolutions take several times as long.
-        return torch.exp(-exponent).masked_fill(exponent > _FARTHEST, 0)
+        return torch.exp(-exponent).masked_fill(exponent > FARTHEST, 0)
 
     def _inputs(self, reduced: Tensor, motions: Tensor, heatmaps: Tensor) -> Tensor:
         """[heat map, deformed source], background first, then each part: (B, 4 (K+1), h, w)."""

@@ -18,7 +18,7 @@ from mtanimate.geometry import (
     transform_points,
 )
 from mtanimate.models.blocks import Hourglass
-from mtanimate.models.dense_motion import DenseMotion
+from mtanimate.models.dense_motion import FARTHEST, DenseMotion
 from mtanimate.models.face_points import (
     COUNT,
     JAW,
@@ -62,7 +62,6 @@ _GAIN, _EDGE = 4.0, 0.012
 _EDGED = {159: 0, 386: 1, 13: 2, 81: 2, 311: 2, 145: 3, 374: 4, 14: 5, 178: 5, 402: 5, 468: 6, 473: 7}
 # A slice, since a list of numbers would be copied to a GPU at each use.
 _IRISES = slice(token_indices([468])[0], token_indices([473])[0] + 1, token_indices([473])[0] - token_indices([468])[0])
-_FARTHEST = 80  # exponent of a heat map
 _TERMS = 5  # of a quadratic function, see `_terms`
 STILL = -3.0  # initial logit of the background, which has no Gaussian
 # What occlusion's logit loses where a position inside an opening is read from outside of it, or the reverse.
@@ -220,7 +219,7 @@ def _heat(middles: Tensor, spots: Tensor, sigma: float = _HEAT) -> Tensor:
     width = torch.full_like(middles, math.log(sigma))
     logarithms = _combined(_terms(spots), _gaussians(middles, width, torch.zeros_like(width[..., 0])))
     # Below float32's normal numbers, `exp` takes ten times as long on a CPU.
-    return logarithms.clamp_min(-_FARTHEST).exp().permute(0, 3, 1, 2)
+    return logarithms.clamp_min(-FARTHEST).exp().permute(0, 3, 1, 2)
 
 
 def _gaussians(middles: Tensor, log_sigma: Tensor, bias: Tensor) -> Tensor:
